@@ -1,0 +1,1 @@
+"""motionaware: make any image or video network motion-aware."""

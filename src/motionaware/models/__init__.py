@@ -1,0 +1,1 @@
+"""Networks made motion-aware: backbones, insertion, recognizers and their files."""

@@ -1,0 +1,113 @@
+"""Save and load: tensors, ClipSpec, class names, plan, recipe and version in one safetensors file."""
+
+import json
+import os
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+
+from motionaware.clip import ClipSpec
+from motionaware.models.recognizer import VideoRecognizer, create_model
+from motionaware.temporal import Maker
+
+FORMAT = "motionaware-1"
+
+
+def save(model: VideoRecognizer, path: str | Path) -> None:
+    """Write a model to one file, all or nothing: an older file stays until the new one is whole.
+
+    Raises:
+        ValueError: The model was not built by `create_model`, so `load` could not build it again.
+        OSError: The file could not be written, for instance because the disk is full.
+    """
+    if model.plan is None:
+        raise ValueError(
+            "this model has no plan by which load() could build it again; build it with "
+            "create_model(), or save model.state_dict() yourself"
+        )
+    plan = asdict(model.plan)
+    header = {
+        "format": FORMAT,
+        "version": version("motionaware"),
+        "clip": json.dumps(asdict(model.clip)),
+        "class_names": json.dumps(model.class_names),
+        "plan": json.dumps(plan),
+        "recipe": json.dumps(model.recipe),
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    write_atomically(Path(path), safetensors.torch.save(tensors, metadata=header))
+
+
+def load(path: str | Path, *, temporal: Maker | None = None) -> VideoRecognizer:
+    """Read a model that `save` wrote, in evaluation mode, on the CPU.
+
+    Args:
+        path: The file.
+        temporal: The callable that made the model's own temporal modules, if it was one.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, or is no checkpoint of motionaware.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist; give the path of a .safetensors")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} cannot be read as safetensors ({error}); it is damaged or another kind of file. "
+            "Reference checkpoints (.pth) are read by load_official"
+        ) from error
+    if header.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} has format {header.get('format')!r}, wanted {FORMAT!r}; "
+            "it was not written by motionaware.save, or by a newer version"
+        )
+    plan = json.loads(header["plan"])
+    if plan["temporal"] is None and temporal is None:
+        raise ValueError(
+            f"{path} was made with a temporal module of your own; "
+            "hand its maker in again: load(path, temporal=...)"
+        )
+    clip = ClipSpec(**json.loads(header["clip"]))
+    model = create_model(
+        plan["backbone"],
+        temporal=temporal or plan["temporal"],
+        num_frames=clip.num_frames,
+        class_names=json.loads(header["class_names"]),
+        clip=clip,
+        where=plan["where"],
+        dropout=plan["dropout"],
+    )
+    model.recipe = json.loads(header["recipe"])
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name beside its place, then move it there.
+
+    Raises:
+        OSError: Naming the file; what stood there before still stands.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(
+            error.errno,
+            f"{path} could not be written ({error.strerror}): {len(content) / 1e6:.1f} MB are needed. "
+            "What stood there before is untouched; make room or choose another folder",
+        ) from error

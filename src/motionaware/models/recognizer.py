@@ -1,0 +1,165 @@
+"""VideoRecognizer: clips -> scores, the whole journey in one forward."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from motionaware.clip import ClipSpec
+from motionaware.models.backbones import Backbone, open_backbone
+from motionaware.models.insertion import insert
+from motionaware.ops.layout import fold_time, unfold_vectors
+from motionaware.temporal import Maker
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How `create_model` built a model, so that `load` can build it again.
+
+    Attributes:
+        backbone: Name of the network.
+        temporal: What was put in; None where it was a callable, which `load` must be handed again.
+        where: Sites as they were asked for.
+        dropout: Share of the features dropped before the classifier in training.
+    """
+
+    backbone: str
+    temporal: str | None
+    where: tuple[str, ...] | None
+    dropout: float
+
+
+class VideoRecognizer(nn.Module):
+    """Scores a clip: normalise, run the backbone on every frame, average the frames' scores.
+
+    Args:
+        backbone: Images -> features; its temporal modules, if any, were inserted for
+            `clip.num_frames`.
+        clip: What the model expects of a clip.
+        class_names: One name a class, in the order of the scores.
+        dropout: Share of the features dropped before the classifier in training.
+        plan: How to build the model again; a model without one cannot be saved.
+
+    Attributes:
+        recipe: How the weights were trained, as plain values; travels with them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        clip: ClipSpec,
+        class_names: Sequence[str],
+        dropout: float = 0.5,
+        plan: Plan | None = None,
+    ) -> None:
+        super().__init__()
+        self.clip = clip
+        self.class_names = tuple(class_names)
+        self.plan = plan
+        self.recipe: dict[str, object] = {}
+        self.register_buffer("mean", rearrange(torch.tensor(backbone.mean), "c -> c 1 1"))
+        self.register_buffer("std", rearrange(torch.tensor(backbone.std), "c -> c 1 1"))
+        self.backbone = backbone.network
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(backbone.num_features, len(self.class_names))
+        nn.init.normal_(self.head.weight, std=0.001)  # all classes start alike (reference code)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(
+        self, clips: Float[Tensor, "b t 3 h w"] | UInt8[Tensor, "b t 3 h w"]
+    ) -> Float[Tensor, "b k"]:
+        """Score clips; values are floats in [0, 1] or uint8 in [0, 255], RGB.
+
+        Raises:
+            ValueError: The layout or the number of frames is not the model's.
+        """
+        self._check(clips)
+        if clips.dtype == torch.uint8:
+            clips = clips.to(self.mean.dtype) / 255
+        features = self.backbone(fold_time((clips - self.mean) / self.std))
+        scores = unfold_vectors(self.head(self.dropout(features)), num_frames=self.clip.num_frames)
+        return scores.mean(dim=1)
+
+    def _check(self, clips: Tensor) -> None:
+        wanted = f"wanted b t 3 h w with t = {self.clip.num_frames}"
+        shape = tuple(clips.shape)
+        if clips.ndim != 5:
+            raise ValueError(f"clips of shape {shape} have {clips.ndim} axes; {wanted}")
+        if shape[2] != 3:
+            swapped = "; swap axes 1 and 2, clips.transpose(1, 2)" if shape[1] == 3 else ""
+            raise ValueError(f"clips of shape {shape} have {shape[2]} colours; {wanted}{swapped}")
+        if shape[1] != self.clip.num_frames:
+            raise ValueError(
+                f"clips of shape {shape} have {shape[1]} frames; {wanted}: sample as many as "
+                "model.clip.num_frames says"
+            )
+        if not (clips.dtype == torch.uint8 or clips.is_floating_point()):
+            raise ValueError(f"clips are {clips.dtype}; wanted uint8, or floats in [0, 1]")
+
+
+def create_model(
+    name: str,
+    *,
+    temporal: str | Maker,
+    num_classes: int | None = None,
+    num_frames: int = 8,
+    pretrained: bool | str | Path = False,
+    class_names: Sequence[str] | None = None,
+    clip: ClipSpec | None = None,
+    where: str | Sequence[str] | None = None,
+    dropout: float = 0.5,
+) -> VideoRecognizer:
+    """Open a backbone by name, put temporal modules into it and set a classifier on top.
+
+    Args:
+        name: A torchvision or timm network; see `motionaware.models.backbones`.
+        temporal: What to put in; see `motionaware.temporal`.
+        num_classes: Number of classes; may be left out where `class_names` are given.
+        num_frames: Frames a clip.
+        pretrained: Where the backbone's weights come from; see `open_backbone`.
+        class_names: One name a class; numbers stand in where there are none.
+        clip: The other facts about clips, with the same `num_frames`.
+        where: Sites; see `insert`.
+        dropout: Share of the features dropped before the classifier in training.
+
+    Raises:
+        ValueError: An unknown name, or numbers that contradict each other.
+
+    >>> import torch
+    >>> model = create_model("resnet18_quarter", temporal="m2a", num_classes=5, num_frames=4)
+    >>> model(torch.rand(2, 4, 3, 32, 32)).shape
+    torch.Size([2, 5])
+    """
+    if class_names is None:
+        if num_classes is None:
+            raise ValueError("give num_classes or class_names: a classifier needs its classes")
+        class_names = [str(number) for number in range(num_classes)]
+    elif num_classes not in (None, len(class_names)):
+        raise ValueError(f"{num_classes = } but class_names has {len(class_names)}; give one of them")
+    if len(class_names) < 1:
+        raise ValueError("a classifier needs at least one class; class_names is empty")
+    if clip is not None and clip.num_frames != num_frames:
+        raise ValueError(f"{num_frames = } but clip.num_frames is {clip.num_frames}; give both alike")
+    patterns = (where,) if isinstance(where, str) else where and tuple(where)
+    backbone = open_backbone(name, pretrained=pretrained)
+    insert(backbone.network, temporal, num_frames=num_frames, where=patterns)
+    return VideoRecognizer(
+        backbone,
+        clip=clip or ClipSpec(num_frames=num_frames),
+        class_names=class_names,
+        dropout=dropout,
+        plan=Plan(
+            backbone=name,
+            temporal=temporal if isinstance(temporal, str) else None,
+            where=patterns,
+            dropout=dropout,
+        ),
+    )
