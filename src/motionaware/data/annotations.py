@@ -1,0 +1,164 @@
+"""The lists of data sets -> Examples: which videos there are and what each one shows.
+
+`folder`  ROOT/train/CLASS/video.mp4 or ROOT/train/CLASS/VIDEO/frame_0001.jpg, likewise val and test.
+`csv`     ROOT/train.csv with lines `path,label`, likewise val and test; paths start at ROOT. The order
+          of classes is that of ROOT/classes.txt, one a line, or alphabetic where there is none.
+"""
+
+import csv
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from motionaware.data.video import VIDEO_SUFFIXES, is_frame_folder
+
+SPLITS = ("train", "val", "test")
+
+
+class DataError(ValueError):
+    """A data set is not as its kind wants it: what was found, what was wanted, what to do."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A video, a file or a folder of frames, and the position of its class."""
+
+    path: Path
+    label: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set."""
+
+    name: str
+    examples: tuple[Example, ...]
+    class_names: tuple[str, ...]
+
+
+def read_split(kind: str, root: str | Path | None, split: str) -> Split:
+    """Read the list of one split; no video is opened.
+
+    Args:
+        kind: A key of `KINDS`.
+        root: The folder of the data set.
+        split: `train`, `val` or `test`.
+
+    Raises:
+        DataError: The folder or its lists are not as the kind wants them.
+    """
+    if kind not in KINDS:
+        raise DataError(f"data kind {kind!r} is unknown; choose {', '.join(KINDS)}")
+    if split not in SPLITS:
+        raise DataError(f"split {split!r} is unknown; choose {', '.join(SPLITS)}")
+    if root is None:
+        raise DataError(f"data of kind {kind!r} needs its folder; set data.root")
+    if not Path(root).is_dir():
+        raise DataError(f"data.root {root} is not a folder; give the one that holds {SPLITS}")
+    return KINDS[kind](Path(root), split)
+
+
+def _read_folder(root: Path, split: str) -> Split:
+    class_names = _class_folders(root, "train" if (root / "train").is_dir() else split)
+    found = _class_folders(root, split)
+    for name in found:
+        if name not in class_names:
+            raise DataError(
+                f"{root / split / name} is a class that {root / 'train'} does not have; "
+                f"{_nearest(name, class_names)}"
+            )
+    examples = tuple(
+        Example(path, class_names.index(name))
+        for name in found
+        for path in sorted((root / split / name).iterdir())
+        if is_video(path)
+    )
+    if not examples:
+        raise DataError(
+            f"{root / split} holds no video in its {len(found)} class folders; wanted files that end "
+            f"in {' '.join(sorted(VIDEO_SUFFIXES))}, or folders of frames"
+        )
+    return Split(split, examples, class_names)
+
+
+def _class_folders(root: Path, split: str) -> tuple[str, ...]:
+    folder = root / split
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder} does not exist; wanted {root}/SPLIT/CLASS/VIDEO with SPLIT one of "
+            f"{', '.join(SPLITS)}; {root} holds {_contents(root)}"
+        )
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not names:
+        raise DataError(f"{folder} holds no class folder; it holds {_contents(folder)}")
+    return tuple(names)
+
+
+def is_video(path: Path) -> bool:
+    """Whether a path looks like a video: by its name, or as a folder of frames."""
+    if path.name.startswith("."):
+        return False
+    return path.suffix.lower() in VIDEO_SUFFIXES if path.is_file() else is_frame_folder(path)
+
+
+def _read_csv(root: Path, split: str) -> Split:
+    classes = root / "classes.txt"
+    rows = _rows(root / f"{split}.csv")
+    if classes.is_file():
+        lines = classes.read_text(encoding="utf-8").splitlines()
+        class_names = tuple(line.strip() for line in lines if line.strip())
+    else:
+        listed = rows if split == "train" else _rows(root / "train.csv")
+        class_names = tuple(sorted({label for _, _, label in listed}))
+    labels = {name: position for position, name in enumerate(class_names)}
+    examples = []
+    for line, path, label in rows:
+        if label not in labels:
+            raise DataError(
+                f"{root / split}.csv, line {line}: label {label!r} is not in the class list; "
+                f"{_nearest(label, class_names)}"
+            )
+        examples.append(Example(root / path, labels[label]))
+    missing = [example.path for example in examples if not example.path.exists()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of the {len(examples)} videos of {root / split}.csv do not exist, first "
+            f"{missing[0]}; paths start at {root}"
+        )
+    return Split(split, tuple(examples), class_names)
+
+
+def _rows(path: Path) -> list[tuple[int, str, str]]:
+    """Line number, path and label of every line."""
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; wanted lines path,label; {_contents(path.parent)}")
+    rows = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for line, row in enumerate(csv.reader(file), start=1):
+            if not row or (line == 1 and row == ["path", "label"]):
+                continue
+            if len(row) != 2:
+                raise DataError(
+                    f"{path}, line {line}: {len(row)} fields, wanted 2: path,label; "
+                    'put a path that has a comma between double quotes ("a, b.mp4",label)'
+                )
+            rows.append((line, row[0], row[1].strip()))
+    if not rows:
+        raise DataError(f"{path} is empty; wanted lines path,label")
+    return rows
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}The {len(known)} classes are {', '.join(known[:12])}{' ...'[: len(known) > 12 and 4]}"
+
+
+def _contents(folder: Path) -> str:
+    names = sorted(p.name for p in folder.iterdir())
+    shown = ", ".join(names[:8]) or "nothing"
+    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+KINDS: dict[str, Callable[[Path, str], Split]] = {"folder": _read_folder, "csv": _read_csv}

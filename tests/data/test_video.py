@@ -1,0 +1,441 @@
+import pickle
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from motionaware.data import video as video_module
+from motionaware.data.video import VideoError, is_frame_folder, open_video, write_video
+
+NUM_FRAMES = 48
+OPEN_GROUPS = "open-gop=1:bframes=3:keyint=12:min-keyint=12:scenecut=0"
+
+
+def scene(num_frames: int = NUM_FRAMES, height: int = 48, width: int = 64) -> np.ndarray:
+    """A random pattern that moves: every frame differs from every other. Shape t h w 3."""
+    chance = np.random.default_rng(0)
+    small = chance.integers(0, 256, (height // 4 + 40, width // 4 + 40, 3), dtype=np.uint8)
+    large = small.repeat(4, axis=0).repeat(4, axis=1)
+    return np.stack([large[i : i + height, 2 * i : 2 * i + width] for i in range(num_frames)])
+
+
+def encode(
+    path: Path,
+    pictures: np.ndarray,
+    *,
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    ticks: Sequence[int] | None = None,
+    turn: tuple[int, bool, bool] | None = None,
+    container_options: dict[str, str] | None = None,
+    **options: str,
+) -> Path:
+    with av.open(path, "w", options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width = pictures.shape[1:3]
+        stream.pix_fmt = pixels
+        stream.options = {name.replace("_", "-"): value for name, value in options.items()}
+        if turn is not None:
+            stream.set_display_rotation(turn[0], hflip=turn[1], vflip=turn[2])
+        if ticks is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for i, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            if ticks is not None:
+                frame.pts, frame.time_base = ticks[i], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def decode_everything(path: Path) -> list[torch.Tensor]:
+    with av.open(path) as container:
+        stream = container.streams.best("video")
+        return [
+            torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
+            for frame in container.decode(stream)
+        ]
+
+
+FILES = {
+    "h264_short_groups.mp4": {"g": "10"},
+    "h264_long_group.mp4": {"g": "250", "bf": "3"},
+    "h264_intra_only.mp4": {"g": "1"},
+    "h264_open_groups.mp4": {"x264_params": OPEN_GROUPS},
+    "h264_open_groups.mkv": {"x264_params": OPEN_GROUPS},
+    "h264_intra_refresh.mkv": {"g": "12", "x264_params": "intra-refresh=1:bframes=0"},
+    "h264_fragments.mp4": {
+        "g": "10",
+        "container_options": {"movflags": "frag_keyframe+empty_moov"},
+    },
+    "h264.ts": {"g": "10"},
+    "h264.avi": {"g": "10"},
+    "hevc_open_groups.mp4": {
+        "codec": "libx265",
+        "x265_params": "open-gop=1:bframes=3:keyint=12:min-keyint=12:log-level=none",
+    },
+    "vp9_hidden_frames.webm": {
+        "codec": "libvpx-vp9",
+        "g": "12",
+        "cpu_used": "8",
+        "auto_alt_ref": "1",
+        "lag_in_frames": "10",
+    },
+    "vp8_hidden_frames.webm": {
+        "codec": "libvpx",
+        "g": "12",
+        "cpu_used": "8",
+        "auto_alt_ref": "1",
+        "lag_in_frames": "10",
+    },
+    "mpeg4_b_frames.avi": {"codec": "mpeg4", "g": "12", "bf": "2"},
+    "mpeg2.mpg": {"codec": "mpeg2video", "g": "12", "bf": "2"},
+    "mjpeg.avi": {"codec": "mjpeg", "pixels": "yuvj420p"},
+    "lossless.mkv": {"codec": "ffv1"},
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one short video of each kind."""
+    folder = tmp_path_factory.mktemp("videos")
+    for name, options in FILES.items():
+        encode(folder / name, scene(), **options)
+    return folder
+
+
+def assert_frames_are_those_of_decoding_everything(path: Path) -> None:
+    expected = decode_everything(path)
+    video = open_video(path)
+    last = len(expected) - 1
+    assert video.num_frames == len(expected)
+    assert video.times_seconds is not None
+    assert len(video.times_seconds) == len(expected)
+    assert video.times_seconds[0] == 0
+    assert (np.diff(video.times_seconds) > 0).all()
+    chance = np.random.default_rng(0)
+    for indices in (
+        list(range(len(expected))),
+        *([i] for i in range(0, len(expected), 7)),
+        [last],
+        [last, 0, last // 2, last],
+        *(chance.integers(0, len(expected), 8).tolist() for _ in range(4)),
+    ):
+        frames = video.frames(indices)
+        assert frames.shape == (len(indices), 3, video.height, video.width)
+        assert all(
+            torch.equal(frame, expected[index])
+            for frame, index in zip(frames, indices, strict=True)
+        )
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_frames_are_bit_for_bit_those_of_decoding_everything(made, name):
+    assert_frames_are_those_of_decoding_everything(made / name)
+
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "videos"
+BROKEN = {"derived_empty.mp4", "derived_not_a_video.mp4"}
+TURNED = {"decord_video_90.mov", "decord_video_180.mov"}
+
+
+def shared_files() -> list[Path]:
+    return sorted(SHARED.iterdir()) if SHARED.is_dir() else []
+
+
+@pytest.mark.skipif(not shared_files(), reason="the folder of real videos is not beside this repo")
+@pytest.mark.parametrize("path", shared_files(), ids=lambda path: path.name)
+def test_real_videos_are_read_bit_for_bit_or_refused(path):
+    if path.name in BROKEN:
+        with pytest.raises(VideoError, match=path.name):
+            open_video(path)
+    elif path.name in TURNED:
+        quarters = {"decord_video_90.mov": -1, "decord_video_180.mov": 2}[path.name]
+        expected = [torch.rot90(frame, quarters, (1, 2)) for frame in decode_everything(path)]
+        assert torch.equal(open_video(path).frames(range(len(expected))), torch.stack(expected))
+    else:
+        assert_frames_are_those_of_decoding_everything(path)
+
+
+def decoded_counter(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """Collect the time of every frame that is decoded from now on."""
+    seen: list[int | None] = []
+    plain = video_module._decoded
+
+    def counted(container, stream):
+        for frame in plain(container, stream):
+            seen.append(frame.pts)
+            yield frame
+
+    monkeypatch.setattr(video_module, "_decoded", counted)
+    return seen
+
+
+def test_a_late_frame_is_read_from_its_keyframe_not_from_the_start(made, monkeypatch):
+    video = open_video(made / "h264_short_groups.mp4")
+    seen = decoded_counter(monkeypatch)
+    video.frames([45])
+    assert len(seen) < 12
+
+
+def test_decoding_stops_at_the_last_frame_wanted(made, monkeypatch):
+    video = open_video(made / "h264_long_group.mp4")
+    seen = decoded_counter(monkeypatch)
+    video.frames([5, 2])
+    assert len(seen) == 6
+
+
+def test_no_frame_is_decoded_twice_for_one_clip(made, monkeypatch):
+    for name in ("h264_short_groups.mp4", "h264_open_groups.mp4", "vp9_hidden_frames.webm"):
+        video = open_video(made / name)
+        seen = decoded_counter(monkeypatch)
+        video.frames(range(0, NUM_FRAMES, 3))
+        assert len(seen) <= NUM_FRAMES, name
+
+
+def test_a_file_of_trusted_times_is_opened_by_decoding_one_frame(made, monkeypatch):
+    seen = decoded_counter(monkeypatch)
+    open_video(made / "h264_long_group.mp4")
+    assert len(seen) == 1
+
+
+def test_an_opened_video_is_small_and_can_be_sent_to_a_worker(made):
+    video = open_video(made / "h264_short_groups.mp4")
+    sent = pickle.dumps(video)
+    assert len(sent) < 3000
+    assert torch.equal(pickle.loads(sent).frames([7, 30]), video.frames([7, 30]))
+
+
+def test_no_indices_give_an_empty_clip(made):
+    assert open_video(made / "mjpeg.avi").frames([]).shape == (0, 3, 48, 64)
+
+
+@pytest.mark.parametrize("index", [-1, NUM_FRAMES])
+def test_an_index_outside_the_video_is_named(made, index):
+    with pytest.raises(IndexError, match=rf"frame {index} .* has 48 frames: wanted 0 to 47"):
+        open_video(made / "mjpeg.avi").frames([0, index])
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_times_are_those_of_a_variable_frame_rate(tmp_path, suffix):
+    ticks = np.cumsum(np.random.default_rng(1).integers(10, 200, NUM_FRAMES)).tolist()
+    path = encode(tmp_path / f"variable.{suffix}", scene(), ticks=ticks, g="10")
+    times = open_video(path).times_seconds
+    assert times is not None
+    np.testing.assert_allclose(times, (np.array(ticks) - ticks[0]) / 1000, atol=1e-3)
+    assert_frames_are_those_of_decoding_everything(path)
+
+
+@pytest.mark.parametrize("vflip", [False, True])
+@pytest.mark.parametrize("hflip", [False, True])
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_a_turn_noted_in_the_file_is_undone(tmp_path, degrees, hflip, vflip):
+    path = encode(tmp_path / "turned.mp4", scene(3), turn=(degrees, hflip, vflip))
+    expected = torch.stack(decode_everything(path))
+    # The matrix turns (counter-clockwise), then mirrors what is shown.
+    expected = torch.rot90(expected, degrees // 90, (2, 3))
+    expected = expected.flip(3) if hflip else expected
+    expected = expected.flip(2) if vflip else expected
+    video = open_video(path)
+    assert (video.height, video.width) == expected.shape[2:]
+    assert torch.equal(video.frames([0, 1, 2]), expected)
+
+
+# ------------------------------------------------------------------------------- broken files
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("missing.mp4", None, "missing.mp4 does not exist; wanted a video file or a folder"),
+        ("empty.mp4", b"", "empty.mp4 is an empty file"),
+        ("text.mp4", b"not a video\n" * 50, "text.mp4 does not open as a video"),
+    ],
+)
+def test_what_is_no_video_is_refused_by_name(tmp_path, capfd, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(VideoError, match=words):
+        open_video(tmp_path / name)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_file_with_sound_only_is_refused(tmp_path):
+    path = tmp_path / "sound.mp4"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 16000), dtype=np.float32), format="fltp", layout="mono"
+        )
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(VideoError, match=r"sound.mp4 has no video stream; found audio"):
+        open_video(path)
+
+
+@pytest.mark.parametrize("name", ["mpeg4_b_frames.avi", "h264_fragments.mp4", "mjpeg.avi"])
+def test_a_file_cut_short_has_the_frames_that_are_left(made, tmp_path, capfd, name):
+    content = (made / name).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(content[: int(len(content) * 0.6)])
+    video = open_video(path)
+    assert 3 < video.num_frames < NUM_FRAMES
+    frames = video.frames(range(video.num_frames))
+    unhurt = range(video.num_frames - 3)  # the last may be patched up from half a packet
+    assert torch.equal(frames[: len(unhurt)], open_video(made / name).frames(unhurt))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_damaged_frame_is_named_and_no_other_takes_its_place(made, tmp_path, capfd):
+    name = "h264_intra_only.mp4"  # every packet a frame: damage to one is damage to no other
+    with av.open(made / name) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        start, size = packets[20].pos, packets[20].size
+    content = bytearray((made / name).read_bytes())
+    content[start : start + size] = bytes(size)
+    path = tmp_path / name
+    path.write_bytes(content)
+    whole, damaged = open_video(made / name), open_video(path)
+    assert torch.equal(damaged.frames([3, 40]), whole.frames([3, 40]))
+    for indices in ([20], [3, 20, 40]):
+        with pytest.raises(VideoError, match=rf"{name}: frame 20 of 48 does not decode"):
+            damaged.frames(indices)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_jump_that_goes_astray_is_made_good_from_the_start(made, monkeypatch):
+    video = open_video(made / "h264_short_groups.mp4")
+    expected = video.frames([2, 35])
+    dropwhile = video_module.dropwhile
+
+    def astray(condition, frames):
+        kept = dropwhile(condition, frames)
+        next(kept)
+        return kept
+
+    monkeypatch.setattr(video_module, "dropwhile", astray)
+    assert torch.equal(video.frames([2, 35]), expected)
+
+
+def test_a_frame_too_large_to_be_true_is_refused(made, monkeypatch):
+    monkeypatch.setattr(video_module, "MAX_FRAME_PIXELS", 1000)
+    with pytest.raises(VideoError, match=r"mjpeg.avi has frames of 48 x 64 pixels; wanted at most"):
+        open_video(made / "mjpeg.avi")
+
+
+# --------------------------------------------------------------------------- folders of frames
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve images, frame1.png to frame12.png, and a file that is none of them."""
+    for i, picture in enumerate(scene(12)):
+        Image.fromarray(picture).save(tmp_path / f"frame{i + 1}.png")
+    (tmp_path / "notes.txt").write_text("taken on a Monday")
+    (tmp_path / ".frame0.png").write_bytes(b"left behind by a file manager")
+    return tmp_path
+
+
+def test_a_folder_is_read_in_the_order_of_its_numbers(folder):
+    video = open_video(folder)
+    assert (video.num_frames, video.height, video.width) == (12, 48, 64)
+    assert video.times_seconds is None
+    expected = torch.from_numpy(scene(12)).permute(0, 3, 1, 2)
+    assert torch.equal(video.frames([1, 9, 0, 9]), expected[[1, 9, 0, 9]])
+    assert torch.equal(pickle.loads(pickle.dumps(video)).frames([11]), expected[[11]])
+
+
+def test_grey_and_transparent_images_become_rgb(tmp_path):
+    Image.new("L", (8, 6), 70).save(tmp_path / "1.png")
+    Image.new("RGBA", (8, 6), (1, 2, 3, 0)).save(tmp_path / "2.png")
+    frames = open_video(tmp_path).frames([0, 1])
+    assert frames[:, :, 0, 0].tolist() == [[70, 70, 70], [1, 2, 3]]
+
+
+def test_images_of_two_sizes_are_refused_with_both_named(folder):
+    Image.new("RGB", (64, 40)).save(folder / "frame5.png")
+    with pytest.raises(VideoError, match=r"frame5.png is 40 pixels high.*frame1.png is 48 high"):
+        open_video(folder).frames([0, 4])
+
+
+def test_an_image_that_is_none_is_refused_by_name(folder):
+    (folder / "frame5.png").write_bytes(b"not an image")
+    with pytest.raises(VideoError, match=r"frame5.png cannot be read as an image"):
+        open_video(folder).frames([4])
+
+
+def test_an_image_cut_short_is_refused_by_name(folder):
+    content = (folder / "frame5.png").read_bytes()
+    (folder / "frame5.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(VideoError, match=r"frame5.png cannot be read as an image"):
+        open_video(folder).frames([4])
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing here")
+    with pytest.raises(VideoError, match=r"is a folder without images; wanted .*\*\.jpg"):
+        open_video(tmp_path)
+
+
+def test_a_frame_folder_is_told_by_its_images(folder):
+    assert is_frame_folder(folder)
+    assert not is_frame_folder(folder / "frame1.png")
+    assert not is_frame_folder(folder / "missing")
+    assert not is_frame_folder(folder.parent)
+
+
+# ------------------------------------------------------------------------------------- writing
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (47, 64), (48, 63), (47, 63)])
+def test_what_is_written_is_read_back_in_size_time_and_nearly_in_colour(tmp_path, height, width):
+    smooth = torch.arange(width).mul(255 // width).byte().expand(12, 3, height, width)
+    write_video(tmp_path / "made.mp4", smooth, fps=12.5)
+    video = open_video(tmp_path / "made.mp4")
+    assert (video.num_frames, video.height, video.width) == (12, height, width)
+    assert video.times_seconds is not None
+    np.testing.assert_allclose(video.times_seconds, np.arange(12) / 12.5)
+    assert (video.frames(range(12)).int() - smooth.int()).abs().float().mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "fps", "crf", "words"),
+    [
+        (0, 25, 17, r"made.mp4: got num_frames = 0; wanted 1 or more"),
+        (1, 0, 17, r"made.mp4: got fps = 0; wanted more than 0"),
+        (1, 25, 52, r"made.mp4: got crf = 52; wanted 0 to 51"),
+    ],
+)
+def test_what_cannot_be_written_is_said(tmp_path, num_frames, fps, crf, words):
+    frames = torch.zeros(num_frames, 3, 48, 64, dtype=torch.uint8)
+    with pytest.raises(VideoError, match=words):
+        write_video(tmp_path / "made.mp4", frames, fps=fps, crf=crf)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_write_that_breaks_off_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "made.mp4"
+    path.write_bytes(b"the old file")
+
+    def interrupt(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(video_module, "VideoFrame", SimpleNamespace(from_ndarray=interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        write_video(path, torch.zeros(1, 3, 48, 64, dtype=torch.uint8), fps=25)
+    assert [file.name for file in tmp_path.iterdir()] == ["made.mp4"]
+    assert path.read_bytes() == b"the old file"
+
+
+def test_a_missing_folder_to_write_to_is_named(tmp_path):
+    with pytest.raises(VideoError, match=r"missing.made.mp4 cannot be written as a video: No such"):
+        write_video(
+            tmp_path / "missing" / "made.mp4", torch.zeros(1, 3, 4, 4, dtype=torch.uint8), fps=1
+        )
