@@ -1,1 +1,70 @@
-"""motionaware: make any image or video network motion-aware."""
+"""motionaware: make any image or video network motion-aware.
+
+>>> import torch, motionaware
+>>> model = motionaware.create_model("resnet18_quarter", temporal="m2a", num_classes=3)
+>>> model(torch.rand(1, 8, 3, 32, 32)).shape
+torch.Size([1, 3])
+"""
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from motionaware.apps.predict import Prediction as Prediction
+    from motionaware.apps.predict import predict as predict
+    from motionaware.clip import ClipSpec as ClipSpec
+    from motionaware.data.annotations import DataError as DataError
+    from motionaware.data.motionpairs import MotionPairs as MotionPairs
+    from motionaware.data.video import VideoError as VideoError
+    from motionaware.data.video import open_video as open_video
+    from motionaware.engine.config import Recipe as Recipe
+    from motionaware.engine.config import read_recipe as read_recipe
+    from motionaware.engine.evaluate import evaluate as evaluate
+    from motionaware.engine.train import train as train
+    from motionaware.models.checkpoint import load as load
+    from motionaware.models.checkpoint import save as save
+    from motionaware.models.insertion import insert as insert
+    from motionaware.models.official import load_official as load_official
+    from motionaware.models.recognizer import (
+        VideoRecognizer as VideoRecognizer,
+    )
+    from motionaware.models.recognizer import (
+        create_model as create_model,
+    )
+    from motionaware.temporal import TEMPORAL as TEMPORAL
+
+__version__ = version("motionaware")
+
+_ROOMS = {  # name -> where it lives; opened at first use, so that the command line starts at once
+    "ClipSpec": "clip",
+    "DataError": "data.annotations",
+    "MotionPairs": "data.motionpairs",
+    "Prediction": "apps.predict",
+    "Recipe": "engine.config",
+    "TEMPORAL": "temporal",
+    "VideoError": "data.video",
+    "VideoRecognizer": "models.recognizer",
+    "create_model": "models.recognizer",
+    "evaluate": "engine.evaluate",
+    "insert": "models.insertion",
+    "load": "models.checkpoint",
+    "load_official": "models.official",
+    "open_video": "data.video",
+    "predict": "apps.predict",
+    "read_recipe": "engine.config",
+    "save": "models.checkpoint",
+    "train": "engine.train",
+}
+
+__all__ = list(_ROOMS)  # pyright: ignore[reportUnsupportedDunderAll] - the table is the list
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'motionaware' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"motionaware.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

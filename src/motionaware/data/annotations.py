@@ -1,8 +1,8 @@
 """The lists of data sets -> Examples: which videos there are and what each one shows.
 
-`folder`  ROOT/train/CLASS/video.mp4 or ROOT/train/CLASS/VIDEO/frame_0001.jpg, likewise val and test.
-`csv`     ROOT/train.csv with lines `path,label`, likewise val and test; paths start at ROOT. The order
-          of classes is that of ROOT/classes.txt, one a line, or alphabetic where there is none.
+`folder`  ROOT/train/CLASS/video.mp4 or ROOT/train/CLASS/VIDEO/frame_0001.jpg; val, test alike.
+`csv`     ROOT/train.csv with lines `path,label`; val, test alike; paths start at ROOT. The order of
+          classes is that of ROOT/classes.txt, one a line, or alphabetic where there is none.
 """
 
 import csv
@@ -59,6 +59,20 @@ def read_split(kind: str, root: str | Path | None, split: str) -> Split:
     return KINDS[kind](Path(root), split)
 
 
+def check_videos_exist(split: Split) -> None:
+    """Look for every listed video, so that a run does not stop hours later.
+
+    Raises:
+        DataError: Some are not there.
+    """
+    missing = [example.path for example in split.examples if not example.path.exists()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of the {len(split.examples)} videos of {split.name} do not exist, "
+            f"first {missing[0]}; motionaware doctor names all of them"
+        )
+
+
 def _read_folder(root: Path, split: str) -> Split:
     class_names = _class_folders(root, "train" if (root / "train").is_dir() else split)
     found = _class_folders(root, split)
@@ -76,8 +90,8 @@ def _read_folder(root: Path, split: str) -> Split:
     )
     if not examples:
         raise DataError(
-            f"{root / split} holds no video in its {len(found)} class folders; wanted files that end "
-            f"in {' '.join(sorted(VIDEO_SUFFIXES))}, or folders of frames"
+            f"{root / split} holds no video in its {len(found)} class folders; wanted files that "
+            f"end in {' '.join(sorted(VIDEO_SUFFIXES))}, or folders of frames"
         )
     return Split(split, examples, class_names)
 
@@ -120,12 +134,6 @@ def _read_csv(root: Path, split: str) -> Split:
                 f"{_nearest(label, class_names)}"
             )
         examples.append(Example(root / path, labels[label]))
-    missing = [example.path for example in examples if not example.path.exists()]
-    if missing:
-        raise DataError(
-            f"{len(missing)} of the {len(examples)} videos of {root / split}.csv do not exist, first "
-            f"{missing[0]}; paths start at {root}"
-        )
     return Split(split, tuple(examples), class_names)
 
 
@@ -152,7 +160,8 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
 def _nearest(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}The {len(known)} classes are {', '.join(known[:12])}{' ...'[: len(known) > 12 and 4]}"
+    shown = ", ".join(known[:12]) + (" ..." if len(known) > 12 else "")
+    return f"{hint}The {len(known)} classes are {shown}"
 
 
 def _contents(folder: Path) -> str:

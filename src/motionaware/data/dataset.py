@@ -1,12 +1,13 @@
 """Data sets of clips, and the loader that brings them in company.
 
-Every draw of chance is decided before a clip is made: the sampler hands each request its own seed. So
-a clip does not depend on the worker that makes it, and a run can be continued in the middle.
+Every draw of chance is decided before a clip is made: the sampler hands each request its own seed.
+So a clip does not depend on the worker that makes it, and a run can be continued in the middle.
 """
 
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from einops import rearrange
@@ -22,14 +23,16 @@ from motionaware.data.transforms import Crop, frame_for_testing, frame_for_train
 from motionaware.data.video import Video, VideoError, open_video
 
 
-class Request(NamedTuple):
+@dataclass(frozen=True)
+class Request:
     """Which example, and the seed of its chance; None asks for its test views."""
 
     index: int
     seed: int | None = None
 
 
-class Sample(NamedTuple):
+@dataclass(frozen=True)
+class Sample:
     """The views of one video (one in training), its label, and which example it is."""
 
     views: UInt8[Tensor, "v t 3 h w"]
@@ -37,7 +40,8 @@ class Sample(NamedTuple):
     index: int
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """Samples in company."""
 
     views: UInt8[Tensor, "b v t 3 h w"]

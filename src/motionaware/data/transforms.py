@@ -64,16 +64,14 @@ def random_resized_box(height: int, width: int, *, generator: Generator) -> Box:
 def frame_for_training(
     clip: UInt8[Tensor, "t 3 H W"], *, spec: ClipSpec, crop: Crop, flip: bool, generator: Generator
 ) -> UInt8[Tensor, "t 3 h w"]:
-    """Cut one box, drawn by chance as `crop` says, from all frames; mirror every second clip if asked.
+    """Cut one box, drawn as `crop` says, from all frames; mirror every second clip if asked.
 
     Raises:
         ValueError: `crop` is unknown.
     """
     height, width = clip.shape[-2:]
     if crop == "random":
-        box = random_box(
-            height, width, crop_fraction=spec.crop_fraction, generator=generator
-        )
+        box = random_box(height, width, crop_fraction=spec.crop_fraction, generator=generator)
     elif crop == "random_resized":
         box = random_resized_box(height, width, generator=generator)
     elif crop == "center":
@@ -94,8 +92,6 @@ def frame_for_testing(
     return cut(clip, box, image_size=spec.image_size)
 
 
-def cut(
-    clip: UInt8[Tensor, "t 3 H W"], box: Box, *, image_size: int
-) -> UInt8[Tensor, "t 3 h w"]:
-    """Cut a box from all frames and scale it to `image_size` pixels each way (bilinear, smoothed)."""
+def cut(clip: UInt8[Tensor, "t 3 H W"], box: Box, *, image_size: int) -> UInt8[Tensor, "t 3 h w"]:
+    """Cut a box from all frames, scaled to `image_size` pixels each way (bilinear, smoothed)."""
     return tvf.resized_crop(clip, *box, size=[image_size, image_size], antialias=True)

@@ -122,7 +122,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate"):
             if getattr(self, name) < 1:
-                raise ValueError(f"train.{name} is {getattr(self, name)}; it counts and starts at 1")
+                raise ValueError(
+                    f"train.{name} is {getattr(self, name)}; it counts and starts at 1"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +179,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def recipe_from_dict(content: Mapping[str, Any], *, source: str) -> Recipe:
-    """Build a recipe from plain values, such as `recipe_to_dict` gives; `source` is named in errors.
+    """Build a recipe from plain values, as `recipe_to_dict` gives; `source` is named in errors.
 
     Raises:
         RecipeError: A key is unknown, or a value is of the wrong kind.
@@ -237,7 +239,9 @@ def _check_keys(content: Mapping[str, Any], source: str, prefix: str = "") -> No
         kind = _check_key(f"{prefix}{key}", source)
         if dataclasses.is_dataclass(kind):
             if not isinstance(value, Mapping):
-                raise RecipeError(f"{source}: key {prefix}{key} holds {value!r}, wanted keys below it")
+                raise RecipeError(
+                    f"{source}: key {prefix}{key} holds {value!r}, wanted keys below it"
+                )
             _check_keys(value, source, f"{prefix}{key}.")
 
 
@@ -254,3 +258,16 @@ def _check_key(key: str, source: str) -> type:
     near = difflib.get_close_matches(key, keys, n=1) or [k for k in keys if k.endswith(f".{leaf}")]
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(keys)}"
     raise RecipeError(f"{source}: key {key} is unknown; {hint}")
+
+
+def describe_keys() -> str:
+    """Every key of a recipe with its type and default, one a line."""
+    defaults = recipe_to_dict(Recipe())
+    lines = []
+    for key, kind in known_keys().items():
+        group, _, name = key.partition(".")
+        if name:
+            wanted = kind.__name__ if isinstance(kind, type) else str(kind)
+            wanted = wanted.replace("typing.", "")
+            lines.append(f"{key:<28} {wanted:<44} {defaults[group][name]}")
+    return "\n".join(lines)

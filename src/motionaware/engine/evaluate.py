@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from motionaware.clip import ClipSpec
-from motionaware.data.annotations import read_split
+from motionaware.data.annotations import check_videos_exist, read_split
 from motionaware.data.dataset import (
     Batch,
     ClipDataset,
@@ -37,8 +37,10 @@ def open_dataset(
         DataError: The data are not as their kind wants them.
     """
     if config.kind != "motionpairs":
+        videos = read_split(config.kind, config.root, split)
+        check_videos_exist(videos)
         return VideoDataset(
-            read_split(config.kind, config.root, split),
+            videos,
             spec=spec,
             crop=config.crop,
             flip=config.flip,
@@ -130,12 +132,10 @@ def check_classes(model_names: Sequence[str], data_names: Sequence[str]) -> None
     if len(model_names) != len(data_names):
         only = sorted(set(data_names) ^ set(model_names))
         raise ValueError(
-            f"the model knows {len(model_names)} classes, the data have {len(data_names)}; first not "
-            f"in both: {only[0] if only else 'none'!r}. Evaluate on the data set it was trained for"
+            f"the model knows {len(model_names)} classes, the data have {len(data_names)}; first "
+            f"not in both: {only[0] if only else 'none'!r}. Evaluate on the data it was trained for"
         )
-    place = next(
-        i for i, (a, b) in enumerate(zip(model_names, data_names, strict=True)) if a != b
-    )
+    place = next(i for i, (a, b) in enumerate(zip(model_names, data_names, strict=True)) if a != b)
     raise ValueError(
         f"class {place} is {model_names[place]!r} to the model, {data_names[place]!r} in the data; "
         "scores would be read under wrong names: give the class order of the training data"

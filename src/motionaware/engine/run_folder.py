@@ -1,11 +1,11 @@
 """A run's folder: recipe, log, checkpoints, and the state from which it can go on.
 
-    recipe.yaml         every value, defaults written out
-    log.csv             one line an epoch
-    tensorboard/        the same as curves
-    last.safetensors    the model after the last whole epoch
-    best.safetensors    the model of the best epoch on validation
-    resume.pt           all that is needed to go on as if the run had not stopped
+recipe.yaml         every value, defaults written out
+log.csv             one line an epoch
+tensorboard/        the same as curves
+last.safetensors    the model after the last whole epoch
+best.safetensors    the model of the best epoch on validation
+resume.pt           all that is needed to go on as if the run had not stopped
 """
 
 import csv
@@ -76,3 +76,9 @@ class RunFolder:
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(self._log, text.getvalue().encode())
+
+    def read_log(self) -> list[dict[str, str]]:
+        """Read the log as it is now; empty before the first epoch has ended."""
+        if not self._log.is_file():
+            return []
+        return list(csv.DictReader(io.StringIO(self._log.read_text(encoding="utf-8"))))

@@ -95,12 +95,12 @@ class TrainingRun:
             temporal=recipe.model.temporal,
             class_names=training.class_names,
             num_frames=spec.num_frames,
-            pretrained=recipe.model.pretrained and not resume,
+            pretrained=False if resume else recipe.model.pretrained,
             clip=spec,
             dropout=recipe.model.dropout,
         )
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.model.to(self.device, memory_format=layout)
+        self.model.to(self.device).to(memory_format=layout)
         self.model.recipe = recipe_to_dict(recipe)
         self._training_mode()
         self.optimizer = make_optimizer(self.model, recipe.optim)
@@ -187,7 +187,10 @@ class TrainingRun:
 
     def _result(self) -> VideoRecognizer:
         """The model that is judged and saved: the average where one is kept."""
-        return self.model if self.average is None else self.average.module
+        if self.average is None:
+            return self.model
+        assert isinstance(self.average.module, VideoRecognizer)
+        return self.average.module
 
     def _validate(self) -> Report:
         probabilities, labels = judge(self._result(), self.validation, progress=self.progress)

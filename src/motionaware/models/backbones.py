@@ -83,7 +83,9 @@ def open_backbone(name: str, *, pretrained: bool | str | Path = False) -> Backbo
         OSError: The weights could not be read or downloaded.
     """
     download = pretrained is True
-    backbone = _open_torchvision(name, download) if name in TORCHVISION else _open_timm(name, download)
+    backbone = (
+        _open_torchvision(name, download) if name in TORCHVISION else _open_timm(name, download)
+    )
     if not isinstance(pretrained, bool):
         path = _packaged_weights(name) if str(pretrained) == "package" else Path(pretrained)
         _fill(backbone.network, path)
@@ -93,7 +95,9 @@ def open_backbone(name: str, *, pretrained: bool | str | Path = False) -> Backbo
 def _open_torchvision(name: str, download: bool) -> Backbone:
     make, classifier = TORCHVISION[name]
     if download and name == "resnet18_quarter":
-        raise ValueError("resnet18_quarter has no published weights; use pretrained=False or a path")
+        raise ValueError(
+            "resnet18_quarter has no published weights; use pretrained=False or a path"
+        )
     with _naming_download(name):
         network = make(weights="IMAGENET1K_V1" if download else None)
     num_features = network.get_submodule(classifier).in_features
@@ -130,7 +134,7 @@ class _naming_download:  # noqa: N801 - a context manager reads as a verb
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             raise OSError(
-                f"the pretrained weights of {self.name} could not be downloaded ({error}); connect, "
+                f"the weights of {self.name} could not be downloaded ({error}); connect, "
                 "or give pretrained=PATH of a state dict, or pretrained=False to start from chance"
             ) from error
 
@@ -166,15 +170,13 @@ def _fill(network: nn.Module, path: Path) -> None:
     if misfits:
         name = misfits[0]
         raise ValueError(
-            f"{path} does not fit {type(network).__name__}: {len(misfits)} tensors differ in shape, "
-            f"first {name}: {tuple(given[name].shape)}, wanted {tuple(wanted[name].shape)}"
+            f"{path} does not fit {type(network).__name__}: {len(misfits)} tensors differ in "
+            f"shape, first {name}: {tuple(given[name].shape)}, wanted {tuple(wanted[name].shape)}"
         )
     network.load_state_dict({name: given[name] for name in wanted})
 
 
-def _in_order(
-    wanted: dict[str, Tensor], given: dict[str, Tensor], path: Path
-) -> dict[str, Tensor]:
+def _in_order(wanted: dict[str, Tensor], given: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Match tensors by their place in the file, if role and shape agree all the way.
 
     Ports of one network to several libraries keep its order and change its names.
@@ -220,7 +222,7 @@ def default_sites(network: nn.Module) -> list[str]:
         children = ", ".join(name for name, _ in network.named_children())
         raise ValueError(
             f"where modules go is known for ResNets and networks of inverted residuals, not for "
-            f"{type(network).__name__}; name convolutions with where=, e.g. where='stages.*.conv1'; "
-            f"its children are {children}"
+            f"{type(network).__name__}; name convolutions with where=, e.g. "
+            f"where='stages.*.conv1'; its children are {children}"
         )
     return sites

@@ -1,4 +1,4 @@
-"""Save and load: tensors, ClipSpec, class names, plan, recipe and version in one safetensors file."""
+"""Save and load: tensors, ClipSpec, class names, plan and recipe in one safetensors file."""
 
 import json
 import os
@@ -54,14 +54,14 @@ def load(path: str | Path, *, temporal: Maker | None = None) -> VideoRecognizer:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {path} does not exist; give the path of a .safetensors")
+        raise FileNotFoundError(f"checkpoint {path} does not exist; give a .safetensors file")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
     except SafetensorError as error:
         raise ValueError(
-            f"{path} cannot be read as safetensors ({error}); it is damaged or another kind of file. "
+            f"{path} cannot be read as safetensors ({error}); it is damaged or of another kind. "
             "Reference checkpoints (.pth) are read by load_official"
         ) from error
     if header.get("format") != FORMAT:
@@ -108,6 +108,6 @@ def write_atomically(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
         raise OSError(
             error.errno,
-            f"{path} could not be written ({error.strerror}): {len(content) / 1e6:.1f} MB are needed. "
-            "What stood there before is untouched; make room or choose another folder",
+            f"{path} could not be written ({error.strerror}); {len(content) / 1e6:.1f} MB are "
+            "needed. What stood there before is untouched; make room or choose another folder",
         ) from error

@@ -1,8 +1,8 @@
 """Put temporal modules into a network: the only file that changes someone else's network.
 
 A module joins its host, the layer before which it acts, as the child `temporal`, and a hook runs it
-on the host's input. So the backbone keeps its types, its names and every tensor bit for bit: weights
-of the plain network load before and after insertion alike. Nothing runs while we insert.
+on the host's input. So the backbone keeps its types, its names and every tensor bit for bit:
+weights of the plain network load before and after insertion alike. Nothing runs while we insert.
 """
 
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ def insert(
     num_frames: int,
     where: str | Iterable[str] | None = None,
 ) -> nn.Module:
-    """Make a 2-D network motion-aware, in place; afterwards it wants whole clips along its batch axis.
+    """Make a 2-D network motion-aware, in place; from then on its batch axis holds whole clips.
 
     Args:
         network: Takes images `(b t) c h w`.

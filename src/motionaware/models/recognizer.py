@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -64,7 +65,7 @@ class VideoRecognizer(nn.Module):
         self.clip = clip
         self.class_names = tuple(class_names)
         self.plan = plan
-        self.recipe: dict[str, object] = {}
+        self.recipe: dict[str, Any] = {}
         self.register_buffer("mean", rearrange(torch.tensor(backbone.mean), "c -> c 1 1"))
         self.register_buffer("std", rearrange(torch.tensor(backbone.std), "c -> c 1 1"))
         self.backbone = backbone.network
@@ -143,12 +144,16 @@ def create_model(
             raise ValueError("give num_classes or class_names: a classifier needs its classes")
         class_names = [str(number) for number in range(num_classes)]
     elif num_classes not in (None, len(class_names)):
-        raise ValueError(f"{num_classes = } but class_names has {len(class_names)}; give one of them")
+        raise ValueError(
+            f"{num_classes = } but class_names has {len(class_names)}; give one of them"
+        )
     if len(class_names) < 1:
         raise ValueError("a classifier needs at least one class; class_names is empty")
     if clip is not None and clip.num_frames != num_frames:
-        raise ValueError(f"{num_frames = } but clip.num_frames is {clip.num_frames}; give both alike")
-    patterns = (where,) if isinstance(where, str) else where and tuple(where)
+        raise ValueError(
+            f"{num_frames = } but clip.num_frames is {clip.num_frames}; give both alike"
+        )
+    patterns = None if where is None else ((where,) if isinstance(where, str) else tuple(where))
     backbone = open_backbone(name, pretrained=pretrained)
     insert(backbone.network, temporal, num_frames=num_frames, where=patterns)
     return VideoRecognizer(

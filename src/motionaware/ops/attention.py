@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def normalize_frames(clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-    """Give every frame zero mean and unit variance over its channels and pixels (no scale, no bias)."""
+    """Give every frame zero mean and unit variance over its channels and pixels, no more."""
     return F.layer_norm(clips, clips.shape[2:])
 
 

@@ -39,7 +39,7 @@ def temporal_difference(
 def shift_channels(
     clips: Float[Tensor, "b t c h w"], *, num_channels: int
 ) -> Float[Tensor, "b t c h w"]:
-    """Let channels travel along time: some take the next frame's values, as many the previous one's.
+    """Let channels travel in time: some take the next frame's values, as many the previous one's.
 
     The first `num_channels` channels look one frame ahead, the second `num_channels` one frame
     back, the rest stay. Zeros enter at the ends. Written with `cat`, so that exporters follow it.

@@ -4,8 +4,8 @@
     y = x + softmax(m m^T / sqrt(chw)) m every frame gathers from the frames that move like it
 
 Source   Gebotys, Wong, Clausi, 2021, https://arxiv.org/abs/2111.09976
-Kept     The last frame has no successor: zeros stand in, so its motion is -norm(x). (reference code)
-Kept     The logits grow with sqrt(chw), so attention saturates toward the diagonal. (reference code)
+Kept     The last frame has no successor: zeros stand in, its motion is -norm(x). (their code)
+Kept     The logits grow with sqrt(chw), so attention saturates toward the diagonal. (their code)
 Changed  Nothing is stored on the module: a hook may recompute the map with `attention_map`.
 
 The two halves also stand alone, for the paper's ablations: `TemporalDifference` is motion only, and

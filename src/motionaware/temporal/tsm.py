@@ -24,7 +24,7 @@ class TemporalShift(nn.Module):
         super().__init__()
         if not 2 <= fold <= channels:
             raise ValueError(
-                f"{fold = } with {channels} channels; tsm shifts channels // fold channels each way "
+                f"{fold = } with {channels} channels; tsm shifts channels // fold of them each way "
                 "and needs 2 <= fold <= channels"
             )
         self.num_channels = channels // fold

@@ -1,0 +1,1 @@
+"""One file a verb; each has one public function of the same name."""

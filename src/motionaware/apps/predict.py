@@ -1,0 +1,131 @@
+"""Predict: name what happens in a video."""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from motionaware.data.dataset import choose_frames
+from motionaware.data.transforms import frame_for_testing
+from motionaware.data.video import Video, open_video
+from motionaware.engine.evaluate import view_probabilities
+from motionaware.models.checkpoint import load
+from motionaware.models.recognizer import VideoRecognizer
+
+_SECONDS_A_CLIP = 10.0  # data sets of actions cut their videos to about this length
+_CLIPS_AT_ONCE = 8  # bounds the memory that the decoded frames of a long video take
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One consecutive part of a video and its classes, the likeliest first.
+
+    `start_seconds` and `end_seconds` are None where the video has no clock (a folder of frames).
+    """
+
+    start_seconds: float | None
+    end_seconds: float | None
+    classes: list[tuple[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a model sees in a video: classes with their probabilities, the likeliest first.
+
+    `parts` holds the same for each part of the video that was a clip of its own.
+    """
+
+    video: str
+    classes: list[tuple[str, float]]
+    parts: list[Part]
+
+
+def predict(
+    model: VideoRecognizer | str | Path,
+    video: str | Path,
+    *,
+    num_clips: int | None = None,
+    top_k: int = 5,
+) -> Prediction:
+    """Name what happens in a video file or a folder of frames.
+
+    A long video is cut into equal consecutive parts, each a clip of its own; the probabilities of
+    the whole are the mean over its parts.
+
+    Args:
+        model: A recognizer, or the path of its checkpoint.
+        video: The file, or the folder.
+        num_clips: Parts; None takes one for every ten seconds begun.
+        top_k: Classes to name.
+
+    Raises:
+        VideoError: The video cannot be read.
+        ValueError: `num_clips` or `top_k` is below 1, or the checkpoint is damaged.
+        FileNotFoundError: The checkpoint does not exist.
+    """
+    if top_k < 1:
+        raise ValueError(f"{top_k = }; name at least 1 class")
+    if not isinstance(model, VideoRecognizer):
+        model = load(model)
+    opened = open_video(video)
+    bounds = _bounds(opened, num_clips)
+    was_training = model.training
+    model.eval()
+    probabilities = torch.cat(
+        [
+            _judge(model, opened, bounds[first : first + _CLIPS_AT_ONCE])
+            for first in range(0, len(bounds), _CLIPS_AT_ONCE)
+        ]
+    )
+    model.train(was_training)
+
+    def named(row: torch.Tensor) -> list[tuple[str, float]]:
+        values, places = row.topk(min(top_k, len(row)))
+        return [
+            (model.class_names[place], value)
+            for value, place in zip(values.tolist(), places.tolist(), strict=True)
+        ]
+
+    parts = [
+        Part(
+            start_seconds=_seconds(opened, start),
+            end_seconds=_seconds(opened, end),
+            classes=named(row),
+        )
+        for (start, end), row in zip(bounds, probabilities, strict=True)
+    ]
+    return Prediction(video=str(video), classes=named(probabilities.mean(dim=0)), parts=parts)
+
+
+def _bounds(video: Video, num_clips: int | None) -> list[tuple[int, int]]:
+    """First frame of each part, and the one after its last."""
+    if num_clips is None:
+        times = video.times_seconds
+        seconds = 0.0 if times is None else float(times[-1])
+        num_clips = math.floor(seconds / _SECONDS_A_CLIP) + 1
+    if num_clips < 1:
+        raise ValueError(f"{num_clips = }; a prediction needs at least 1 clip")
+    num_clips = min(num_clips, video.num_frames)
+    edges = [part * video.num_frames // num_clips for part in range(num_clips + 1)]
+    return list(pairwise(edges))
+
+
+def _judge(model: VideoRecognizer, video: Video, bounds: list[tuple[int, int]]) -> torch.Tensor:
+    indices = [
+        start + index for start, end in bounds for index in choose_frames(end - start, model.clip)
+    ]
+    frames = frame_for_testing(video.frames(indices), spec=model.clip)
+    clips = torch.stack(frames.split(model.clip.num_frames))
+    return view_probabilities(model, clips[:, None])
+
+
+def _seconds(video: Video, frame: int) -> float | None:
+    """When a frame begins to be shown; past the last one, when the video ends."""
+    times = video.times_seconds
+    if times is None:
+        return None
+    if frame < len(times):
+        return float(times[frame])
+    return float(times[-1] + (times[-1] / (len(times) - 1) if len(times) > 1 else 0.0))

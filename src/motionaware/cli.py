@@ -1,0 +1,269 @@
+"""Words -> the functions of apps and engine. The only file that prints."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Nothing heavy is imported here: `motionaware --help` answers at once. Each verb imports its own.
+if TYPE_CHECKING:
+    from motionaware.apps.predict import Prediction
+    from motionaware.engine.metrics import Report
+
+INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one verb; return the process's exit code."""
+    # Two threads that spin on a busy machine can be slower than one; this has to be said before
+    # torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    parser = _parser()
+    args, rest = parser.parse_known_args(words)
+    if rest and args.verb not in ("train",):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.overrides = rest
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        _say_error("interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        if args.traceback or not _is_expected(error):
+            raise
+        _say_error(str(error) or type(error).__name__)
+        return INTERRUPTED if type(error).__name__ == "TrainingInterrupted" else 1
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether an error is about what the user gave us, not a fault of ours."""
+    if isinstance(error, (ValueError, OSError, ImportError)):
+        return True
+    return type(error).__name__ in ("TrainingInterrupted", "TrainingDiverged")
+
+
+def _say_error(words: str) -> None:
+    print(f"motionaware: {words}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="motionaware",
+        description="Make any image or video network motion-aware; train, evaluate, predict.",
+    )
+    parser.add_argument("--version", action="version", version=version("motionaware"))
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    verb = verbs.add_parser("quickstart", help="train frame averaging and M2A side by side")
+    verb.add_argument("--out", default="quickstart", help="folder for what it writes")
+    verb.add_argument("--seed", type=int, default=0)
+    verb.set_defaults(run=_quickstart)
+
+    verb = verbs.add_parser(
+        "train",
+        help="train a model from a recipe",
+        description="Train a model from a recipe. Any key may be overridden by its dotted name, "
+        "for example --train.epochs 5 --model.temporal m2a,tsm.",
+    )
+    verb.add_argument("recipe", nargs="?", help="YAML file; see recipes/")
+    verb.add_argument("--run", dest="run_folder", help="folder of the run; runs/RECIPE by default")
+    verb.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    verb.add_argument("--keys", action="store_true", help="list every key of a recipe and end")
+    verb.set_defaults(run=_train)
+
+    verb = verbs.add_parser("evaluate", help="judge a checkpoint on a data set")
+    verb.add_argument("checkpoint")
+    verb.add_argument("--split", default="test", choices=("train", "val", "test"))
+    verb.add_argument("--kind", help="kind of the data, if not those it was trained on")
+    verb.add_argument("--root", help="folder of the data, if not the one it was trained on")
+    verb.add_argument("--views", type=int, help="clips a video")
+    verb.add_argument("--json", action="store_true", help="print one JSON object")
+    verb.set_defaults(run=_evaluate)
+
+    verb = verbs.add_parser("predict", help="name what happens in videos")
+    verb.add_argument("checkpoint")
+    verb.add_argument("videos", nargs="+", metavar="VIDEO", help="a file, or a folder of frames")
+    verb.add_argument("--clips", type=int, help="clips a video; one for every 10 s by default")
+    verb.add_argument("--top", type=int, default=5, help="classes to name")
+    verb.add_argument("--json", action="store_true", help="print one JSON object a video")
+    verb.set_defaults(run=_predict)
+
+    verb = verbs.add_parser("prepare", help="write the embedded data set as video files")
+    verb.add_argument("kind", choices=("motionpairs",))
+    verb.add_argument("--out", required=True, help="folder to write to")
+    verb.add_argument("--train", type=int, default=1200, help="clips of the training split")
+    verb.add_argument("--val", type=int, default=240)
+    verb.add_argument("--test", type=int, default=240)
+    verb.add_argument("--frames", type=int, default=8, help="frames a clip")
+    verb.add_argument("--size", type=int, default=64, help="height and width in pixels")
+    verb.add_argument("--seed", type=int, default=0)
+    verb.set_defaults(run=_prepare)
+
+    verb = verbs.add_parser("doctor", help="check the installation and a data set")
+    verb.add_argument("data", nargs="?", help="folder of a data set")
+    verb.add_argument("--kind", default="folder", choices=("folder", "csv"))
+    verb.set_defaults(run=_doctor)
+    return parser
+
+
+def _quickstart(args: argparse.Namespace) -> int:
+    from motionaware.apps.quickstart import BASELINE, CHALLENGER, ORDER_BLIND_CEILING, quickstart
+
+    found = quickstart(args.out, seed=args.seed, progress=_progress())
+    print("MotionPairs, 12 classes in 6 pairs, each its partner played backwards; test top-1:\n")
+    print(f"  {BASELINE:<20} {found.reports[BASELINE].top1:6.1%}   frames averaged (TSN)")
+    print(f"  {'':<20} {ORDER_BLIND_CEILING:6.1%}   the most that whoever ignores order can reach")
+    print(f"  {CHALLENGER:<20} {found.reports[CHALLENGER].top1:6.1%}   Motion Aware Attention\n")
+    for temporal, prediction in found.predictions.items():
+        name, probability = prediction.classes[0]
+        print(f"  {found.video} shows {found.right_class}; {temporal}: {name} ({probability:.0%})")
+    print(f"\nPicture: {found.picture}\nTook {found.seconds:.0f} s. Next, on your own videos:")
+    print(f"  motionaware predict {found.checkpoints[CHALLENGER]} {found.video}")
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    from motionaware.engine.config import describe_keys, read_recipe
+
+    if args.keys:
+        print(describe_keys())
+        return 0
+    if (args.recipe is None) == (args.resume is None):
+        raise ValueError("give either a recipe to start from, or --resume RUN to go on with a run")
+    if args.resume and (args.overrides or args.run_folder):
+        raise ValueError("a resumed run keeps its recipe and its folder; give --resume RUN alone")
+    if args.resume:
+        folder, recipe = Path(args.resume), None
+    else:
+        folder = Path(args.run_folder or Path("runs") / Path(args.recipe).stem)
+        recipe = read_recipe(args.recipe, args.overrides)
+
+    from motionaware.engine.run_folder import RunFolder
+    from motionaware.engine.train import train
+
+    files = RunFolder(folder)
+    report = train(recipe or files.recipe(), folder, resume=bool(args.resume), progress=_progress())
+    _print_report(report, "validation, last epoch")
+    print(f"log: {folder / 'log.csv'}\nbest on validation: {files.best}")
+    print(f"next: motionaware evaluate {files.best}")
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from motionaware.engine.config import recipe_from_dict
+    from motionaware.engine.evaluate import evaluate
+    from motionaware.models.checkpoint import load
+
+    model = load(args.checkpoint)
+    trained = {key: value for key, value in model.recipe.items() if key != "trained"}
+    recipe = recipe_from_dict(trained, source=args.checkpoint)
+    if not trained and not args.root:
+        raise ValueError(f"{args.checkpoint} does not say what data it was trained on; give --root")
+    data = replace(
+        recipe.data, kind=args.kind or recipe.data.kind, root=args.root or recipe.data.root
+    )
+    views = args.views or recipe.eval.num_views
+    report = evaluate(
+        model,
+        data,
+        split=args.split,
+        config=replace(recipe.eval, num_views=views),
+        progress=_progress(),
+    )
+    if args.json:
+        print(json.dumps(report.to_dict()))
+    else:
+        _print_report(report, args.split)
+        _print_classes(report)
+    return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from motionaware.apps.predict import predict
+    from motionaware.data.video import VideoError
+    from motionaware.models.checkpoint import load
+
+    model = load(args.checkpoint)
+    failed = 0
+    for video in args.videos:
+        try:
+            prediction = predict(model, video, num_clips=args.clips, top_k=args.top)
+        except VideoError as error:  # the other videos are still worth their answers
+            _say_error(str(error))
+            failed += 1
+            continue
+        print(json.dumps(asdict(prediction)) if args.json else _prediction_table(prediction))
+    if failed and len(args.videos) > 1:
+        _say_error(f"{failed} of {len(args.videos)} videos could not be read")
+    return 1 if failed else 0
+
+
+def _prepare(args: argparse.Namespace) -> int:
+    from motionaware.apps.prepare import prepare
+
+    written = prepare(
+        args.out,
+        num_clips={"train": args.train, "val": args.val, "test": args.test},
+        num_frames=args.frames,
+        image_size=args.size,
+        seed=args.seed,
+        progress=_progress(),
+    )
+    print(f"{written} videos written below {args.out}")
+    print(f"next: motionaware doctor {args.out}")
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from motionaware.apps.doctor import doctor
+
+    checkup = doctor(args.data, kind=args.kind, progress=_progress())
+    for fact in checkup.facts:
+        print(f"  {fact}")
+    for fault in checkup.faults:
+        print(f"! {fault}")
+    print(f"{len(checkup.faults)} faults found" if checkup.faults else "no fault found")
+    return 1 if checkup.faults else 0
+
+
+def _print_report(report: "Report", what: str) -> None:
+    top5 = "" if report.top5 is None else f"  top-5 {report.top5:.1%}"
+    print(
+        f"{what}: {report.num_videos} videos  top-1 {report.top1:.1%}{top5}  "
+        f"mean per class {report.mean_class:.1%}  loss {report.loss:.3f}"
+    )
+
+
+def _print_classes(report: "Report") -> None:
+    for name, share in report.per_class.items():
+        print(f"  {'  none ' if share is None else f'{share:7.1%}'}  {name}")
+
+
+def _prediction_table(prediction: "Prediction") -> str:
+    lines = [prediction.video]
+    lines += [f"  {probability:6.1%}  {name}" for name, probability in prediction.classes]
+    if len(prediction.parts) > 1:
+        for part in prediction.parts:
+            name, probability = part.classes[0]
+            when = (
+                ""
+                if part.start_seconds is None
+                else f"{part.start_seconds:7.1f} to {part.end_seconds:.1f} s"
+            )
+            lines.append(f"  {when}  {probability:6.1%}  {name}")
+    return "\n".join(lines)
+
+
+def _progress() -> bool:
+    """Bars are for people: show them where someone is watching."""
+    return sys.stderr.isatty()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
