@@ -18,7 +18,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from torch import nn
 
@@ -27,12 +27,8 @@ from motionaware.temporal.m2a import MotionAttention, TemporalDifference
 from motionaware.temporal.tsm import TemporalShift
 
 
-class Maker(Protocol):
-    """Makes the temporal module of one site: clip -> clip, `b t c h w`, the same shape."""
-
-    def __call__(self, *, channels: int, num_frames: int) -> nn.Module:
-        """Make a module for clips of `channels` channels and `num_frames` frames."""
-        ...
+Maker = Callable[..., nn.Module]
+"""Called with `channels=` and `num_frames=`, makes the module of one site: `b t c h w` -> the same."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +161,8 @@ _GATE_REDUCTION = inspect.signature(Gate).parameters["reduction"].default
 
 def _look_up(name: str, *, written: str) -> tuple[Mechanism, ...]:
     entry = TEMPORAL.get(name)
+    if name == "none":
+        raise ValueError("temporal 'none' stands alone; leave it out where modules are named")
     if entry is None:
         near = difflib.get_close_matches(name, [*TEMPORAL, "none"], n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""

@@ -20,10 +20,19 @@ from motionaware.ops.motion import Last, temporal_difference
 
 
 class TemporalDifference(nn.Module):
-    """Motion as the next frame minus this one; `last` says what follows the last frame."""
+    """Motion as the next frame minus this one.
 
-    def __init__(self, *, last: Last = "neg") -> None:
+    Args:
+        last: What follows the last frame, `neg` or `zero`; see `temporal_difference`.
+
+    Raises:
+        ValueError: `last` is neither.
+    """
+
+    def __init__(self, *, last: str = "neg") -> None:
         super().__init__()
+        if last not in ("neg", "zero"):
+            raise ValueError(f"{last = }; choose 'neg' or 'zero'")
         self.last: Last = last
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:

