@@ -71,19 +71,20 @@ def test_a_checkpoint_of_another_network_is_refused_with_the_first_differences()
     facts = NETWORKS["resnet18-motion+attn"]
     weights = {key: _fill(key, shape) for key, shape in facts["state_dict"].items()}
     with pytest.raises(ValueError, match="differ in shape, first head.bias") as error:
-        load_official(weights, **_arguments(facts) | {"num_classes": 7})
+        load_official(weights, **_arguments(facts, num_classes=7))
     assert "(10,), wanted (7,)" in str(error.value)
     with pytest.raises(ValueError, match="32 are left over, first backbone.layer1.0.conv1"):
-        load_official(weights, **_arguments(facts) | {"temporal": "tsm"})
+        load_official(weights, **_arguments(facts, temporal="tsm"))
 
 
-def _arguments(facts: dict[str, Any]) -> dict[str, Any]:
-    return {
+def _arguments(facts: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    arguments = {
         "backbone": facts["arch"],
         "temporal": facts["temporal_module"] + (",tsm" if facts["use_tsm"] else ""),
         "num_classes": facts["classes"],
         "num_frames": facts["frames"],
     }
+    return arguments | changes
 
 
 def _fill(name: str, shape: list[int]) -> Tensor:

@@ -1,0 +1,106 @@
+"""The house of docs/architecture.md: each line knows its room."""
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "motionaware"
+FILES = sorted(SOURCE.rglob("*.py"))
+NAMES = [str(path.relative_to(SOURCE)) for path in FILES]
+
+
+def imports(name: str) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse((SOURCE / name).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def calls(name: str) -> set[str]:
+    """Names of functions and methods that are called: `print`, `.view`."""
+    found = set()
+    for node in ast.walk(ast.parse((SOURCE / name).read_text())):
+        if isinstance(node, ast.Call):
+            function = node.func
+            if isinstance(function, ast.Name):
+                found.add(function.id)
+            elif isinstance(function, ast.Attribute):
+                found.add(f".{function.attr}")
+    return found
+
+
+def arguments(name: str) -> set[str]:
+    """String constants that are handed to a call, such as einops patterns."""
+    return {
+        argument.value
+        for node in ast.walk(ast.parse((SOURCE / name).read_text()))
+        if isinstance(node, ast.Call)
+        for argument in node.args
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    }
+
+
+def importing(*modules: str) -> Callable[[str], bool]:
+    return lambda name: any(
+        one == module or one.startswith(f"{module}.") for one in imports(name) for module in modules
+    )
+
+
+def calling(*functions: str) -> Callable[[str], bool]:
+    return lambda name: bool(calls(name) & set(functions))
+
+
+def saying(*words: str) -> Callable[[str], bool]:
+    return lambda name: any(word in one for one in arguments(name) for word in words)
+
+
+# What a line does -> the rooms in which it may.
+ROOMS = {
+    "time and batch share an axis": (saying("(b t)"), ["ops/layout.py"]),
+    "print, exit": (calling("print", "exit"), ["cli.py", "__main__.py"]),
+    "timm": (importing("timm"), ["models/backbones.py"]),
+    "torchvision.models": (importing("torchvision.models"), ["models/backbones.py"]),
+    "decoders": (importing("av", "torchcodec"), ["data/video"]),
+    "yaml": (importing("yaml", "jsonargparse"), ["engine/config.py"]),
+    "a change to someone's network": (
+        calling(".add_module", ".set_submodule", ".register_forward_pre_hook"),
+        ["models/insertion.py"],
+    ),
+    "a hook that looks": (calling(".register_forward_hook"), ["apps/visualize.py"]),
+    "pictures": (importing("matplotlib"), ["apps/"]),
+    "blind reshapes": (calling(".view", ".reshape"), []),
+    "draws of chance": (calling(".randint", ".rand", ".randperm", ".manual_seed"), ["data/"]),
+}
+EXCEPTIONS = {
+    # A run's own seed: of initial weights and dropout.
+    ("draws of chance", "engine/train.py"),
+}
+
+
+@pytest.mark.parametrize("what", ROOMS)
+def test_each_line_is_in_its_room(what):
+    does, rooms = ROOMS[what]
+    strays = [
+        name
+        for name in NAMES
+        if does(name)
+        and not any(name.startswith(room) for room in rooms)
+        and (what, name) not in EXCEPTIONS
+    ]
+    assert not strays
+
+
+@pytest.mark.parametrize("what", [what for what, (_, rooms) in ROOMS.items() if rooms])
+def test_the_rule_finds_what_it_looks_for(what):
+    does, _ = ROOMS[what]
+    assert any(does(name) for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_holds_one_idea(name):
+    assert len((SOURCE / name).read_text().splitlines()) <= 300

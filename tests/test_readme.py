@@ -1,0 +1,46 @@
+"""Every code block of the README runs, in order, in a folder of its own."""
+
+import os
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from motionaware.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(console|python)\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.slow
+def test_every_code_block_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "recipes", "recipes")
+    names: dict[str, object] = {}
+    for language, block in BLOCKS:
+        if language == "python":
+            exec(compile(block, "README.md", "exec"), names)
+            continue
+        for line in block.splitlines():
+            run(line)
+
+
+def run(line: str) -> None:
+    """Run a line of the shell; what installs is only looked at, and training is cut short."""
+    program, *words = shlex.split(line)
+    if program.startswith("scripts/"):
+        assert os.access(ROOT / program, os.X_OK)
+    elif program == "motionaware":
+        if words[0] == "train":
+            words += ["--train.epochs=1", "--clip.image_size=32"]
+        assert main(words) == 0, line
+    else:
+        assert line.startswith("git clone"), line
+
+
+def test_every_file_that_the_readme_names_is_there():
+    for path in re.findall(r"\]\(([^):]+)\)", README):
+        assert (ROOT / path).exists(), path
