@@ -1,4 +1,5 @@
 import pickle
+import shlex
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -8,10 +9,14 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.container import InputContainer
+from av.video.stream import VideoStream
 from PIL import Image
 
 from motionaware.data import video as video_module
-from motionaware.data.video import VideoError, is_frame_folder, open_video, write_video
+from motionaware.data import video_file, video_writer
+from motionaware.data.video import VideoError, is_frame_folder, open_video
+from motionaware.data.video_writer import write_video
 
 NUM_FRAMES = 48
 OPEN_GROUPS = "open-gop=1:bframes=3:keyint=12:min-keyint=12:scenecut=0"
@@ -38,6 +43,7 @@ def encode(
 ) -> Path:
     with av.open(path, "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=25)
+        assert isinstance(stream, VideoStream)
         stream.height, stream.width = pictures.shape[1:3]
         stream.pix_fmt = pixels
         stream.options = {name.replace("_", "-"): value for name, value in options.items()}
@@ -57,6 +63,7 @@ def encode(
 def decode_everything(path: Path) -> list[torch.Tensor]:
     with av.open(path) as container:
         stream = container.streams.best("video")
+        assert isinstance(stream, VideoStream)
         return [
             torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
             for frame in container.decode(stream)
@@ -122,7 +129,7 @@ def assert_frames_are_those_of_decoding_everything(path: Path) -> None:
     chance = np.random.default_rng(0)
     for indices in (
         list(range(len(expected))),
-        *([i] for i in range(0, len(expected), 7)),
+        *([i] for i in range(0, len(expected), max(7, len(expected) // 8))),
         [last],
         [last, 0, last // 2, last],
         *(chance.integers(0, len(expected), 8).tolist() for _ in range(4)),
@@ -141,7 +148,11 @@ def test_frames_are_bit_for_bit_those_of_decoding_everything(made, name):
 
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "videos"
-BROKEN = {"derived_empty.mp4", "derived_not_a_video.mp4"}
+BROKEN = {
+    "derived_empty.mp4": "is an empty file",
+    "derived_not_a_video.mp4": "does not open as a video",
+    "derived_truncated_60pct_test.avi": "is cut short: 93 of the 164 frames it announces can be",
+}
 TURNED = {"decord_video_90.mov", "decord_video_180.mov"}
 
 
@@ -153,7 +164,7 @@ def shared_files() -> list[Path]:
 @pytest.mark.parametrize("path", shared_files(), ids=lambda path: path.name)
 def test_real_videos_are_read_bit_for_bit_or_refused(path):
     if path.name in BROKEN:
-        with pytest.raises(VideoError, match=path.name):
+        with pytest.raises(VideoError, match=f"{path.name} {BROKEN[path.name]}"):
             open_video(path)
     elif path.name in TURNED:
         quarters = {"decord_video_90.mov": -1, "decord_video_180.mov": 2}[path.name]
@@ -166,14 +177,14 @@ def test_real_videos_are_read_bit_for_bit_or_refused(path):
 def decoded_counter(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     """Collect the time of every frame that is decoded from now on."""
     seen: list[int | None] = []
-    plain = video_module._decoded
+    plain = video_file._frames_of
 
-    def counted(container, stream):
-        for frame in plain(container, stream):
-            seen.append(frame.pts)
-            yield frame
+    def counted(packet):
+        frames = plain(packet)
+        seen.extend(frame.pts for frame in frames)
+        return frames
 
-    monkeypatch.setattr(video_module, "_decoded", counted)
+    monkeypatch.setattr(video_file, "_frames_of", counted)
     return seen
 
 
@@ -199,10 +210,18 @@ def test_no_frame_is_decoded_twice_for_one_clip(made, monkeypatch):
         assert len(seen) <= NUM_FRAMES, name
 
 
-def test_a_file_of_trusted_times_is_opened_by_decoding_one_frame(made, monkeypatch):
+@pytest.mark.parametrize(
+    "name", ["h264_long_group.mp4", "h264_fragments.mp4", "vp9_hidden_frames.webm"]
+)
+def test_a_file_of_trusted_times_is_opened_once_by_decoding_one_frame(made, monkeypatch, name):
     seen = decoded_counter(monkeypatch)
-    open_video(made / "h264_long_group.mp4")
-    assert len(seen) == 1
+    opened = []
+    plain = av.open
+    monkeypatch.setattr(
+        av, "open", lambda *facts, **more: opened.append(1) or plain(*facts, **more)
+    )
+    open_video(made / name)
+    assert (len(opened), len(seen)) == (1, 1)
 
 
 def test_an_opened_video_is_small_and_can_be_sent_to_a_worker(made):
@@ -280,12 +299,59 @@ def test_a_file_with_sound_only_is_refused(tmp_path):
         open_video(path)
 
 
-@pytest.mark.parametrize("name", ["mpeg4_b_frames.avi", "h264_fragments.mp4", "mjpeg.avi"])
-def test_a_file_cut_short_has_the_frames_that_are_left(made, tmp_path, capfd, name):
-    content = (made / name).read_bytes()
-    path = tmp_path / name
-    path.write_bytes(content[: int(len(content) * 0.6)])
-    video = open_video(path)
+def cut(path: Path, folder: Path, share: float) -> Path:
+    """Copy the first part of a file."""
+    content = path.read_bytes()
+    (folder / path.name).write_bytes(content[: int(len(content) * share)])
+    return folder / path.name
+
+
+ANNOUNCING = {
+    "h264.mp4": {"bf": "2", "container_options": {"movflags": "faststart"}},
+    "hevc.mp4": {
+        "codec": "libx265",
+        "x265_params": "log-level=none",
+        "container_options": {"movflags": "faststart"},
+    },
+    "mjpeg.mov": {
+        "codec": "mjpeg",
+        "pixels": "yuvj420p",
+        "container_options": {"movflags": "faststart"},
+    },
+    "variable.mp4": {
+        "ticks": [int(40 * i**1.5) for i in range(NUM_FRAMES)],
+        "container_options": {"movflags": "faststart"},
+    },
+    "fragments.mp4": FILES["h264_fragments.mp4"],
+    "mpeg4.avi": FILES["mpeg4_b_frames.avi"],
+    "mjpeg.avi": FILES["mjpeg.avi"],
+    "h264.avi": FILES["h264.avi"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(ANNOUNCING))
+def test_a_file_cut_short_is_refused_with_what_is_left_and_what_to_do(tmp_path, capfd, name):
+    (tmp_path / "whole").mkdir()
+    whole = encode(tmp_path / "whole" / name, scene(), **ANNOUNCING[name])
+    assert open_video(whole).num_frames == NUM_FRAMES
+    words = rf"{name} is cut short: \d+ of the \d+ frames it announces .*fetch it again, or "
+    with pytest.raises(VideoError, match=rf"{words}.*ffmpeg -i {name} "):
+        open_video(cut(whole, tmp_path, 0.6))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_command_that_saves_a_cut_file_survives_a_shell(tmp_path):
+    (tmp_path / "whole").mkdir()
+    whole = encode(tmp_path / "whole" / "a cat's day.avi", scene(), **FILES["mjpeg.avi"])
+    with pytest.raises(VideoError) as raised:
+        open_video(cut(whole, tmp_path, 0.6))
+    command = str(raised.value).rpartition("ffmpeg ")[2]
+    assert shlex.split(command) == ["-i", "a cat's day.avi", "a cat's day_short.mp4"]
+
+
+@pytest.mark.parametrize("name", ["h264_open_groups.mkv", "vp9_hidden_frames.webm", "h264.ts"])
+def test_a_file_that_announces_no_count_has_the_frames_that_are_left(made, tmp_path, capfd, name):
+    video = open_video(cut(made / name, tmp_path, 0.6))
     assert 3 < video.num_frames < NUM_FRAMES
     frames = video.frames(range(video.num_frames))
     unhurt = range(video.num_frames - 3)  # the last may be patched up from half a packet
@@ -293,11 +359,55 @@ def test_a_file_cut_short_has_the_frames_that_are_left(made, tmp_path, capfd, na
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("name", ["mpeg4_b_frames.avi", "mjpeg.avi"])
+@pytest.mark.parametrize(("more", "opens"), [(-9, True), (2, True), (9, False)])
+def test_an_avi_may_announce_a_few_frames_too_many(made, tmp_path, name, more, opens):
+    content = bytearray((made / name).read_bytes())
+    place = content.index(b"vids") + 32  # dwLength of the stream's header
+    assert int.from_bytes(content[place : place + 4], "little") == NUM_FRAMES
+    content[place : place + 4] = (NUM_FRAMES + more).to_bytes(4, "little")
+    path = tmp_path / name
+    path.write_bytes(content)
+    if opens:
+        assert open_video(path).num_frames == NUM_FRAMES
+    else:
+        with pytest.raises(VideoError, match="is cut short: 48 of the 57 frames"):
+            open_video(path)
+
+
+def test_frames_that_an_avi_drops_are_not_missing(tmp_path):
+    ticks = [0, 1000, 1040, 1080, 3000, 3040]  # in an avi the places between are empty packets
+    path = encode(tmp_path / "dropped.avi", scene(6), codec="mpeg4", ticks=ticks)
+    assert open_video(path).num_frames == 6
+
+
+def test_frames_that_an_edit_list_hides_are_not_missing(tmp_path):
+    whole = encode(tmp_path / "whole.mp4", scene(), g="12", bf="0")
+    path = tmp_path / "trimmed.mp4"
+    with av.open(whole) as source, av.open(path, "w") as target:
+        assert isinstance(source, InputContainer)
+        stream = target.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size][12:]
+        late = packets[5].pts  # the five before it come to lie before the beginning
+        assert late is not None
+        for packet in packets:
+            assert packet.pts is not None and packet.dts is not None
+            packet.pts, packet.dts, packet.stream = packet.pts - late, packet.dts - late, stream
+            target.mux(packet)
+    with av.open(path) as container:
+        assert isinstance(container, InputContainer)
+        assert sum(packet.is_discard for packet in container.demux(video=0)) == 5
+    assert open_video(path).num_frames == NUM_FRAMES - 12 - 5
+    assert_frames_are_those_of_decoding_everything(path)
+
+
 def test_a_damaged_frame_is_named_and_no_other_takes_its_place(made, tmp_path, capfd):
     name = "h264_intra_only.mp4"  # every packet a frame: damage to one is damage to no other
     with av.open(made / name) as container:
+        assert isinstance(container, InputContainer)
         packets = [packet for packet in container.demux(video=0) if packet.size]
         start, size = packets[20].pos, packets[20].size
+        assert start is not None
     content = bytearray((made / name).read_bytes())
     content[start : start + size] = bytes(size)
     path = tmp_path / name
@@ -313,14 +423,14 @@ def test_a_damaged_frame_is_named_and_no_other_takes_its_place(made, tmp_path, c
 def test_a_jump_that_goes_astray_is_made_good_from_the_start(made, monkeypatch):
     video = open_video(made / "h264_short_groups.mp4")
     expected = video.frames([2, 35])
-    dropwhile = video_module.dropwhile
+    dropwhile = video_file.dropwhile
 
     def astray(condition, frames):
         kept = dropwhile(condition, frames)
         next(kept)
         return kept
 
-    monkeypatch.setattr(video_module, "dropwhile", astray)
+    monkeypatch.setattr(video_file, "dropwhile", astray)
     assert torch.equal(video.frames([2, 35]), expected)
 
 
@@ -365,10 +475,12 @@ def test_images_of_two_sizes_are_refused_with_both_named(folder):
         open_video(folder).frames([0, 4])
 
 
-def test_an_image_that_is_none_is_refused_by_name(folder):
-    (folder / "frame5.png").write_bytes(b"not an image")
-    with pytest.raises(VideoError, match=r"frame5.png cannot be read as an image"):
-        open_video(folder).frames([4])
+@pytest.mark.parametrize("content", [b"", b"not an image"])
+@pytest.mark.parametrize("number", [1, 5])
+def test_an_image_that_is_none_is_refused_by_name(folder, content, number):
+    (folder / f"frame{number}.png").write_bytes(content)
+    with pytest.raises(VideoError, match=rf"frame{number}.png cannot be read as an image"):
+        open_video(folder).frames([0, 4])
 
 
 def test_an_image_cut_short_is_refused_by_name(folder):
@@ -427,15 +539,22 @@ def test_a_write_that_breaks_off_leaves_the_old_file_and_no_other(tmp_path, monk
     def interrupt(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(video_module, "VideoFrame", SimpleNamespace(from_ndarray=interrupt))
+    monkeypatch.setattr(video_writer, "VideoFrame", SimpleNamespace(from_ndarray=interrupt))
     with pytest.raises(KeyboardInterrupt):
         write_video(path, torch.zeros(1, 3, 48, 64, dtype=torch.uint8), fps=25)
     assert [file.name for file in tmp_path.iterdir()] == ["made.mp4"]
     assert path.read_bytes() == b"the old file"
 
 
-def test_a_missing_folder_to_write_to_is_named(tmp_path):
-    with pytest.raises(VideoError, match=r"missing.made.mp4 cannot be written as a video: No such"):
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "notes").write_text("a file, no folder")
+    with pytest.raises(OSError, match=r"notes.made.mp4: cannot write the video \(.*; make room or"):
         write_video(
-            tmp_path / "missing" / "made.mp4", torch.zeros(1, 3, 4, 4, dtype=torch.uint8), fps=1
+            tmp_path / "notes" / "made.mp4", torch.zeros(1, 3, 4, 4, dtype=torch.uint8), fps=1
         )
+
+
+def test_frames_too_large_for_the_codec_are_refused_and_leave_nothing(tmp_path):
+    with pytest.raises(VideoError, match=r"made.mp4 cannot be written as a video"):
+        write_video(tmp_path / "made.mp4", torch.zeros(1, 3, 2, 17000, dtype=torch.uint8), fps=1)
+    assert not list(tmp_path.iterdir())

@@ -3,10 +3,13 @@
 `folder`  ROOT/train/CLASS/video.mp4 or ROOT/train/CLASS/VIDEO/frame_0001.jpg; val, test alike.
 `csv`     ROOT/train.csv with lines `path,label`; val, test alike; paths start at ROOT. The order of
           classes is that of ROOT/classes.txt, one a line, or alphabetic where there is none.
+          Text is UTF-8; the mark that Excel puts before it is no part of it.
 """
 
 import csv
 import difflib
+import io
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +58,7 @@ def read_split(kind: str, root: str | Path | None, split: str) -> Split:
     if root is None:
         raise DataError(f"data of kind {kind!r} needs its folder; set data.root")
     if not Path(root).is_dir():
-        raise DataError(f"data.root {root} is not a folder; give the one that holds {SPLITS}")
+        raise DataError(f"data.root {root} is not a folder; give the one that holds its splits")
     return KINDS[kind](Path(root), split)
 
 
@@ -113,15 +116,18 @@ def is_video(path: Path) -> bool:
     """Whether a path looks like a video: by its name, or as a folder of frames."""
     if path.name.startswith("."):
         return False
-    return path.suffix.lower() in VIDEO_SUFFIXES if path.is_file() else is_frame_folder(path)
+    return is_frame_folder(path) if path.is_dir() else path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _read_csv(root: Path, split: str) -> Split:
     classes = root / "classes.txt"
     rows = _rows(root / f"{split}.csv")
     if classes.is_file():
-        lines = classes.read_text(encoding="utf-8").splitlines()
-        class_names = tuple(line.strip() for line in lines if line.strip())
+        names = (line.strip() for line in _text(classes).splitlines())
+        class_names = tuple(name for name in names if name)
+        for name, count in Counter(class_names).items():
+            if count > 1:
+                raise DataError(f"{classes} lists {name!r} {count} times; list each class once")
     else:
         listed = rows if split == "train" else _rows(root / "train.csv")
         class_names = tuple(sorted({label for _, _, label in listed}))
@@ -140,21 +146,31 @@ def _read_csv(root: Path, split: str) -> Split:
 def _rows(path: Path) -> list[tuple[int, str, str]]:
     """Line number, path and label of every line."""
     if not path.is_file():
-        raise DataError(f"{path} does not exist; wanted lines path,label; {_contents(path.parent)}")
+        raise DataError(
+            f"{path} does not exist; wanted lines path,label; {path.parent} holds "
+            f"{_contents(path.parent)}"
+        )
     rows = []
-    with path.open(newline="", encoding="utf-8") as file:
-        for line, row in enumerate(csv.reader(file), start=1):
-            if not row or (line == 1 and row == ["path", "label"]):
-                continue
-            if len(row) != 2:
-                raise DataError(
-                    f"{path}, line {line}: {len(row)} fields, wanted 2: path,label; "
-                    'put a path that has a comma between double quotes ("a, b.mp4",label)'
-                )
-            rows.append((line, row[0], row[1].strip()))
+    for line, row in enumerate(csv.reader(io.StringIO(_text(path), newline="")), start=1):
+        fields = [field.strip() for field in row]
+        if not fields or (line == 1 and fields == ["path", "label"]):
+            continue
+        if len(fields) != 2 or not all(fields):
+            raise DataError(
+                f"{path}, line {line}: found {','.join(row)!r}, wanted path,label; "
+                'put a path that has a comma between double quotes ("a, b.mp4",label)'
+            )
+        rows.append((line, *fields))
     if not rows:
         raise DataError(f"{path} is empty; wanted lines path,label")
     return rows
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")  # Excel marks its UTF-8
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ So a clip does not depend on the worker that makes it, and a run can be continue
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
@@ -49,6 +49,7 @@ class Batch:
     indices: Int[Tensor, "b"]
 
 
+@runtime_checkable
 class ClipDataset(Protocol):
     """What the loader wants of a data set."""
 
@@ -247,7 +248,10 @@ def batches_of(loader: DataLoader[Batch | VideoError]) -> Iterator[Batch]:
     """
     for batch in loader:
         if isinstance(batch, VideoError):
-            raise batch
+            try:
+                raise batch
+            finally:
+                del batch  # an error that holds its own frame is freed late: workers end 10 s later
         yield batch
 
 

@@ -20,7 +20,6 @@ Source   our own design, nothing recorded: a motion module can be tested in minu
 """
 
 import math
-import uuid
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +32,8 @@ from numpy.random import PCG64, Generator
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
+
+from motionaware.files import whole_file
 
 DATA_VERSION = 1  # part of a cache file's name; raise it with any change to the numbers of a clip
 SPLITS = ("train", "val", "test")  # the position is part of the clips' seeds: none is shared
@@ -281,20 +282,12 @@ class MotionPairs(Dataset[tuple[Tensor, int]]):
         return True
 
     def _write(self, path: Path, *, progress: bool) -> None:
-        """Draw all clips into a file of a name of its own, then move it into place, whole."""
-        unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.unfinished")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            # Plain writes raise when the disk is full; through a memory map they kill the process.
-            with unfinished.open("xb") as file:
-                header = {"descr": "|u1", "fortran_order": False, "shape": self.shape}
-                np.lib.format.write_array_header_1_0(file, header)
-                for i in tqdm(range(len(self)), f"drawing {self.split}", disable=not progress):
-                    file.write(self._render(i).numpy().tobytes())
-            unfinished.replace(path)
-        except OSError as error:
-            what = f"cannot write {math.prod(self.shape) / 1e6:.1f} MB of clips ({error.strerror})"
-            remedy = "make room, or take another cache_dir, or None to draw clips when asked for"
-            raise OSError(error.errno, f"{what}; {remedy}", str(path)) from error
-        finally:
-            unfinished.unlink(missing_ok=True)
+        """Draw all clips into the file at `path`."""
+        what = f"{math.prod(self.shape) / 1e6:.1f} MB of clips"
+        remedy = "make room, or take another cache_dir, or None to draw clips when asked for"
+        # Plain writes raise when the disk is full; through a memory map they kill the process.
+        with whole_file(path, what=what, remedy=remedy) as part, part.open("xb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": self.shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for i in tqdm(range(len(self)), f"drawing {self.split}", disable=not progress):
+                file.write(self._render(i).numpy().tobytes())

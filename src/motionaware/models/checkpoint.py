@@ -1,7 +1,6 @@
 """Save and load: tensors, ClipSpec, class names, plan and recipe in one safetensors file."""
 
 import json
-import os
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +9,7 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 
 from motionaware.clip import ClipSpec
+from motionaware.files import write_atomically
 from motionaware.models.recognizer import VideoRecognizer, create_model
 from motionaware.temporal import Maker
 
@@ -88,26 +88,3 @@ def load(path: str | Path, *, temporal: Maker | None = None) -> VideoRecognizer:
     model.recipe = json.loads(header["recipe"])
     model.load_state_dict(tensors)
     return model.eval()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside its place, then move it there.
-
-    Raises:
-        OSError: Naming the file; what stood there before still stands.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(
-            error.errno,
-            f"{path} could not be written ({error.strerror}); {len(content) / 1e6:.1f} MB are "
-            "needed. What stood there before is untouched; make room or choose another folder",
-        ) from error

@@ -1,0 +1,56 @@
+"""Frames -> an H.264 mp4 file. The only writer of FFmpeg (PyAV)."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from jaxtyping import UInt8
+from torch import Tensor
+
+from motionaware.data.video import VideoError
+from motionaware.files import whole_file
+
+
+def write_video(
+    path: str | Path, frames: UInt8[Tensor, "t 3 h w"], *, fps: float | int, crf: int = 17
+) -> None:
+    """Write RGB frames as an H.264 mp4 file; the file appears whole or not at all.
+
+    Colour is stored at half resolution (4:2:0), which any player shows; H.264 knows that for even
+    sizes only, so odd ones are stored at full resolution (4:4:4), which some browsers do not show.
+
+    Args:
+        path: the file; its folder is made if missing.
+        frames: RGB in [0, 255].
+        fps: frames a second.
+        crf: constant rate factor of x264, from 0 (almost lossless) to 51 (worst).
+
+    Raises:
+        VideoError: an argument is out of range, or the frames cannot be encoded.
+        OSError: the file cannot be written, for instance because the disk is full.
+    """
+    path = Path(path)
+    num_frames, _, height, width = frames.shape
+    for fact, holds, wanted in (
+        (f"{num_frames = }", num_frames >= 1, "1 or more"),
+        (f"{fps = }", fps > 0, "more than 0"),
+        (f"{crf = }", 0 <= crf <= 51, "0 to 51"),
+    ):
+        if not holds:
+            raise VideoError(f"{path}: got {fact}; wanted {wanted}")
+    with whole_file(path, what="the video") as whole:
+        try:
+            with av.open(f"file:{whole}", "w", format="mp4") as container:
+                stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+                stream.height, stream.width = height, width
+                stream.pix_fmt = "yuv444p" if height % 2 or width % 2 else "yuv420p"
+                stream.options = {"crf": str(crf)}
+                for picture in frames.permute(0, 2, 3, 1).contiguous().cpu().numpy():
+                    container.mux(stream.encode(VideoFrame.from_ndarray(picture, format="rgb24")))
+                container.mux(stream.encode())
+        except FFmpegError as error:
+            if isinstance(error, OSError):
+                raise  # of the disk, not of the frames
+            raise VideoError(f"{path} cannot be written as a video: {error.strerror}") from error

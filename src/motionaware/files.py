@@ -1,0 +1,52 @@
+"""Files that appear whole or not at all: written beside their place, then moved into it."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(
+    path: Path, *, what: str = "the file", remedy: str = "make room or choose another folder"
+) -> Iterator[Path]:
+    """Give a path to write to; what is written there takes the place of `path` at the end.
+
+    The folder is made if missing. Whatever breaks the writing off, Ctrl-C too, leaves what stood at
+    `path` before, and nothing else.
+
+    Args:
+        path: Where the file belongs.
+        what: What is written, for the error.
+        remedy: What to do when it cannot be written, for the error.
+
+    Raises:
+        OSError: It cannot be written; one error that names `path`, the cause and the remedy.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with part.open("r+b") as file:  # a full disk may show only when it has to hold the bytes
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{path}: cannot write {what} ({error.strerror or error}); what stood there before is "
+            f"untouched; {remedy}",
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink()  # gone already if all went well
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OSError: It cannot be written; what stood there before still stands.
+    """
+    with whole_file(path, what=f"{len(content) / 1e6:.1f} MB") as part:
+        part.write_bytes(content)

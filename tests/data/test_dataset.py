@@ -1,0 +1,302 @@
+import gc
+import multiprocessing
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from motionaware.clip import ClipSpec
+from motionaware.data.annotations import Split, read_split
+from motionaware.data.dataset import (
+    Batch,
+    ClipDataset,
+    MotionPairsDataset,
+    Request,
+    Sample,
+    TrainingOrder,
+    VideoDataset,
+    batches_of,
+    choose_frames,
+    in_order,
+    make_loader,
+)
+from motionaware.data.motionpairs import MotionPairs, render_clip
+from motionaware.data.sampling import dense_indices, segment_indices
+from motionaware.data.transforms import frame_for_testing
+from motionaware.data.video import VideoError, open_video
+from motionaware.data.video_writer import write_video
+
+SPEC = ClipSpec(num_frames=4, image_size=16)
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    """Six short videos of two classes and two sizes."""
+    root = tmp_path_factory.mktemp("videos")
+    for i in range(6):
+        clip = render_clip(i % 2, seed=i, num_frames=10 + i, image_size=24 + 8 * (i % 2))
+        write_video(root / "train" / f"class{i % 2}" / f"{i}.mp4", clip, fps=8)
+    return read_split("folder", root, "train")
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Split:
+    """Three videos, the second of which is none."""
+    folder = tmp_path / "train" / "moving"
+    for i in (0, 2):
+        clip = render_clip(0, seed=i, num_frames=4, image_size=24)
+        write_video(folder / f"{i}.mp4", clip, fps=8)
+    (folder / "1.mp4").write_bytes(b"no video\n" * 100)
+    return read_split("folder", tmp_path, "train")
+
+
+def made(sample: Sample | VideoError) -> Sample:
+    assert isinstance(sample, Sample)
+    return sample
+
+
+def taken(
+    dataset: ClipDataset, batches: Iterable[list[Request]], num_workers: int = 0
+) -> list[Batch]:
+    return list(batches_of(make_loader(dataset, batches, num_workers=num_workers)))
+
+
+def same(ones: list[Batch], others: list[Batch]) -> bool:
+    return len(ones) == len(others) and all(
+        torch.equal(one.views, other.views)
+        and torch.equal(one.labels, other.labels)
+        and torch.equal(one.indices, other.indices)
+        for one, other in zip(ones, others, strict=True)
+    )
+
+
+# -------------------------------------------------------------------------------- clips of videos
+
+
+def test_a_training_clip_is_one_view_of_the_size_of_the_model(split):
+    sample = made(VideoDataset(split, spec=SPEC)[Request(3, seed=5)])
+    assert sample.views.shape == (1, 4, 3, 16, 16)
+    assert sample.views.dtype == torch.uint8
+    assert (sample.label, sample.index) == (split.examples[3].label, 3)
+
+
+@pytest.mark.parametrize("crop", ["center", "random", "random_resized"])
+def test_a_training_clip_follows_from_its_request(split, crop):
+    def views(seed: int) -> Tensor:
+        dataset = VideoDataset(split, spec=SPEC, crop=crop, flip=True)
+        dataset[Request(0, seed=99)]  # what was made before has no part
+        return made(dataset[Request(2, seed=seed)]).views
+
+    assert torch.equal(views(7), views(7))
+    assert len({views(seed).numpy().tobytes() for seed in range(6)}) > 1
+
+
+def test_neither_the_global_generator_nor_its_state_has_a_part(split):
+    state = torch.get_rng_state()
+    VideoDataset(split, spec=SPEC, flip=True)[Request(2, seed=7)]
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("sampling", ["segments", "dense"])
+def test_the_test_views_lie_on_an_axis_of_their_own(split, sampling):
+    spec = ClipSpec(num_frames=4, image_size=16, sampling=sampling, frame_stride=2)
+    views = made(VideoDataset(split, spec=spec, num_views=3)[Request(1)]).views
+    assert views.shape == (3, 4, 3, 16, 16)
+    video = open_video(split.examples[1].path)
+    for view in range(3):
+        indices = choose_frames(video.num_frames, spec, view=view, num_views=3)
+        assert torch.equal(views[view], frame_for_testing(video.frames(indices), spec=spec))
+
+
+def test_a_single_test_view_shows_the_middles_of_the_segments(split):
+    views = made(VideoDataset(split, spec=SPEC)[Request(0)]).views
+    frames = open_video(split.examples[0].path).frames(segment_indices(10, 4))
+    assert torch.equal(views[0], frame_for_testing(frames, spec=SPEC))
+
+
+def test_a_video_shorter_than_the_clip_repeats_frames(split):
+    spec = ClipSpec(num_frames=32, image_size=16)
+    views = made(VideoDataset(split, spec=spec)[Request(0)]).views[0]
+    assert views.shape[0] == 32
+    assert len({frame.numpy().tobytes() for frame in views}) == 10
+
+
+def test_a_video_is_opened_once(split, monkeypatch):
+    dataset = VideoDataset(split, spec=SPEC)
+    dataset[Request(0)]
+    monkeypatch.setattr("motionaware.data.dataset.open_video", None)
+    made(dataset[Request(0, seed=1)])
+
+
+def test_a_frame_folder_is_a_video_like_any_other(tmp_path):
+    from PIL import Image
+
+    folder = tmp_path / "train" / "moving" / "take"
+    folder.mkdir(parents=True)
+    clip = render_clip(0, seed=1, num_frames=4, image_size=16)
+    for i, picture in enumerate(clip.permute(0, 2, 3, 1).numpy()):
+        Image.fromarray(picture).save(folder / f"{i}.png")
+    spec = ClipSpec(num_frames=4, image_size=16, crop_fraction=1.0)
+    dataset = VideoDataset(read_split("folder", tmp_path, "train"), spec=spec)
+    assert torch.equal(made(dataset[Request(0)]).views[0], clip)
+
+
+def test_frames_are_chosen_as_the_spec_says():
+    generators = [torch.Generator().manual_seed(1) for _ in range(4)]
+    dense = ClipSpec(num_frames=4, sampling="dense", frame_stride=3)
+    assert choose_frames(50, SPEC) == segment_indices(50, 4)
+    assert choose_frames(50, dense) == dense_indices(50, 4, frame_stride=3)
+    assert choose_frames(50, SPEC, generator=generators[0]) == segment_indices(
+        50, 4, generator=generators[1]
+    )
+    assert choose_frames(50, dense, generator=generators[2]) == dense_indices(
+        50, 4, frame_stride=3, generator=generators[3]
+    )
+
+
+def test_an_example_is_named_by_its_path(split):
+    assert VideoDataset(split, spec=SPEC).name(1) == str(split.examples[1].path)
+
+
+# ------------------------------------------------------------------------------------- MotionPairs
+
+
+def test_motionpairs_are_taken_as_they_are():
+    clips = MotionPairs(split="val", num_clips=14, num_frames=4, image_size=16)
+    dataset = MotionPairsDataset(clips)
+    assert (len(dataset), dataset.class_names) == (14, clips.class_names)
+    for seed in (None, 1):
+        sample = dataset[Request(13, seed)]
+        assert torch.equal(sample.views, clips[13][0][None])
+        assert (sample.label, sample.index) == (1, 13)
+    assert dataset.name(13) == "motionpairs/val/000013"
+
+
+# -------------------------------------------------------------------------------- order and chance
+
+
+def order(epoch: int = 0, start: int = 0, seed: int = 0, batch_size: int = 4) -> TrainingOrder:
+    order = TrainingOrder(10, batch_size=batch_size, seed=seed)
+    order.epoch, order.start = epoch, start
+    return order
+
+
+def test_every_example_comes_once_an_epoch():
+    for batch_size in (1, 3, 4, 10, 64):
+        batches = list(order(batch_size=batch_size))
+        assert sorted(request.index for batch in batches for request in batch) == list(range(10))
+        assert all(len(batch) == batch_size for batch in batches[:-1])
+        assert len(batches) == len(order(batch_size=batch_size))
+
+
+def test_order_and_chance_follow_from_seed_and_epoch():
+    drawn = [list(order(epoch, seed=seed)) for seed in (0, 1) for epoch in (0, 1, 2)]
+    assert drawn == [list(order(epoch, seed=seed)) for seed in (0, 1) for epoch in (0, 1, 2)]
+    indices = [[request.index for batch in batches for request in batch] for batches in drawn]
+    seeds = [request.seed for batches in drawn for batch in batches for request in batch]
+    assert len({tuple(each) for each in indices}) == 6
+    assert len(set(seeds)) == 60
+
+
+@pytest.mark.parametrize("start", [0, 1, 2, 3])
+def test_a_start_within_the_epoch_goes_on_exactly(start):
+    assert list(order(epoch=5, start=start)) == list(order(epoch=5))[start:]
+    assert len(order(epoch=5, start=start)) == 3 - start
+
+
+def test_a_batch_without_clips_is_refused():
+    with pytest.raises(ValueError, match="batch_size = 0; a batch holds at least 1 clip"):
+        TrainingOrder(10, batch_size=0, seed=0)
+
+
+def test_testing_goes_in_order():
+    assert in_order(5, batch_size=2) == [
+        [Request(0), Request(1)],
+        [Request(2), Request(3)],
+        [Request(4)],
+    ]
+
+
+# -------------------------------------------------------------------------------------- the loader
+
+few_processors = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+
+def test_a_batch_is_its_samples_in_company(split):
+    dataset = VideoDataset(split, spec=SPEC, num_views=2)
+    batches = taken(dataset, in_order(6, batch_size=4))
+    assert [batch.views.shape for batch in batches] == [(4, 2, 4, 3, 16, 16), (2, 2, 4, 3, 16, 16)]
+    for batch in batches:
+        for views, label, index in zip(
+            batch.views, batch.labels.tolist(), batch.indices.tolist(), strict=True
+        ):
+            assert torch.equal(views, made(dataset[Request(index)]).views)
+            assert label == split.examples[index].label
+
+
+@few_processors
+def test_workers_change_nothing(split):
+    def epochs(num_workers: int) -> list[Batch]:
+        dataset = VideoDataset(split, spec=SPEC, flip=True)
+        order = TrainingOrder(6, batch_size=2, seed=3)
+        loader = make_loader(dataset, order, num_workers=num_workers)
+        batches = []
+        for order.epoch, order.start in ((0, 0), (1, 0), (2, 1)):
+            batches += batches_of(loader)
+        return batches
+
+    alone, helped = epochs(0), epochs(2)
+    assert len(alone) == 3 + 3 + 2
+    assert same(alone, helped)
+
+
+def test_epochs_show_other_clips_of_the_same_videos(split):
+    dataset = VideoDataset(split, spec=SPEC)
+    order = TrainingOrder(6, batch_size=6, seed=3)
+    clips = []
+    for order.epoch in range(2):
+        (batch,) = taken(dataset, order)
+        clips.append(batch.views[batch.indices.argsort()])
+    assert not (clips[0] == clips[1]).flatten(1).all(1).any()
+
+
+def meet_the_broken_one(broken: Split, num_workers: int) -> None:
+    dataset = VideoDataset(broken, spec=SPEC)
+    loader = make_loader(dataset, in_order(3, batch_size=1), num_workers=num_workers)
+    batches = batches_of(loader)
+    assert next(batches).indices.tolist() == [0]
+    with pytest.raises(VideoError, match=r"^\S*1\.mp4 does not open as a video[^\n]*$"):
+        next(batches)
+    assert list(batches) == []
+
+
+@few_processors
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_broken_video_is_raised_once_and_in_one_line(broken, num_workers):
+    meet_the_broken_one(broken, num_workers)
+
+
+@few_processors
+def test_workers_end_as_soon_as_a_broken_video_has_been_dealt_with(broken):
+    gc.disable()  # it would free them in the wrong order, and wait for each
+    try:
+        meet_the_broken_one(broken, num_workers=2)
+        assert not multiprocessing.active_children()
+    finally:
+        gc.enable()
+
+
+def test_a_broken_video_spoils_its_whole_batch(broken):
+    with pytest.raises(VideoError, match=r"1\.mp4 does not open as a video"):
+        taken(VideoDataset(broken, spec=SPEC), in_order(3, batch_size=3))
+
+
+def test_a_video_that_goes_away_is_missed(broken):
+    dataset = VideoDataset(broken, spec=SPEC)
+    made(dataset[Request(0)])
+    broken.examples[0].path.unlink()
+    assert "0.mp4 does not open as a video: No such file" in str(dataset[Request(0)])
+    broken.examples[2].path.unlink()
+    assert "2.mp4 does not exist" in str(dataset[Request(2)])
