@@ -1,0 +1,28 @@
+"""Put a temporal module of your own into a network: nothing to register."""
+
+import torch
+from torch import Tensor, nn
+
+import motionaware
+
+
+class FrameMixer(nn.Module):
+    """Mix every frame with its neighbours by one learned weight a channel and frame."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0), groups=channels)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Clips `b t c h w` in, clips of the same shape out."""
+        return clips + self.mix(clips.transpose(1, 2)).transpose(1, 2)
+
+
+def make_mixer(*, channels: int, num_frames: int) -> nn.Module:
+    """Make the module of one site."""
+    return FrameMixer(channels=channels)
+
+
+model = motionaware.create_model("resnet18", temporal=make_mixer, num_classes=5, num_frames=4)
+print(model.backbone.layer1[0].conv1)
+print("scores:", tuple(model(torch.rand(2, 4, 3, 64, 64)).shape))
