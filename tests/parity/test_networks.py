@@ -2,17 +2,21 @@
 
 import json
 import math
+import re
 import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from motionaware import create_model, load_official
+from motionaware.models.official import translate_gate
 
-NETWORKS = json.loads((Path(__file__).parent / "numbers" / "networks.json").read_text())
+NUMBERS = Path(__file__).parent / "numbers"
+NETWORKS = json.loads((NUMBERS / "networks.json").read_text())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -42,6 +46,55 @@ def test_a_checkpoint_written_from_several_gpus_reads_like_any_other(tmp_path):
     one = load_official(weights, **_arguments(facts)).state_dict()
     other = load_official(path, **_arguments(facts)).state_dict()
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+REFERENCE_SPELLINGS = {
+    "tea": "tea@official",
+    "tdn": "tdn@official",
+    "tam": "tam@official",
+    "tea+attn": "tea@official+attention",
+    "tdn+attn": "tdn@official+attention",
+    "motion+tam": "motion+tam@official",
+    "tea+tam": "tea@official+tam@official",
+    "tdn+tam": "tdn@official+tam@official",
+    "patch_mattn": "patch@official",
+}
+
+
+@pytest.mark.parametrize("tsm", [False, True])
+@pytest.mark.parametrize("reference", REFERENCE_SPELLINGS)
+def test_networks_of_the_references_comparison_are_read(reference, tsm):
+    """A site's names as its block wrote them, in the place of the network where M2A has its own."""
+    ours = REFERENCE_SPELLINGS[reference] + tsm * ",tsm"
+    torch.manual_seed(0)
+    model = create_model("resnet18", temporal=ours, num_classes=10)
+    model.load_state_dict(
+        {k: torch.rand(v.shape).to(v.dtype) for k, v in model.state_dict().items()}
+    )
+    wanted = model.state_dict()
+    checkpoint = {}
+    plain = NETWORKS["resnet18-motion+attn" + tsm * "+tsm"]["state_dict"]
+    block = load_file(NUMBERS / f"{reference}-a.safetensors")
+    inside = [key.removeprefix("param.") for key in block if key.startswith("param.")]
+    for name in plain:
+        site = name.removesuffix(".conv_down.weight")
+        if site != name:
+            gate = site.replace("base_model", "backbone").removesuffix(".0") + ".temporal"
+            gate += tsm * ".0"
+            for key in inside:
+                checkpoint[f"{site}.{key}"] = wanted[f"{gate}.{translate_gate(key)}"]
+        elif ".conv_" not in name:
+            host = re.sub(r"\.conv1\.[12]\.weight$", ".conv1.weight", name)
+            host = host.replace("base_model", "backbone").replace("new_fc", "head")
+            checkpoint[name] = wanted[host]
+    for spelling in (reference + tsm * ",tsm", ours):
+        read = load_official(
+            checkpoint, backbone="resnet18", temporal=spelling, num_classes=10, num_frames=8
+        )
+        assert read.plan is not None
+        assert read.plan.temporal == ours
+        for key, tensor in read.state_dict().items():
+            assert key in ("mean", "std") or torch.equal(tensor, wanted[key]), key
 
 
 def test_tsm_authors_names_are_read():

@@ -3,12 +3,14 @@
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
 from motionaware.temporal import site_maker
 from motionaware.temporal.gate import Gate
-from motionaware.temporal.m2a import MotionAttention, TemporalDifference
+from motionaware.temporal.m2a import MotionAttention, MotionSkip, TemporalDifference
+from motionaware.temporal.tam import MotionAdaptation, TemporalAdaptation
+from motionaware.temporal.tdn import BidirectionalDifference, LongTermDifference
+from motionaware.temporal.tea import AlignedDifference, MotionExcitation
 from motionaware.temporal.tsm import TemporalShift
 
 
@@ -52,6 +54,27 @@ def test_options_reach_the_part_that_names_them():
     assert make("m2a(last='zero')").inner.motion.last == "zero"
 
 
+def test_a_name_alone_is_its_papers_module_and_in_a_gate_the_part_that_belongs_there():
+    assert isinstance(make("tea"), MotionExcitation)
+    assert isinstance(make("tea+attention").inner.motion, AlignedDifference)
+    assert isinstance(make("tdn"), LongTermDifference)
+    assert isinstance(make("tdn+attention").inner.motion, BidirectionalDifference)
+    assert isinstance(make("tam"), TemporalAdaptation)
+    assert isinstance(make("motion+tam").inner, MotionAdaptation)
+    assert isinstance(make("motion+identity").inner, MotionSkip)
+    assert isinstance(make("tea@official"), Gate)
+
+
+def test_after_a_motion_tam_and_the_references_tam_are_one():
+    assert repr(make("motion+tam")) == repr(make("motion+tam@official"))
+
+
+def test_no_part_in_a_gate_narrows_again():
+    for name in ("tea+tam", "tdn+tam"):
+        convolutions = [m for m in make(name).inner.modules() if hasattr(m, "out_channels")]
+        assert {m.out_channels for m in convolutions} == {2}
+
+
 def test_a_maker_of_ones_own_needs_no_registration():
     def mine(*, channels: int, num_frames: int) -> nn.Module:
         return nn.Identity()
@@ -68,10 +91,20 @@ def test_a_maker_of_ones_own_needs_no_registration():
         ("m2a,", "cannot be read"),
         ("m2a(reduction=4", "cannot be read from 'm2a(reduction=4' on"),
         ("m2a;tsm", "cannot be read"),
-        ("attention+motion", "joins attention and motion; '+' takes one motion mechanism and"),
+        (
+            "attention+motion",
+            "before a '+' goes one of motion, tdn, tdn@official, tea, tea@official",
+        ),
+        ("motion+tea", "after it one of attention, identity, tam, tam@official"),
         ("tsm+attention", "Put a module after another with ','"),
-        ("m2a+tsm", "joins motion and attention and site"),
-        ("m2a(reduce=4)", "has no option 'reduce'; its options are last, reduction"),
+        ("m2a+tsm", "'m2a+tsm' cannot be put together"),
+        ("identity", "alone one of action, attention, m2a, motion, patch"),
+        (
+            "m2a(reduce=4)",
+            "no option 'reduce'; its options are both_directions, combine, cosine, h",
+        ),
+        ("tea(channels=4)", "has no option 'channels'; its options are reduction"),
+        ("tea+attention(patch_size=4)", "has no option 'patch_size'"),
         ("tsm(reduction=4)", "has no option 'reduction'; its options are fold"),
         ("m2a(4)", "write name=value pairs"),
         ("m2a(reduction=)", "write name=value pairs"),
@@ -92,11 +125,19 @@ def test_values_out_of_range_are_refused():
         make("m2a(reduction=0)")
     with pytest.raises(ValueError, match="fold = 8 with 4 channels"):
         make("tsm", channels=4)
-
-
-def test_the_gate_lies_between_one_and_two():
-    torch.manual_seed(0)
-    clips = torch.rand(2, 8, 16, 5, 5) + 0.1
-    factor = make("m2a")(clips) / clips
-    assert factor.min() > 1
-    assert factor.max() < 2
+    with pytest.raises(ValueError, match="start = 'zero'; choose 'half' or 'identity'"):
+        make("m2a(start=zero)")
+    with pytest.raises(ValueError, match="combine = 'sum'; choose 'multiply' or 'add'"):
+        make("m2a(combine=sum)")
+    with pytest.raises(ValueError, match="heads = 0; they share the channels and start at 1"):
+        make("m2a(heads=0)")
+    with pytest.raises(ValueError, match="heads = 3 do not share 2 channels evenly"):
+        make("m2a(heads=3)")
+    with pytest.raises(ValueError, match="temperature = 0.0; it divides the logits and lies above"):
+        make("m2a(temperature=0.0)")
+    with pytest.raises(ValueError, match="patch_size = 0; it counts pixels"):
+        make("patch(patch_size=0)")
+    with pytest.raises(
+        ValueError, match="channels = 16; tdn_stem looks at pictures, .*where='conv1'"
+    ):
+        make("tdn_stem")

@@ -16,9 +16,30 @@ from torch import Tensor
 
 from motionaware.models.recognizer import VideoRecognizer, create_model
 
-_REFERENCE_NAMES = {  # theirs -> ours, for backbones and for parts of a temporal name
-    "mobilenetv2": "mobilenet_v2",
+_BACKBONES = {"mobilenetv2": "mobilenet_v2"}  # theirs -> ours
+
+_MECHANISMS = {  # parts of a temporal name: theirs -> ours
     "attn": "attention",
+    "patch_mattn": "patch@official",
+    **{name: f"{name}@official" for name in ("patch", "tea", "tdn", "tam")},
+}
+
+_PARTS = {  # modules and tensors inside a gate: theirs -> ours
+    "conv_down": "down",
+    "conv_up": "up",
+    "motion_mod": "motion",
+    "attn": "mix",
+    "G": "kernel",
+    "L": "importance",
+    "conv1": "squeeze.0",
+    "bn1": "squeeze.1",
+    "conv2": "align",
+    "conv3": "expand.0",
+    "bn3": "expand.1",
+    "conv3_smallscale2": "coarse.0",
+    "bn3_smallscale2": "coarse.1",
+    "conv3_smallscale4": "fine.0",
+    "bn3_smallscale4": "fine.1",
 }
 
 # A block's convolutions and norms by their place in the reference's flat sequence.
@@ -40,7 +61,8 @@ def load_official(
         state_dict_or_path: The file, its content, or the state dict alone.
         backbone: `resnet18`, `resnet50`, ..., or `mobilenet_v2`.
         temporal: What the network was trained with: `m2a`, `m2a,tsm`, `tsm`, `none`, ...; the
-            reference's own spelling `motion+attn` will do.
+            reference's own spellings (`motion+attn`, `tdn+tam`, `patch_mattn`) will do. What it
+            altered is read as `tea@official`, ..., also where `@official` is left out.
         num_classes: Number of classes.
         num_frames: Frames a clip (`num_segments` there).
 
@@ -48,8 +70,8 @@ def load_official(
         ValueError: Tensors are missing, left over or of another shape.
         FileNotFoundError: There is no such file.
     """
-    backbone = _REFERENCE_NAMES.get(backbone, backbone)
-    temporal = re.sub(r"\battn\b", "attention", temporal)
+    backbone = _BACKBONES.get(backbone, backbone)
+    temporal = re.sub(r"[\w@]+", lambda word: _MECHANISMS.get(word[0], word[0]), temporal)
     model = create_model(
         backbone, temporal=temporal, num_classes=num_classes, num_frames=num_frames
     )
@@ -79,10 +101,12 @@ def _translate(name: str, gate: str) -> str:
     """One tensor's name in the reference -> its name here."""
     name = re.sub(r"^base_model\.", "backbone.", name)
     name = re.sub(r"^new_fc\.", "head.", name)
-    # A site: SITE.0.conv_down.* is its gate, SITE.1.weight or SITE.2.weight the convolution itself;
-    # the TSM authors call the convolution SITE.net.
-    site = r"^(.*\.conv1|.*\.conv\.0)"
-    name = re.sub(site + r"\.0\.conv_(down|up)\.", rf"\1.{gate}.\2.", name)
+    # A site: SITE.0.* is its gate, SITE.1.weight or SITE.2.weight the convolution itself; the TSM
+    # authors call the convolution SITE.net.
+    site = r"^(.*?\.conv1|.*?\.conv\.0)"
+    inside = re.match(site + r"\.0\.((?:conv_down|conv_up|modules_list)\..*)", name)
+    if inside:
+        name = f"{inside[1]}.{gate}.{translate_gate(inside[2])}"
     name = re.sub(site + r"\.(?:net|[12])\.weight$", r"\1.weight", name)
     flat = re.match(r"(backbone\.features\.(\d+)\.conv)\.(\d+)\.(.*)", name)
     if flat is None:
@@ -91,6 +115,16 @@ def _translate(name: str, gate: str) -> str:
     # Only the first block has no expansion, and so fewer members.
     places = _FLAT_MOBILENET_UNEXPANDED if number == "1" else _FLAT_MOBILENET
     return f"{block}.{places.get(place, place)}.{rest}"
+
+
+def translate_gate(name: str) -> str:
+    """A tensor's name inside one of the reference's blocks -> its name inside our gate.
+
+    >>> translate_gate("modules_list.0.motion_mod.conv3_smallscale2.weight")
+    'inner.motion.coarse.0.weight'
+    """
+    parts = name.replace("modules_list.0.", "inner.").split(".")
+    return ".".join(_PARTS.get(part, part) for part in parts)
 
 
 def _explain_misfits(given: dict[str, Tensor], wanted: dict[str, Tensor], what: str) -> None:

@@ -5,10 +5,11 @@ A temporal module is chosen by one string, or by any callable that makes one:
 | written | means |
 |---|---|
 | `none` | no temporal module: frames are averaged (TSN) |
-| `m2a` | one entry of the table |
-| `motion+attention` | one gate in which a motion mechanism feeds an attention |
+| `m2a`, `tea`, `tsm`, ... | one entry of the table |
+| `motion+attention`, `tea+tam`, ... | one gate in which a motion mechanism feeds an attention |
 | `m2a,tsm` | several modules at a site, in that order |
 | `m2a(reduction=4)` | options in brackets, handed to the parts whose constructors name them |
+| `tea@official` | as the M2A authors' code has it, where that is not as its paper has it |
 | `lambda *, channels, num_frames: ...` | your own module; nothing to register |
 """
 
@@ -18,41 +19,65 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
+from motionaware.temporal.action import Action
 from motionaware.temporal.gate import Gate, narrow_width
-from motionaware.temporal.m2a import MotionAttention, TemporalDifference
+from motionaware.temporal.m2a import MotionAttention, MotionSkip, TemporalDifference
+from motionaware.temporal.official import (
+    OfficialDifference,
+    OfficialExcitation,
+    OfficialPatchAttention,
+)
+from motionaware.temporal.patch import PatchMotionAttention
+from motionaware.temporal.tam import MotionAdaptation, TemporalAdaptation, narrow_adaptation
+from motionaware.temporal.tdn import LongTermDifference, ShortTermStem, bidirectional_difference
+from motionaware.temporal.tea import AlignedDifference, MotionExcitation
 from motionaware.temporal.tsm import TemporalShift
 
-
 Maker = Callable[..., nn.Module]
-"""Called with `channels=` and `num_frames=`, makes the module of one site: `b t c h w` -> the same."""
+"""Called with `channels=` and `num_frames=`, makes a module of clips: `b t c h w` -> the same."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mechanism:
-    """One line of the table.
+    """One line of the table: what a name makes, by where it is written.
+
+    A constructor is handed `channels`, `num_frames` and options where it names them.
 
     Attributes:
-        make: Its constructor; `channels` and `num_frames` are handed in where it names them.
-        role: `motion` and `attention` run in a `Gate`, alone or one feeding the other (an
-            attention takes the motion module as its first argument); `site` stands on its own.
+        site: Alone, at the full width of the site.
+        gate: Alone, inside a `Gate`, on its few channels.
+        motion: Before a `+`, inside a `Gate`.
+        attention: After a `+`, inside a `Gate`; takes the motion module as its first argument.
     """
 
-    make: Callable[..., nn.Module]
-    role: Literal["motion", "attention", "site"]
+    site: Maker | None = None
+    gate: Maker | None = None
+    motion: Maker | None = None
+    attention: Maker | None = None
 
 
 TEMPORAL: dict[str, Mechanism | str] = {  # a string is another spelling
     "m2a": "motion+attention",
-    "motion": Mechanism(TemporalDifference, role="motion"),
-    "attention": Mechanism(MotionAttention, role="attention"),
-    "tsm": Mechanism(TemporalShift, role="site"),
+    "motion": Mechanism(gate=TemporalDifference, motion=TemporalDifference),
+    "attention": Mechanism(gate=MotionAttention, attention=MotionAttention),
+    "identity": Mechanism(attention=MotionSkip),
+    "patch": Mechanism(gate=PatchMotionAttention),
+    "tea": Mechanism(site=MotionExcitation, motion=AlignedDifference),
+    "tdn": Mechanism(site=LongTermDifference, motion=bidirectional_difference),
+    "tdn_stem": Mechanism(site=ShortTermStem),
+    "tam": Mechanism(site=TemporalAdaptation, attention=MotionAdaptation),
+    "tsm": Mechanism(site=TemporalShift),
+    "action": Mechanism(site=Action),
+    "patch@official": Mechanism(gate=OfficialPatchAttention),
+    "tea@official": Mechanism(gate=OfficialExcitation, motion=OfficialExcitation),
+    "tdn@official": Mechanism(gate=OfficialDifference, motion=OfficialDifference),
+    "tam@official": Mechanism(gate=narrow_adaptation, attention=MotionAdaptation),
 }
 
-_WORD = re.compile(r"[\w@]+")
 _TERM = re.compile(r"\s*([\w@+\s]+?)\s*(?:\(([^()]*)\))?\s*(,|$)")
 
 
@@ -67,8 +92,9 @@ def site_maker(temporal: str | Maker) -> Maker | None:
     >>> site_maker("m2b")
     Traceback (most recent call last):
     ...
-    ValueError: temporal 'm2b' is unknown; did you mean 'm2a'? Known: attention, m2a, motion, tsm, \
-none; join with '+' (motion feeds attention) and ',' (one after the other)
+    ValueError: temporal 'm2b' is unknown; did you mean 'm2a'? Known: action, attention, identity, \
+m2a, motion, patch, patch@official, tam, tam@official, tdn, tdn@official, tdn_stem, tea, \
+tea@official, tsm, none; join with '+' (motion feeds attention) and ',' (one after the other)
     """
     if not isinstance(temporal, str):
         return temporal
@@ -101,45 +127,52 @@ def _split(temporal: str) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class _Term:
-    """One module at a site: its mechanisms, the motion first, and the options in its brackets."""
+    """One module at a site: its makers, the innermost first, and the options in its brackets."""
 
-    mechanisms: tuple[Mechanism, ...]
+    makers: tuple[Maker, ...]
+    gated: bool
     options: Mapping[str, Any]
 
     @classmethod
     def read(cls, names: str, options: str) -> "_Term":
         parts = [part.strip() for part in names.split("+")]
-        mechanisms = tuple(
-            mechanism for part in parts for mechanism in _look_up(part, written=names)
-        )
-        roles = [mechanism.role for mechanism in mechanisms]
-        if len(roles) > 1 and roles != ["motion", "attention"]:
+        gated = True
+        match [mechanism for part in parts for mechanism in _look_up(part, written=names)]:
+            case [alone]:
+                makers, gated = [alone.site or alone.gate], alone.site is None
+            case [before, after]:
+                makers = [before.motion, after.attention]
+            case _:
+                makers = []
+        chosen = tuple(maker for maker in makers if maker is not None)
+        if not chosen or len(chosen) < len(makers):
             raise ValueError(
-                f"temporal {names!r} joins {' and '.join(roles)}; '+' takes one motion mechanism "
-                "and the attention that it feeds. Put a module after another with ','"
+                f"temporal {names!r} cannot be put together: before a '+' goes one of "
+                f"{_having('motion')}; after it one of {_having('attention')}; alone one of "
+                f"{_having('site', 'gate')}. Put a module after another with ','"
             )
-        term = cls(mechanisms, _read_options(names, options))
+        term = cls(chosen, gated, _read_options(names, options))
         term._check_options(names)
         return term
 
     def make(self, *, channels: int, num_frames: int) -> nn.Module:
-        if self.mechanisms[0].role == "site":
-            return self._build(self.mechanisms[0].make, channels=channels, num_frames=num_frames)
+        if not self.gated:
+            return self._build(self.makers[0], channels=channels, num_frames=num_frames)
         gate_options = {key: self.options[key] for key in _GATE_OPTIONS & self.options.keys()}
-        width = narrow_width(channels, **{"reduction": _GATE_REDUCTION, **gate_options})
-        inner: nn.Module = nn.Identity()
-        for mechanism in self.mechanisms:
-            first = (inner,) if mechanism.role == "attention" else ()
-            inner = self._build(mechanism.make, *first, channels=width, num_frames=num_frames)
+        width = narrow_width(channels, reduction=gate_options.get("reduction", _GATE_REDUCTION))
+        first, *others = self.makers
+        inner = self._build(first, channels=width, num_frames=num_frames)
+        for maker in others:
+            inner = self._build(maker, inner, channels=width, num_frames=num_frames)
         return Gate(inner, channels=channels, **gate_options)
 
-    def _build(self, make: Callable[..., nn.Module], *args: nn.Module, **facts: int) -> nn.Module:
+    def _build(self, maker: Maker, *motion: nn.Module, **facts: int) -> nn.Module:
         given = {**facts, **self.options}
-        return make(*args, **{key: given[key] for key in _keywords(make) & given.keys()})
+        return maker(*motion, **{key: given[key] for key in _keywords(maker) & given.keys()})
 
     def _check_options(self, names: str) -> None:
-        known = set().union(*(_keywords(mechanism.make) for mechanism in self.mechanisms))
-        if self.mechanisms[0].role != "site":
+        known = set().union(*(_keywords(maker) for maker in self.makers))
+        if self.gated:
             known |= _GATE_OPTIONS
         known -= {"channels", "num_frames"}
         for option in self.options:
@@ -150,13 +183,22 @@ class _Term:
                 )
 
 
-def _keywords(make: Callable[..., nn.Module]) -> set[str]:
-    parameters = inspect.signature(make).parameters.values()
+def _keywords(maker: Maker) -> set[str]:
+    parameters = inspect.signature(maker).parameters.values()
     return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 _GATE_OPTIONS = _keywords(Gate) - {"channels"}
 _GATE_REDUCTION = inspect.signature(Gate).parameters["reduction"].default
+
+
+def _having(*roles: str) -> str:
+    """Names in the table that can be written there; other spellings stand alone."""
+    return ", ".join(
+        name
+        for name, entry in sorted(TEMPORAL.items())
+        if any(getattr(entry, role, isinstance(entry, str) and role == "site") for role in roles)
+    )
 
 
 def _look_up(name: str, *, written: str) -> tuple[Mechanism, ...]:

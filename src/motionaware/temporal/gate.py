@@ -4,7 +4,13 @@
 
 Source   The block around every mechanism of Motion Aware Attention, https://arxiv.org/abs/2111.09976
 Kept     The factor on x lies in (1, 2) and is about 1.5 at the start. (reference code)
+Added    Options, both off. `start="identity"`: y = x * 2 sigmoid(up(...)) with `up` zero at first,
+         so the factor lies in (0, 2) and starts at exactly 1, where the sigmoid is steepest. As in
+         any branch that starts at zero, `up` learns from the first step on, what lies before it
+         from the second. `combine="add"`: y = x + up(...), without the sigmoid.
 """
+
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -12,9 +18,12 @@ from torch import Tensor, nn
 
 from motionaware.ops.layout import per_frame
 
+Start = Literal["half", "identity"]
+Combine = Literal["multiply", "add"]
+
 
 def narrow_width(channels: int, *, reduction: int) -> int:
-    """Channels inside a gate: `channels / reduction`, rounded down, at least one.
+    """Channels after a reduction: `channels / reduction`, rounded down, at least one.
 
     Raises:
         ValueError: `reduction` is below 1.
@@ -32,17 +41,47 @@ class Gate(nn.Module):
             channels.
         channels: Channels of the clips that pass the gate.
         reduction: How many times fewer channels `inner` works on.
+        start: `half` adds about half of x at first, `identity` nothing at all.
+        combine: `multiply` weighs x, `add` adds to it what `inner` says, at full width.
+
+    Raises:
+        ValueError: `start` or `combine` is none of these.
     """
 
-    def __init__(self, inner: nn.Module, *, channels: int, reduction: int = 8) -> None:
+    def __init__(
+        self,
+        inner: nn.Module,
+        *,
+        channels: int,
+        reduction: int = 8,
+        start: str = "half",
+        combine: str = "multiply",
+    ) -> None:
         super().__init__()
+        if start not in ("half", "identity"):
+            raise ValueError(f"{start = }; choose 'half' or 'identity'")
+        if combine not in ("multiply", "add"):
+            raise ValueError(f"{combine = }; choose 'multiply' or 'add'")
+        self.start: Start = start
+        self.combine: Combine = combine
         width = narrow_width(channels, reduction=reduction)
         self.down = nn.Conv2d(channels, width, kernel_size=1)
         self.inner = inner
         self.up = nn.Conv2d(width, channels, kernel_size=1)
+        if start == "identity":
+            nn.init.zeros_(self.up.weight)
+            assert self.up.bias is not None
+            nn.init.zeros_(self.up.bias)
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """Weigh every value of the clips by a factor between 1 and 2."""
-        narrow = self.inner(per_frame(self.down, clips))
-        gate = per_frame(self.up, narrow).sigmoid()
-        return torch.addcmul(clips, clips, gate)  # one pass instead of two over the widest tensor
+        """Weigh every value of the clips by a factor between 1 and 2 (unless options say else)."""
+        wide = per_frame(self.up, self.inner(per_frame(self.down, clips)))
+        if self.combine == "add":
+            return clips + wide
+        if self.start == "identity":
+            return clips * (2 * wide.sigmoid())
+        return torch.addcmul(clips, clips, wide.sigmoid())  # one pass over the widest, not two
+
+    def extra_repr(self) -> str:
+        """Say how it starts and combines."""
+        return f"start={self.start!r}, combine={self.combine!r}"

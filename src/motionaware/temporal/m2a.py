@@ -7,16 +7,23 @@ Source   Gebotys, Wong, Clausi, 2021, https://arxiv.org/abs/2111.09976
 Kept     The last frame has no successor: zeros stand in, its motion is -norm(x). (their code)
 Kept     The logits grow with sqrt(chw), so attention saturates toward the diagonal. (their code)
 Changed  Nothing is stored on the module: a hook may recompute the map with `attention_map`.
+Added    Options, all off: `last`, `both_directions`, `heads`, `temperature`, `cosine`.
 
 The two halves also stand alone, for the paper's ablations: `TemporalDifference` is motion only, and
-`MotionAttention(nn.Identity())` is attention only. Another motion may take the first one's place.
+`MotionAttention()` is attention only. Another motion may take the first one's place. `MotionSkip`
+is the control that attends to nothing but itself: what the attention adds is measured against it.
 """
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from motionaware.ops.attention import attend_over_time, normalize_frames, time_attention_map
-from motionaware.ops.motion import Last, temporal_difference
+from motionaware.ops.attention import (
+    check_heads,
+    gather_over_time,
+    normalize_frames,
+    time_attention_map,
+)
+from motionaware.ops.motion import Last, temporal_difference, two_way_difference
 
 
 class TemporalDifference(nn.Module):
@@ -24,28 +31,96 @@ class TemporalDifference(nn.Module):
 
     Args:
         last: What follows the last frame, `neg` or `zero`; see `temporal_difference`.
+        both_directions: Half of the channels carry what changed since the previous frame instead;
+            see `two_way_difference`.
 
     Raises:
         ValueError: `last` is neither.
     """
 
-    def __init__(self, *, last: str = "neg") -> None:
+    def __init__(self, *, last: str = "neg", both_directions: bool = False) -> None:
         super().__init__()
         if last not in ("neg", "zero"):
             raise ValueError(f"{last = }; choose 'neg' or 'zero'")
         self.last: Last = last
+        self.both_directions = both_directions
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
         """Turn frames into motion."""
+        if self.both_directions:
+            return two_way_difference(clips, last=self.last)
         return temporal_difference(clips, last=self.last)
 
     def extra_repr(self) -> str:
-        """Say what follows the last frame."""
-        return f"last={self.last!r}"
+        """Say what follows the last frame, and which way it looks."""
+        return f"last={self.last!r}, both_directions={self.both_directions}"
 
 
 class MotionAttention(nn.Module):
     """Let every frame gather from the frames that move like it, and add what it gathers.
+
+    Args:
+        motion: Clip -> clip of the same shape: what counts as motion; the frames themselves if
+            None.
+        heads: Equal groups of channels that attend on their own.
+        temperature: Divides the logits; see `time_attention_map`.
+        cosine: Compare motions by cosine similarity, whatever the size of a frame.
+        channels: Of the clips, where they are known: heads that do not fit are then refused now
+            and not when the first clips come.
+
+    Raises:
+        ValueError: No heads, heads that do not fit, or no temperature above zero.
+    """
+
+    def __init__(
+        self,
+        motion: nn.Module | None = None,
+        *,
+        heads: int = 1,
+        temperature: float = 1.0,
+        cosine: bool = False,
+        channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        if heads < 1:
+            raise ValueError(f"{heads = }; they share the channels and start at 1")
+        if channels is not None:
+            check_heads(heads, channels=channels)
+        if temperature <= 0:
+            raise ValueError(f"{temperature = }; it divides the logits and lies above 0")
+        self.motion = nn.Identity() if motion is None else motion
+        self.heads = heads
+        self.temperature = temperature
+        self.cosine = cosine
+
+    def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
+        """Add attended motion to the clips.
+
+        Raises:
+            ValueError: The heads do not share the channels evenly.
+        """
+        motion = self.motion(normalize_frames(clips))
+        return clips + gather_over_time(motion, self._weights(motion))
+
+    def attention_map(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t t2"]:
+        """How much each frame (row) attends to each frame (column), for the same input.
+
+        With several heads their mean, whose rows sum to 1 as well.
+        """
+        return self._weights(self.motion(normalize_frames(clips))).mean(dim=1)
+
+    def _weights(self, motion: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b heads t t2"]:
+        return time_attention_map(
+            motion, heads=self.heads, temperature=self.temperature, cosine=self.cosine
+        )
+
+    def extra_repr(self) -> str:
+        """Say how motions are compared."""
+        return f"heads={self.heads}, temperature={self.temperature}, cosine={self.cosine}"
+
+
+class MotionSkip(nn.Module):
+    """Add every frame's own motion, `y = x + m`: `MotionAttention` with the identity for its map.
 
     Args:
         motion: Clip -> clip of the same shape: what counts as motion.
@@ -56,9 +131,5 @@ class MotionAttention(nn.Module):
         self.motion = motion
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """Add attended motion to the clips."""
-        return clips + attend_over_time(self.motion(normalize_frames(clips)))
-
-    def attention_map(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t t2"]:
-        """How much each frame (row) attends to each frame (column), for the same input."""
-        return time_attention_map(self.motion(normalize_frames(clips)))
+        """Add motion to the clips."""
+        return clips + self.motion(normalize_frames(clips))

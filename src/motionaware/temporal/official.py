@@ -1,0 +1,91 @@
+"""What the M2A authors' code put beside M2A: TEA, TDN and patches as it altered them.
+
+    tea    BN(expand(m)), m as in tea.py                          no pooling, sigmoid or x
+    tdn    (e(d) + e'(d')) / 2, e as in tdn.py                    no x; e' reads fine(fine(d))
+    tam    as in tam.py, without its reduction                    (tam.narrow_adaptation)
+    patch  as in patch.py; on other maps every pixel is a frame   see below
+
+Source   https://github.com/gebob19/M2A at 312686f, the numbers of the M2A paper's comparison
+Kept     Everything, quirks too: these are for parity and for weights trained there. For the
+         mechanisms as their papers have them, leave `@official` out of the name.
+Changed  Patches check the width as well as the height.
+
+All run in a gate, on its narrow channels, with a reduction of 1.
+"""
+
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from motionaware.ops.attention import attend_over_time, normalize_frames
+from motionaware.ops.layout import per_frame
+from motionaware.ops.motion import aligned_difference, temporal_difference
+from motionaware.temporal.patch import attend_in_patches
+from motionaware.temporal.tdn import BidirectionalDifference
+from motionaware.temporal.tea import align_channels, convolve_and_norm
+
+
+class OfficialExcitation(nn.Module):
+    """`tea@official`: TEA's motion between two convolutions; nothing is excited."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        self.squeeze = convolve_and_norm(channels, channels)
+        self.align = align_channels(channels)
+        self.expand = convolve_and_norm(channels, channels)
+
+    def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
+        """Turn frames into motion."""
+        narrow = per_frame(self.squeeze, clips)
+        motion = aligned_difference(narrow, per_frame(self.align, narrow))
+        return per_frame(self.expand, motion)
+
+
+class OfficialDifference(BidirectionalDifference):
+    """`tdn@official`: TDN's excitation alone, with the slip that its authors repaired since.
+
+    Where the way back should convolve its own difference, at full size, it convolves once more
+    what the way forth made of its own (issue 6 of https://github.com/MCG-NJU/TDN).
+    """
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__(channels=channels, num_outputs=channels)
+        self.squeeze = convolve_and_norm(channels, channels)
+
+    def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
+        """Turn frames into motion."""
+        narrow = per_frame(self.squeeze, clips)
+        aligned = per_frame(self.align, narrow)
+        forth = aligned_difference(narrow, aligned, toward="next")
+        back = aligned_difference(narrow, aligned, toward="previous")
+        fine = per_frame(self.fine, forth)
+        slip = per_frame(self.fine, fine)
+        return (self.combine(forth, fine) + self.combine(back, slip)) / 2
+
+
+class OfficialPatchAttention(nn.Module):
+    """`patch@official`: patches of 4 x 4 where they cover the map exactly, else single pixels.
+
+    Pixels are laid out frame by frame, row by row, and each is compared with the one after it: what
+    is subtracted are neighbours in the picture. The map grows with the square of t * h * w.
+    """
+
+    patch_size = 4
+
+    def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
+        """Add what patches or pixels gather.
+
+        Raises:
+            ValueError: Patches cover the height, but not the width (an error there, too).
+        """
+        t, _, h, w = clips.shape[1:]
+        if h % self.patch_size:
+            pixels = rearrange(clips, "b t c h w -> b (t h w) c 1 1")
+            pixels = pixels + attend_over_time(temporal_difference(normalize_frames(pixels)))
+            return rearrange(pixels, "b (t h w) c 1 1 -> b t c h w", t=t, h=h, w=w)
+        if w % self.patch_size:
+            raise ValueError(
+                f"maps of {h} x {w} came to patch@official, which the reference cannot divide "
+                f"into patches of {self.patch_size}; take 'patch', or square pictures"
+            )
+        return attend_in_patches(clips, patch_size=self.patch_size)

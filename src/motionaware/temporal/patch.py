@@ -1,0 +1,67 @@
+"""Patch motion attention: M2A in every patch of the map, then attention between the patches.
+
+    p = p + softmax(m m^T / sqrt(d)) m,  m = diff(norm(p))    over time, each patch for itself
+    p = p + softmax(n n^T / sqrt(d)) n,  n = norm(p)          over the patches of each frame
+
+with p the d = size * size * c numbers of a patch in a frame.
+
+Source   The M2A authors' code, https://github.com/gebob19/M2A (`patch_mattn`)
+Changed  A map that patches do not cover exactly is continued at its right and lower edge by the
+         edge's own values up to whole patches, and cut back afterwards. The reference falls back to
+         single pixels there, and subtracts neighbouring pixels, not frames; `patch@official` too.
+"""
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from motionaware.ops.attention import attend_over_time, normalize_frames
+from motionaware.ops.layout import per_frame
+from motionaware.ops.motion import temporal_difference
+
+
+def attend_in_patches(
+    clips: Float[Tensor, "b t c h w"], *, patch_size: int
+) -> Float[Tensor, "b t c h w"]:
+    """Motion attention over time in each patch, then attention over the patches of each frame.
+
+    Height and width are multiples of the patch size.
+    """
+    y, x = (size // patch_size for size in clips.shape[-2:])
+    patches = rearrange(clips, "b t c (y p) (x q) -> (b y x) t c p q", y=y, x=x)
+    patches = patches + attend_over_time(temporal_difference(normalize_frames(patches)))
+    tokens = rearrange(patches, "(b y x) t c p q -> b t (y x) (c p q)", y=y, x=x)
+    normal = F.layer_norm(tokens, tokens.shape[-1:])
+    tokens = tokens + F.scaled_dot_product_attention(normal, normal, normal)
+    return rearrange(
+        tokens, "b t (y x) (c p q) -> b t c (y p) (x q)", y=y, x=x, p=patch_size, q=patch_size
+    )
+
+
+class PatchMotionAttention(nn.Module):
+    """Let each patch gather from the moments that move like it, then from its frame's patches.
+
+    Args:
+        patch_size: Height and width of a patch, in pixels of the map.
+
+    Raises:
+        ValueError: A patch without pixels.
+    """
+
+    def __init__(self, *, patch_size: int = 4) -> None:
+        super().__init__()
+        if patch_size < 1:
+            raise ValueError(f"{patch_size = }; it counts pixels of the map and starts at 1")
+        self.patch_size = patch_size
+
+    def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
+        """Add what the patches gather."""
+        h, w = clips.shape[-2:]
+        missing = (0, -w % self.patch_size, 0, -h % self.patch_size)
+        whole = per_frame(lambda frames: F.pad(frames, missing, mode="replicate"), clips)
+        return attend_in_patches(whole, patch_size=self.patch_size)[..., :h, :w]
+
+    def extra_repr(self) -> str:
+        """Say how large a patch is."""
+        return f"patch_size={self.patch_size}"
