@@ -4,16 +4,14 @@ import argparse
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 # Nothing heavy is imported here: `motionaware --help` answers at once. Each verb imports its own.
-if TYPE_CHECKING:
-    from motionaware.apps.predict import Prediction
-    from motionaware.engine.metrics import Report
 
 INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
 
@@ -24,10 +22,11 @@ def main(words: Sequence[str] | None = None) -> int:
     # torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parser = _parser()
+    words, overrides = _part_overrides(sys.argv[1:] if words is None else words)
     args, rest = parser.parse_known_args(words)
-    if rest and args.verb not in ("train",):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    args.overrides = rest
+    args.overrides = overrides + rest
+    if args.overrides and args.verb != "train":
+        parser.error(f"unrecognized arguments: {' '.join(args.overrides)}")
     try:
         return args.run(args)
     except KeyboardInterrupt:
@@ -36,15 +35,49 @@ def main(words: Sequence[str] | None = None) -> int:
     except Exception as error:
         if args.traceback or not _is_expected(error):
             raise
-        _say_error(str(error) or type(error).__name__)
+        _say_error(_words(error))
         return INTERRUPTED if type(error).__name__ == "TrainingInterrupted" else 1
 
 
+def _part_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take out `--group.key=value` and `--group.key value`, wherever they stand.
+
+    >>> _part_overrides(["train", "--train.epochs", "5", "recipe.yaml", "--data.root=x"])
+    (['train', 'recipe.yaml'], ['--train.epochs', '5', '--data.root=x'])
+    """
+    others, overrides = [], []
+    remaining = iter(words)
+    for word in remaining:
+        key, equals, _ = word.partition("=")
+        if not (key.startswith("--") and "." in key):
+            others.append(word)
+        elif equals:
+            overrides.append(word)
+        else:
+            overrides += [word, *islice(remaining, 1)]
+    return others, overrides
+
+
 def _is_expected(error: Exception) -> bool:
-    """Whether an error is about what the user gave us, not a fault of ours."""
-    if isinstance(error, (ValueError, OSError, ImportError)):
+    """Whether an error's words are meant for the user.
+
+    They are where the machine refused something (OSError), and where a line of ours raised them. A
+    ValueError from inside a library that we called is a fault of ours: its traceback is wanted.
+    """
+    if isinstance(error, OSError) or type(error).__module__.startswith("motionaware."):
         return True
-    return type(error).__name__ in ("TrainingInterrupted", "TrainingDiverged")
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    ours = frame.f_globals["__name__"].startswith("motionaware.")
+    return ours and isinstance(error, (ValueError, ImportError))
+
+
+def _words(error: Exception) -> str:
+    """An error on one line; of an error that crossed from a worker process, what it said there."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    words = str(error).strip() or type(error).__name__
+    return words.splitlines()[-1] if "Original Traceback" in words else " ".join(words.split())
 
 
 def _say_error(words: str) -> None:
@@ -148,8 +181,14 @@ def _train(args: argparse.Namespace) -> int:
     from motionaware.engine.train import train
 
     files = RunFolder(folder)
-    report = train(recipe or files.recipe(), folder, resume=bool(args.resume), progress=_progress())
-    _print_report(report, "validation, last epoch")
+    report = train(
+        recipe or files.recipe(),
+        folder,
+        resume=bool(args.resume),
+        progress=_progress(),
+        tell=lambda line: print(line, flush=True),
+    )
+    print(f"validation, last epoch: {report.summary()}")
     print(f"log: {folder / 'log.csv'}\nbest on validation: {files.best}")
     print(f"next: motionaware evaluate {files.best}")
     return 0
@@ -157,18 +196,23 @@ def _train(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from motionaware.engine.config import recipe_from_dict
-    from motionaware.engine.evaluate import evaluate
+    from motionaware.engine.evaluate import evaluate, pick_device
     from motionaware.models.checkpoint import load
 
-    model = load(args.checkpoint)
+    model = load(args.checkpoint).to(pick_device())
     trained = {key: value for key, value in model.recipe.items() if key != "trained"}
     recipe = recipe_from_dict(trained, source=args.checkpoint)
     if not trained and not args.root:
         raise ValueError(f"{args.checkpoint} does not say what data it was trained on; give --root")
+    if args.root and not args.kind and recipe.data.kind == "motionpairs":
+        raise ValueError(
+            f"{args.checkpoint} was trained on motionpairs, which is drawn, not read; say of what "
+            f"kind {args.root} is: --kind folder or --kind csv"
+        )
     data = replace(
         recipe.data, kind=args.kind or recipe.data.kind, root=args.root or recipe.data.root
     )
-    views = args.views or recipe.eval.num_views
+    views = recipe.eval.num_views if args.views is None else args.views
     report = evaluate(
         model,
         data,
@@ -179,17 +223,19 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report.to_dict()))
     else:
-        _print_report(report, args.split)
-        _print_classes(report)
+        print(f"{args.split}: {report.summary()}")
+        for name, share in report.per_class.items():
+            print(f"  {'  none ' if share is None else f'{share:7.1%}'}  {name}")
     return 0
 
 
 def _predict(args: argparse.Namespace) -> int:
     from motionaware.apps.predict import predict
     from motionaware.data.video import VideoError
+    from motionaware.engine.evaluate import pick_device
     from motionaware.models.checkpoint import load
 
-    model = load(args.checkpoint)
+    model = load(args.checkpoint).to(pick_device())
     failed = 0
     for video in args.videos:
         try:
@@ -198,7 +244,7 @@ def _predict(args: argparse.Namespace) -> int:
             _say_error(str(error))
             failed += 1
             continue
-        print(json.dumps(asdict(prediction)) if args.json else _prediction_table(prediction))
+        print(json.dumps(asdict(prediction)) if args.json else prediction.table())
     if failed and len(args.videos) > 1:
         _say_error(f"{failed} of {len(args.videos)} videos could not be read")
     return 1 if failed else 0
@@ -224,40 +270,13 @@ def _doctor(args: argparse.Namespace) -> int:
     from motionaware.apps.doctor import doctor
 
     checkup = doctor(args.data, kind=args.kind, progress=_progress())
-    for fact in checkup.facts:
-        print(f"  {fact}")
+    for about, fact in checkup.facts:
+        print(f"  {about:<12} {fact}")
     for fault in checkup.faults:
         print(f"! {fault}")
-    print(f"{len(checkup.faults)} faults found" if checkup.faults else "no fault found")
+    num_faults = len(checkup.faults)
+    print(f"{num_faults or 'no'} {'fault' if num_faults < 2 else 'faults'} found")
     return 1 if checkup.faults else 0
-
-
-def _print_report(report: "Report", what: str) -> None:
-    top5 = "" if report.top5 is None else f"  top-5 {report.top5:.1%}"
-    print(
-        f"{what}: {report.num_videos} videos  top-1 {report.top1:.1%}{top5}  "
-        f"mean per class {report.mean_class:.1%}  loss {report.loss:.3f}"
-    )
-
-
-def _print_classes(report: "Report") -> None:
-    for name, share in report.per_class.items():
-        print(f"  {'  none ' if share is None else f'{share:7.1%}'}  {name}")
-
-
-def _prediction_table(prediction: "Prediction") -> str:
-    lines = [prediction.video]
-    lines += [f"  {probability:6.1%}  {name}" for name, probability in prediction.classes]
-    if len(prediction.parts) > 1:
-        for part in prediction.parts:
-            name, probability = part.classes[0]
-            when = (
-                ""
-                if part.start_seconds is None
-                else f"{part.start_seconds:7.1f} to {part.end_seconds:.1f} s"
-            )
-            lines.append(f"  {when}  {probability:6.1%}  {name}")
-    return "\n".join(lines)
 
 
 def _progress() -> bool:

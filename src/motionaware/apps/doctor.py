@@ -4,6 +4,7 @@ import importlib.util
 import os
 import statistics
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -11,8 +12,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from motionaware.clip import ClipSpec
 from motionaware.data.annotations import SPLITS, DataError, Split, is_video, read_split
 from motionaware.data.video import VideoError, open_video
+from motionaware.data.video_file import can_decode
 
 _PACKAGES = ("torch", "torchvision", "timm", "av", "safetensors", "jsonargparse", "tensorboard")
 _EXTRAS = {"matplotlib": "pip install 'motionaware[plots]'  (pictures)"}
@@ -22,9 +25,9 @@ _FRAMES_AT_ONCE = 32  # bounds the memory that decoding takes
 
 @dataclass(frozen=True)
 class Checkup:
-    """What was found: lines to read, and the faults among them."""
+    """What was found: facts, each with what it is about, and what is wrong."""
 
-    facts: list[str]
+    facts: list[tuple[str, str]]
     faults: list[str]
 
 
@@ -55,74 +58,113 @@ def doctor(
     return Checkup(facts, faults)
 
 
-def _check_installation() -> tuple[list[str], list[str]]:
+def _check_installation() -> tuple[list[tuple[str, str]], list[str]]:
     facts, faults = [], []
     for package in ("motionaware", *_PACKAGES):
         try:
-            facts.append(f"{package} {version(package)}")
+            facts.append((package, version(package)))
         except PackageNotFoundError:
             faults.append(f"{package} is not installed; run: pip install motionaware")
     for module, remedy in _EXTRAS.items():
         if importlib.util.find_spec(module) is None:
-            facts.append(f"{module} is not installed; if you want it: {remedy}")
+            facts.append((module, f"not installed; if you want it: {remedy}"))
     if faults:
         return facts, faults
-    import av
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    facts.append(f"{os.cpu_count()} CPUs, {torch.get_num_threads()} threads, GPU: {gpu}")
-    absent = [name for name in _DECODERS if name not in av.codecs_available]
-    facts.append(f"decoders: {', '.join(name for name in _DECODERS if name not in absent)}")
+    facts.append(
+        (
+            "machine",
+            f"{_count(os.cpu_count() or 1, 'CPU')}, {torch.get_num_threads()} of them for "
+            f"torch; GPU: {gpu}",
+        )
+    )
+    absent = [name for name in _DECODERS if not can_decode(name)]
+    facts.append(("decoders", ", ".join(name for name in _DECODERS if name not in absent)))
     faults += [f"decoder {name} is missing from this build of av" for name in absent]
     return facts, faults
 
 
 def _check_data(root: Path, kind: str, progress: bool) -> Checkup:
-    facts: list[str] = []
-    faults: list[str] = []
-    splits: list[Split] = []
-    for name in SPLITS:
+    there = [name for name in SPLITS if _list_of(root, kind, name).exists()]
+    checkup = Checkup([("data", f"{root}, kind {kind}")], [])
+    if "train" not in there:  # other splits may be absent; this one is what a model learns from
         try:
-            splits.append(read_split(kind, root, name))
+            read_split(kind, root, "train")
         except DataError as error:
-            # A data set may lack a split; it must not lack the one that is trained on.
-            (faults if name == "train" else facts).append(f"{name}: {error}")
-    for split in splits:
-        found = _check_split(split, progress)
-        facts += found.facts
-        faults += found.faults
+            checkup.faults.append(str(error))
+    for name in SPLITS:
+        if name not in there:
+            checkup.facts.append((name, "absent"))
+            continue
+        try:
+            split = read_split(kind, root, name)
+        except DataError as error:
+            checkup.faults.append(str(error))
+        else:
+            _check_split(split, checkup, progress)
     if kind == "folder":
-        facts += _strangers(root)
-    return Checkup(facts, faults)
+        checkup.faults.extend(
+            f"{path} is no video by its name, and left out: rename it, or take it away"
+            for path in _strangers(root)
+        )
+    return checkup
 
 
-def _check_split(split: Split, progress: bool) -> Checkup:
+def _list_of(root: Path, kind: str, split: str) -> Path:
+    """Where a data set names the videos of a split."""
+    return root / f"{split}.csv" if kind == "csv" else root / split
+
+
+def _check_split(split: Split, checkup: Checkup, progress: bool) -> None:
     paths = [example.path for example in split.examples]
-    with ThreadPoolExecutor() as pool:  # decoding leaves Python's lock
+    pool = ThreadPoolExecutor(os.cpu_count())  # decoding leaves Python's lock
+    try:
         bar = tqdm(
             pool.map(_look, paths), f"check {split.name}", total=len(paths), disable=not progress
         )
         seen = list(bar)
-    faults = [one.error for one in seen if one.error is not None]
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for thousands of videos
+    errors = [one.error for one in seen if one.error is not None]
     whole = [one for one in seen if one.error is None]
     counts = Counter(split.class_names[example.label] for example in split.examples)
-    facts = [f"{split.name}: {len(paths)} videos in {len(counts)} classes, {len(faults)} broken"]
+    facts = [
+        f"{_count(len(paths), 'video')}, {len(errors) or 'none'} broken; "
+        f"{len(counts)} classes of {_range(counts.values(), 'video')}"
+    ]
+    empty = [name for name in split.class_names if name not in counts]
+    if empty:
+        facts.append(f"no video of {', '.join(empty)}")
     if whole:
         lengths = [one.num_frames for one in whole]
         sizes = Counter((one.height, one.width) for one in whole).most_common()
         (height, width), most = sizes[0]
+        others = f" in {most}; {_count(len(sizes) - 1, 'other size')}" if len(sizes) > 1 else ""
         facts.append(
-            f"{split.name}: {min(lengths)} to {max(lengths)} frames, median "
-            f"{statistics.median(lengths):g}; {height} x {width} pixels (h x w) in {most}, "
-            f"{len(sizes) - 1} other sizes"
+            f"{_range(lengths, 'frame')}, {height} x {width} pixels (height x width){others}"
         )
-    empty = [name for name in split.class_names if name not in counts]
-    if empty:
-        facts.append(f"{split.name}: no video of {', '.join(empty)}")
-    few, many = min(counts.values()), max(counts.values())
-    facts.append(f"{split.name}: {few} to {many} videos a class")
-    return Checkup(facts, faults)
+        short = sum(length < ClipSpec().num_frames for length in lengths)
+        if short:
+            facts.append(
+                f"{_count(short, 'video')} with fewer frames than the {ClipSpec().num_frames} of "
+                "a usual clip, which repeats some: lower clip.num_frames?"
+            )
+    checkup.facts.extend((split.name, fact) for fact in facts)
+    checkup.faults.extend(errors)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" + ("s" if number != 1 else "")
+
+
+def _range(numbers: Iterable[int], word: str) -> str:
+    """`8 frames`, or `8 to 24 frames (median 16)`."""
+    low, *_, high = ordered = sorted([*numbers] * 2)
+    if low == high:
+        return _count(low, word)
+    return f"{low} to {_count(high, word)} (median {statistics.median(ordered):g})"
 
 
 def _look(path: Path) -> _Seen:
@@ -130,17 +172,13 @@ def _look(path: Path) -> _Seen:
         video = open_video(path)
         for first in range(0, video.num_frames, _FRAMES_AT_ONCE):
             video.frames(range(first, min(first + _FRAMES_AT_ONCE, video.num_frames)))
-    except VideoError as error:
+    except (VideoError, OSError) as error:
         return _Seen(0, 0, 0, str(error))
     return _Seen(video.num_frames, video.height, video.width)
 
 
-def _strangers(root: Path) -> list[str]:
-    """Files in class folders that no name marks as videos: they are not read."""
-    files = [
-        path
-        for split in SPLITS
-        for path in sorted(root.glob(f"{split}/*/*"))
-        if not is_video(path) and not path.name.startswith(".")
-    ]
-    return [f"not a video by its name, left out: {path}" for path in files]
+def _strangers(root: Path) -> list[Path]:
+    """Files that no name marks as videos, or that stand in no class folder: they are not read."""
+    beside = (path for split in SPLITS for path in root.glob(f"{split}/*") if path.is_file())
+    inside = (path for split in SPLITS for path in root.glob(f"{split}/*/*") if not is_video(path))
+    return sorted(path for path in (*beside, *inside) if not path.name.startswith("."))

@@ -10,7 +10,7 @@ import torch
 from motionaware.data.dataset import choose_frames
 from motionaware.data.transforms import frame_for_testing
 from motionaware.data.video import Video, open_video
-from motionaware.engine.evaluate import view_probabilities
+from motionaware.engine.evaluate import evaluation_mode, view_probabilities
 from motionaware.models.checkpoint import load
 from motionaware.models.recognizer import VideoRecognizer
 
@@ -40,6 +40,18 @@ class Prediction:
     video: str
     classes: list[tuple[str, float]]
     parts: list[Part]
+
+    def table(self) -> str:
+        """As lines to read: the classes, then the likeliest one of each part."""
+        lines = [self.video]
+        lines += [f"  {probability:6.1%}  {name}" for name, probability in self.classes]
+        for part in self.parts if len(self.parts) > 1 else ():
+            name, probability = part.classes[0]
+            when = ""
+            if part.start_seconds is not None:
+                when = f"{part.start_seconds:7.1f} to {part.end_seconds:.1f} s"
+            lines.append(f"  {when}  {probability:6.1%}  {name}")
+        return "\n".join(lines)
 
 
 def predict(
@@ -71,15 +83,13 @@ def predict(
         model = load(model)
     opened = open_video(video)
     bounds = _bounds(opened, num_clips)
-    was_training = model.training
-    model.eval()
-    probabilities = torch.cat(
-        [
-            _judge(model, opened, bounds[first : first + _CLIPS_AT_ONCE])
-            for first in range(0, len(bounds), _CLIPS_AT_ONCE)
-        ]
-    )
-    model.train(was_training)
+    with evaluation_mode(model):
+        probabilities = torch.cat(
+            [
+                _judge(model, opened, bounds[first : first + _CLIPS_AT_ONCE])
+                for first in range(0, len(bounds), _CLIPS_AT_ONCE)
+            ]
+        )
 
     def named(row: torch.Tensor) -> list[tuple[str, float]]:
         values, places = row.topk(min(top_k, len(row)))

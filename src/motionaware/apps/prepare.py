@@ -1,11 +1,13 @@
 """Prepare: write the embedded data set as real video files."""
 
+import json
 from pathlib import Path
 
 from tqdm import tqdm
 
-from motionaware.data.motionpairs import SPLITS, MotionPairs
-from motionaware.data.video import write_video
+from motionaware.data.motionpairs import DATA_VERSION, SPLITS, MotionPairs
+from motionaware.data.video_writer import write_video
+from motionaware.files import write_atomically
 
 _FRAMES_A_SECOND = 8
 
@@ -35,18 +37,26 @@ def prepare(
         How many files were written.
 
     Raises:
-        ValueError: A split is unknown, or a number out of range.
+        ValueError: A split is unknown, a number out of range, or the folder holds a data set drawn
+            with other numbers.
         VideoError: A file could not be written.
+        OSError: A folder could not be made.
     """
     unknown = set(num_clips) - set(SPLITS)
     if unknown:
         raise ValueError(f"splits {sorted(unknown)} are unknown; choose {', '.join(SPLITS)}")
     out = Path(out)
-    written = 0
-    for split, number in num_clips.items():
-        clips = MotionPairs(
+    splits = {
+        split: MotionPairs(
             split=split, num_clips=number, num_frames=num_frames, image_size=image_size, seed=seed
         )
+        for split, number in num_clips.items()
+    }
+    facts = {"num_frames": num_frames, "image_size": image_size, "seed": seed}
+    _sign(out / "motionpairs.json", {"version": DATA_VERSION, **num_clips, **facts})
+    written = 0
+    for split, clips in splits.items():
+        number = len(clips)
         for index in tqdm(range(number), f"write {split}", disable=not progress):
             label = index % len(clips.class_names)
             path = out / split / clips.class_names[label] / f"{index:06d}.mp4"
@@ -55,3 +65,16 @@ def prepare(
                 write_video(path, clips[index][0], fps=_FRAMES_A_SECOND)
                 written += 1
     return written
+
+
+def _sign(path: Path, facts: dict[str, int]) -> None:
+    """Note what is drawn here, so that two data sets do not mix in one folder."""
+    if not path.exists():
+        write_atomically(path, json.dumps(facts).encode())
+        return
+    noted = json.loads(path.read_text(encoding="utf-8"))
+    if noted != facts:
+        raise ValueError(
+            f"{path.parent} holds videos drawn with {noted}, not with {facts}; choose another "
+            "folder, or delete this one"
+        )

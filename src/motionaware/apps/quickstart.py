@@ -1,20 +1,21 @@
 """Quickstart: frame averaging and M2A side by side, on the embedded data set, in minutes."""
 
 import multiprocessing
-import os
 import time
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import NoReturn
 
 from tqdm import tqdm
 
 from motionaware.apps.predict import Prediction, predict
-from motionaware.apps.visualize import visualize
+from motionaware.apps.visualize import figure_maker, visualize
 from motionaware.clip import ClipSpec
 from motionaware.data.dataset import choose_frames
 from motionaware.data.motionpairs import MotionPairs
-from motionaware.data.video import open_video, write_video
+from motionaware.data.video import open_video
+from motionaware.data.video_writer import write_video
 from motionaware.engine.config import (
     DataConfig,
     EvalConfig,
@@ -24,6 +25,7 @@ from motionaware.engine.config import (
     TrainConfig,
 )
 from motionaware.engine.evaluate import evaluate, open_dataset
+from motionaware.engine.interrupt import TrainingInterrupted, deaf_to_interrupts, stop_on_signal
 from motionaware.engine.metrics import Report
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import train
@@ -75,8 +77,7 @@ def quickstart(
         TrainingInterrupted: Asked to stop.
     """
     began = time.monotonic()
-    import matplotlib  # noqa: F401 - before minutes of training, not after
-
+    figure_maker()  # missed before minutes of training, not after
     out = Path(out)
     shared = replace(
         recipe,
@@ -89,10 +90,10 @@ def quickstart(
     }
     for split in ("train", "val", "test"):  # drawn once, before two processes want them
         open_dataset(shared.data, split, spec=shared.clip, progress=progress)
-    folders = {BASELINE: out / "none", CHALLENGER: out / "m2a"}
+    folders = {BASELINE: RunFolder(out / "none"), CHALLENGER: RunFolder(out / "m2a")}
     _train_side_by_side(recipes, folders, progress=progress)
 
-    checkpoints = {temporal: RunFolder(folder).last for temporal, folder in folders.items()}
+    checkpoints = {temporal: folder.last for temporal, folder in folders.items()}
     models = {temporal: load(path) for temporal, path in checkpoints.items()}
     reports = {
         temporal: evaluate(model, shared.data, split="test", config=shared.eval, progress=progress)
@@ -120,41 +121,54 @@ def quickstart(
 
 
 def _train_side_by_side(
-    recipes: dict[str, Recipe], folders: dict[str, Path], *, progress: bool
+    recipes: dict[str, Recipe], folders: dict[str, RunFolder], *, progress: bool
 ) -> None:
     # Spawned, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(len(recipes), os.cpu_count() or 1), mp_context=context) as pool:
-        runs = {
-            temporal: pool.submit(
-                train,
-                recipe,
-                folders[temporal],
-                resume=(folders[temporal] / "recipe.yaml").exists(),
-            )
-            for temporal, recipe in recipes.items()
-        }
-        _watch(runs, recipes, folders, progress=progress)
-        for run in runs.values():
-            run.result()
+    errors = {name: context.SimpleQueue() for name in recipes}
+    processes = {
+        name: context.Process(target=_train_alone, args=(recipe, folders[name].path, errors[name]))
+        for name, recipe in recipes.items()
+    }
+    with stop_on_signal() as stop:
+        with deaf_to_interrupts():  # while it is young; `train` listens by itself
+            for process in processes.values():
+                process.start()
+        num_epochs = sum(recipe.train.epochs for recipe in recipes.values())
+        with tqdm(total=num_epochs, desc="train", unit="epoch", disable=not progress) as bar:
+            while any(process.is_alive() for process in processes.values()):
+                stop.wait(0.5)
+                if stop.is_set() or not all(queue.empty() for queue in errors.values()):
+                    for process in processes.values():
+                        process.terminate()  # a run that has begun saves itself
+                    for process in processes.values():
+                        process.join()
+                _show(bar, folders)
+    if stop.is_set():
+        raise TrainingInterrupted("stopped; what was done is saved. Go on with the same command")
+    for name, process in processes.items():
+        if not errors[name].empty():
+            raise errors[name].get()
+        if process.exitcode:
+            raise RuntimeError(f"the training of {name} ended with exit code {process.exitcode}")
 
 
-def _watch(
-    runs: dict[str, "Future[Report]"],
-    recipes: dict[str, Recipe],
-    folders: dict[str, Path],
-    *,
-    progress: bool,
-) -> None:
+def _train_alone(recipe: Recipe, folder: Path, errors: "SimpleQueue[Exception]") -> None:
+    """The whole life of a process that trains one model."""
+    try:
+        train(recipe, folder, resume=RunFolder(folder).holds_run())
+    except (TrainingInterrupted, KeyboardInterrupt):
+        pass  # whoever asked for it knows
+    except Exception as error:
+        errors.put(error)
+
+
+def _show(bar: "tqdm[NoReturn]", folders: dict[str, RunFolder]) -> None:
     """Show how far the runs have come, from their logs."""
-    total = sum(recipe.train.epochs for recipe in recipes.values())
-    with tqdm(total=total, desc="train none and m2a", unit="epoch", disable=not progress) as bar:
-        while not all(run.done() for run in runs.values()):
-            time.sleep(0.5)
-            logs = {temporal: RunFolder(folder).read_log() for temporal, folder in folders.items()}
-            latest = {name: float(log[-1]["val_top1"]) for name, log in logs.items() if log}
-            bar.set_postfix({name: f"{top1:.2f}" for name, top1 in latest.items()}, refresh=False)
-            bar.update(sum(map(len, logs.values())) - bar.n)
+    logs = {name: folder.read_log() for name, folder in folders.items()}
+    latest = {name: log[-1]["val_top1"] for name, log in logs.items() if log}
+    bar.set_postfix({name: f"{float(top1):.2f}" for name, top1 in latest.items()}, refresh=False)
+    bar.update(sum(map(len, logs.values())) - bar.n)
 
 
 def _render_video(recipe: Recipe, path: Path) -> str:

@@ -1,13 +1,18 @@
 """Visualize: a picture of a clip, what was predicted, and which frames attend to which."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from motionaware.engine.evaluate import evaluation_mode
 from motionaware.models.recognizer import VideoRecognizer
 from motionaware.temporal.m2a import MotionAttention
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def visualize(
@@ -21,7 +26,7 @@ def visualize(
     """Draw a clip's frames, the likeliest classes and the attention maps of three sites to a file.
 
     Args:
-        model: In evaluation mode.
+        model: Any recognizer; it is judged in evaluation mode and left as it was.
         clip: Frames as the model wants them.
         path: Of the picture; its ending says the format.
         title: Words above the frames.
@@ -30,17 +35,12 @@ def visualize(
     Raises:
         ImportError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure  # not pyplot: no window, no global state
-    except ImportError as error:
-        raise ImportError(
-            "pictures need matplotlib; run: pip install 'motionaware[plots]'"
-        ) from error
+    new_figure = figure_maker()
     probabilities, maps = judge_with_attention(model, clip)
     shown = [maps[place] for place in sorted({0, len(maps) // 2, len(maps) - 1})] if maps else []
     num_frames = len(clip)
 
-    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    figure = new_figure(figsize=(12, 4.6), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[1, 1.7], squeeze=False)[:, 0]
     above.suptitle(title)
     for number, (axes, frame) in enumerate(
@@ -64,6 +64,21 @@ def visualize(
     figure.savefig(path, dpi=120)
 
 
+def figure_maker() -> "type[Figure]":
+    """Matplotlib's figure; not pyplot: no window, no global state.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "pictures need matplotlib; run: pip install 'motionaware[plots]'"
+        ) from error
+    return Figure
+
+
 @torch.inference_mode()
 def judge_with_attention(
     model: VideoRecognizer, clip: UInt8[Tensor, "t 3 h w"]
@@ -84,7 +99,8 @@ def judge_with_attention(
 
             hooks.append(module.register_forward_hook(keep))
     try:
-        scores = model(clip[None].to(model.mean.device))
+        with evaluation_mode(model):
+            scores = model(clip[None].to(model.mean.device))
     finally:
         for hook in hooks:
             hook.remove()

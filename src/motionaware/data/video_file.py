@@ -98,6 +98,11 @@ class _VideoFile(Video):
         return VideoError(f"{self._name(number)} does not decode, found: {found}; {REMEDY}")
 
 
+def can_decode(codec: str) -> bool:
+    """Tell whether this build of the decoders knows a codec, `h264` for example."""
+    return codec in av.codecs_available
+
+
 def open_video_file(path: Path) -> Video:
     """Index a video file, or count its frames.
 

@@ -1,20 +1,24 @@
 """Recipes: frozen dataclasses, and YAML as one way to write them down."""
 
 import dataclasses
-import difflib
-import typing
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from motionaware.clip import ClipSpec
-
-
-class RecipeError(ValueError):
-    """A recipe cannot be read: which key, what it held, what was wanted."""
+from motionaware.engine.keys import (
+    RecipeError,
+    check_fields,
+    check_keys,
+    check_override,
+    kind_words,
+    known_keys,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,9 @@ class ModelConfig:
     temporal: str = "m2a"
     pretrained: bool | str = False
     dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_fields("model", self, dropout="[0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +65,10 @@ class DataConfig:
     num_val_clips: int = 600
     num_test_clips: int = 600
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = dict.fromkeys(("num_train_clips", "num_val_clips", "num_test_clips"), "[1, inf)")
+        check_fields("data", self, num_workers="[0, inf)", seed="[0, 4294967296)", **counts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +97,24 @@ class OptimConfig:
     milestones_epochs: tuple[int, ...] = (20,)
     warmup_epochs: float = 0.0
     max_gradient_norm: float | None = 20.0
+
+    def __post_init__(self) -> None:
+        check_fields(
+            "optim",
+            self,
+            learning_rate="(0, inf)",
+            momentum="[0, 1)",
+            weight_decay="[0, inf)",
+            new_rate_factor="(0, inf)",
+            warmup_epochs="[0, inf)",
+            max_gradient_norm="(0, inf)",
+        )
+        milestones = [0, *self.milestones_epochs]
+        if any(later <= earlier for earlier, later in pairwise(milestones)):
+            raise RecipeError(
+                f"optim.milestones_epochs is {list(self.milestones_epochs)}, wanted epochs that "
+                "rise from 1 on"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,11 +149,15 @@ class TrainConfig:
     num_threads: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"train.{name} is {getattr(self, name)}; it counts and starts at 1"
-                )
+        counts = dict.fromkeys(("epochs", "batch_size", "accumulate", "num_threads"), "[1, inf)")
+        check_fields(
+            "train",
+            self,
+            label_smoothing="[0, 1)",
+            ema_decay="(0, 1)",
+            seed="[0, 4294967296)",
+            **counts,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +173,7 @@ class EvalConfig:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        for name in ("num_views", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"eval.{name} is {getattr(self, name)}; it counts and starts at 1")
+        check_fields("eval", self, num_views="[1, inf)", batch_size="[1, inf)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +205,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not YAML: {error}") from error
+        raise RecipeError(f"{path} is not YAML: {_on_one_line(error)}") from error
     return _parse(content or {}, overrides, source=str(path))
 
 
@@ -204,70 +235,39 @@ def _parse(content: Any, overrides: Sequence[str], *, source: str) -> Recipe:
 
     if not isinstance(content, Mapping):
         raise RecipeError(f"{source} holds {type(content).__name__}, wanted keys such as model:")
-    _check_keys(content, source)
+    check_keys(Recipe, content, source)
     for override in overrides:
-        _check_override(override)
+        check_override(Recipe, override)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Recipe)
     try:
         defaults = parser.parse_object(dict(content), defaults=True)
         values = parser.parse_args(list(overrides), namespace=defaults)
-        return Recipe(**vars(parser.instantiate_classes(values)))
+        return Recipe(**vars(parser.instantiate(values)))
     except (ArgumentError, TypeError, ValueError) as error:
-        raise RecipeError(f"{source}: {_first_words(error)}") from error
+        raise RecipeError(f"{source}: {_explain(error)}") from error
 
 
-def _first_words(error: Exception) -> str:
+def _explain(error: Exception) -> str:
+    """Say of a value of the wrong kind what the recipe wants there; pass other words on."""
+    words = _on_one_line(error)
+    found = re.match(r'Parser key "([\w.]+)": .*(?:Got|Given) value: (.*)$', words)
+    if found is None:
+        return words
+    key, value = found.groups()
+    return f"{key} is {value}, wanted {kind_words(known_keys(Recipe)[key])}"
+
+
+def _on_one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def known_keys(config: type = Recipe, prefix: str = "") -> dict[str, type]:
-    """Every dotted key of a recipe, and the dataclass that a key of a group stands for."""
-    keys: dict[str, type] = {}
-    hints = typing.get_type_hints(config)
-    for one in dataclasses.fields(config):
-        kind = hints[one.name]
-        keys[prefix + one.name] = kind
-        if dataclasses.is_dataclass(kind):
-            assert isinstance(kind, type)
-            keys |= known_keys(kind, f"{prefix}{one.name}.")
-    return keys
-
-
-def _check_keys(content: Mapping[str, Any], source: str, prefix: str = "") -> None:
-    for key, value in content.items():
-        kind = _check_key(f"{prefix}{key}", source)
-        if dataclasses.is_dataclass(kind):
-            if not isinstance(value, Mapping):
-                raise RecipeError(
-                    f"{source}: key {prefix}{key} holds {value!r}, wanted keys below it"
-                )
-            _check_keys(value, source, f"{prefix}{key}.")
-
-
-def _check_override(override: str) -> None:
-    if override.startswith("--"):
-        _check_key(override[2:].partition("=")[0], "the command line")
-
-
-def _check_key(key: str, source: str) -> type:
-    keys = known_keys()
-    if key in keys:
-        return keys[key]
-    leaf = key.rpartition(".")[2]
-    near = difflib.get_close_matches(key, keys, n=1) or [k for k in keys if k.endswith(f".{leaf}")]
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(keys)}"
-    raise RecipeError(f"{source}: key {key} is unknown; {hint}")
 
 
 def describe_keys() -> str:
     """Every key of a recipe with its type and default, one a line."""
     defaults = recipe_to_dict(Recipe())
     lines = []
-    for key, kind in known_keys().items():
+    for key, kind in known_keys(Recipe).items():
         group, _, name = key.partition(".")
         if name:
-            wanted = kind.__name__ if isinstance(kind, type) else str(kind)
-            wanted = wanted.replace("typing.", "")
-            lines.append(f"{key:<28} {wanted:<44} {defaults[group][name]}")
+            lines.append(f"{key:<28} {kind_words(kind):<44} {defaults[group][name]}")
     return "\n".join(lines)

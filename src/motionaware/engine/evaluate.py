@@ -1,12 +1,12 @@
 """Evaluate: the views of every video -> probabilities -> Report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int, UInt8
-from torch import Tensor
-from torch.utils.data import DataLoader
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from motionaware.clip import ClipSpec
@@ -21,7 +21,6 @@ from motionaware.data.dataset import (
     make_loader,
 )
 from motionaware.data.motionpairs import MotionPairs
-from motionaware.data.video import VideoError
 from motionaware.engine.config import DataConfig, EvalConfig
 from motionaware.engine.metrics import Report, make_report
 from motionaware.models.recognizer import VideoRecognizer
@@ -94,22 +93,48 @@ def evaluate(
         in_order(len(dataset), batch_size=config.batch_size),
         num_workers=data.num_workers,
     )
-    probabilities, labels = judge(model, loader, progress=progress)
-    return make_report(probabilities, labels, model.class_names)
+    return judge(model, batches_of(loader), num_batches=len(loader), progress=progress)
 
 
 def judge(
-    model: VideoRecognizer, loader: DataLoader[Batch | VideoError], *, progress: bool = False
-) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n"]]:
-    """Probabilities and labels of all videos of a loader, in its order, on the CPU."""
-    model.eval()
+    model: VideoRecognizer, batches: Iterator[Batch], *, num_batches: int, progress: bool = False
+) -> Report:
+    """Judge a model on the videos of some batches."""
     probabilities, labels = [], []
-    for batch in tqdm(
-        batches_of(loader), "evaluate", total=len(loader), leave=False, disable=not progress
-    ):
-        probabilities.append(view_probabilities(model, batch.views))
-        labels.append(batch.labels)
-    return torch.cat(probabilities), torch.cat(labels)
+    bar = tqdm(batches, "judge", total=num_batches, leave=False, disable=not progress)
+    with evaluation_mode(model):
+        for batch in bar:
+            probabilities.append(view_probabilities(model, batch.views))
+            labels.append(batch.labels)
+    return make_report(torch.cat(probabilities), torch.cat(labels), model.class_names)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode, and every part of it back into its own mode after."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; `auto` is a GPU where there is one.
+
+    Raises:
+        ValueError: There is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises all three
+        raise ValueError(
+            f"device {name!r} cannot be used here; choose auto, cpu, or cuda with a GPU"
+        ) from error
 
 
 @torch.inference_mode()

@@ -31,6 +31,14 @@ class Report:
     per_class: dict[str, float | None]
     confusion: list[list[int]]
 
+    def summary(self) -> str:
+        """On one line."""
+        top5 = "" if self.top5 is None else f"  top-5 {self.top5:.1%}"
+        return (
+            f"{self.num_videos} videos  top-1 {self.top1:.1%}{top5}  "
+            f"mean per class {self.mean_class:.1%}  loss {self.loss:.3f}"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
         return dict(vars(self))

@@ -1,10 +1,12 @@
-"""What the optimizer moves, and how fast: parameter groups and the schedule."""
+"""What moves, and how fast: frozen norms, parameter groups, the schedule, the running average."""
 
 import math
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from motionaware.engine.config import OptimConfig
 from motionaware.models.insertion import sites
@@ -13,6 +15,29 @@ from motionaware.models.recognizer import VideoRecognizer
 _ONE_CYCLE_RISE = 0.3  # share of the steps; the rest falls
 _ONE_CYCLE_START = 1 / 25  # of the highest rate
 _ONE_CYCLE_END = 1e-4 / 25
+
+
+def freeze_batch_norms(model: VideoRecognizer) -> None:
+    """Freeze the backbone's batch norms but the first, and none of the modules put into it.
+
+    Source: Wang et al., Temporal Segment Networks, 2016, https://arxiv.org/abs/1608.00859
+    """
+    inserted = tuple(f"{site}.temporal." for site in sites(model.backbone))
+    norms = [
+        module
+        for name, module in model.backbone.named_modules()
+        if isinstance(module, _BatchNorm) and not f"{name}.".startswith(inserted)
+    ]
+    for norm in norms[1:]:
+        norm.eval()
+        norm.requires_grad_(False)
+
+
+def make_average(model: VideoRecognizer, decay: float | None) -> AveragedModel | None:
+    """Make the running average of the weights and of what batch norms count, if one is wanted."""
+    if decay is None:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def make_optimizer(model: VideoRecognizer, config: OptimConfig) -> Optimizer:

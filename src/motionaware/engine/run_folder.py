@@ -10,14 +10,17 @@ resume.pt           all that is needed to go on as if the run had not stopped
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
 from motionaware.engine.config import Recipe, read_recipe, recipe_to_yaml
-from motionaware.models.checkpoint import write_atomically
+from motionaware.files import write_atomically
 
 
 class RunFolder:
@@ -37,12 +40,24 @@ class RunFolder:
         Raises:
             FileExistsError: A run is here already.
         """
-        if self._recipe.exists():
+        self.check_free()
+        write_atomically(self._recipe, recipe_to_yaml(recipe).encode())
+
+    def check_free(self) -> None:
+        """Refuse a folder that holds a run.
+
+        Raises:
+            FileExistsError: A run is here already.
+        """
+        if self.holds_run():
             raise FileExistsError(
                 f"{self.path} holds a run already; go on with it by --resume {self.path}, "
                 "or choose another folder"
             )
-        write_atomically(self._recipe, recipe_to_yaml(recipe).encode())
+
+    def holds_run(self) -> bool:
+        """Whether a run was begun here."""
+        return self._recipe.is_file()
 
     def recipe(self) -> Recipe:
         """Read the recipe of the run that is here.
@@ -50,7 +65,7 @@ class RunFolder:
         Raises:
             FileNotFoundError: No run is here.
         """
-        if not self._recipe.is_file():
+        if not self.holds_run():
             raise FileNotFoundError(
                 f"{self.path} holds no run to resume: {self._recipe.name} is not there; "
                 "give the folder of a run, or start one from a recipe"
@@ -64,12 +79,22 @@ class RunFolder:
         write_atomically(self._state, buffer.getvalue())
 
     def load_state(self) -> dict[str, Any] | None:
-        """Read the state to resume from; None before the first was written."""
+        """Read the state to resume from; None before the first was written.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
         if not self._state.is_file():
             return None
-        return torch.load(self._state, map_location="cpu", weights_only=True)
+        try:
+            return torch.load(self._state, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"{self._state} is damaged, the run cannot go on from it; its checkpoints "
+                f"{self.last.name} and {self.best.name} are files of their own. Begin a new run"
+            ) from error
 
-    def write_log(self, rows: Sequence[Mapping[str, float]]) -> None:
+    def write_log(self, rows: Sequence[Mapping[str, int | float]]) -> None:
         """Write the whole log, one line an epoch."""
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, fieldnames=list(rows[0]))
@@ -82,3 +107,13 @@ class RunFolder:
         if not self._log.is_file():
             return []
         return list(csv.DictReader(io.StringIO(self._log.read_text(encoding="utf-8"))))
+
+    @contextmanager
+    def curves(self, *, first_epoch: int) -> Iterator[SummaryWriter]:
+        """Open the curves for more epochs; those that an earlier try left behind are dropped."""
+        writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=first_epoch)
+        try:
+            yield writer
+        finally:
+            with suppress(OSError):  # a full disk: what ended the run has better words for it
+                writer.close()

@@ -1,0 +1,95 @@
+"""Keys: the dotted names of a recipe's fields, and what each of them may hold."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+
+class RecipeError(ValueError):
+    """A recipe cannot be read: which key, what it held, what was wanted."""
+
+
+def check_fields(group: str, config: Any, **intervals: str) -> None:
+    """Refuse what lies outside its interval, `[1, inf)` for example, or is no choice of a Literal.
+
+    None passes: a field that may be null is switched off by it.
+    """
+    for name, interval in intervals.items():
+        value = getattr(config, name)
+        low, high = (float(end) for end in interval[1:-1].split(","))
+        inside = value is None or (
+            (low <= value if interval[0] == "[" else low < value)
+            and (value <= high if interval[-1] == "]" else value < high)
+        )
+        if not inside:
+            raise RecipeError(f"{group}.{name} is {value}, wanted a number in {interval}")
+    for name, kind in typing.get_type_hints(type(config)).items():
+        choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+        if choices and getattr(config, name) not in choices:
+            raise RecipeError(
+                f"{group}.{name} is {getattr(config, name)!r}, wanted one of {', '.join(choices)}"
+            )
+
+
+def known_keys(config: type, prefix: str = "") -> dict[str, Any]:
+    """Every dotted key of a recipe with the type of its value; a group's is its dataclass."""
+    keys: dict[str, Any] = {}
+    hints = typing.get_type_hints(config)
+    for one in dataclasses.fields(config):
+        kind = hints[one.name]
+        keys[prefix + one.name] = kind
+        if dataclasses.is_dataclass(kind):
+            assert isinstance(kind, type)
+            keys |= known_keys(kind, f"{prefix}{one.name}.")
+    return keys
+
+
+def check_keys(config: type, content: Mapping[Any, Any], source: str, prefix: str = "") -> None:
+    """Refuse a key that names no field, and a group that holds no keys."""
+    for key, value in content.items():
+        kind = _check_key(config, f"{prefix}{key}", source)
+        if dataclasses.is_dataclass(kind):
+            if not isinstance(value, Mapping):
+                raise RecipeError(
+                    f"{source}: key {prefix}{key} holds {value!r}, wanted keys below it"
+                )
+            check_keys(config, value, source, f"{prefix}{key}.")
+
+
+def check_override(config: type, override: str) -> None:
+    """Refuse `--key` or `--key=value` where the key names no field."""
+    if override.startswith("--"):
+        key = override[2:].partition("=")[0]
+        if dataclasses.is_dataclass(_check_key(config, key, "the command line")):
+            raise RecipeError(
+                f"the command line: {key} is a group; give a key below it, --{key}.KEY"
+            )
+
+
+def _check_key(config: type, key: str, source: str) -> Any:
+    keys = known_keys(config)
+    if key in keys:
+        return keys[key]
+    leaf = key.rpartition(".")[2]
+    near = difflib.get_close_matches(key, keys, n=1) or [k for k in keys if k.endswith(f".{leaf}")]
+    groups = (k for k, kind in keys.items() if dataclasses.is_dataclass(kind))
+    hint = (
+        f"did you mean {near[0]}?"
+        if near
+        else f"the groups are {', '.join(groups)}; motionaware train --keys lists every key"
+    )
+    raise RecipeError(f"{source}: key {key} is unknown; {hint}")
+
+
+def kind_words(kind: Any) -> str:
+    """A type as a person would write it in a recipe."""
+    if typing.get_origin(kind) is Literal:
+        return " or ".join(typing.get_args(kind))
+    words = kind.__name__ if type(kind) is type else str(kind)
+    return (
+        words.replace(" | ", " or ")
+        .replace("None", "null")
+        .replace("tuple[int, ...]", "[int, ...]")
+    )

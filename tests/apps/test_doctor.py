@@ -1,0 +1,100 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from motionaware.apps import doctor as doctor_module
+from motionaware.apps.doctor import Checkup, doctor
+from motionaware.data.video_writer import write_video
+
+
+@pytest.fixture
+def ill_folder(video_folder: Path, tmp_path: Path) -> Path:
+    root = tmp_path / "videos"
+    shutil.copytree(video_folder, root)
+    return root
+
+
+def facts_about(checkup: Checkup, about: str) -> list[str]:
+    return [fact for subject, fact in checkup.facts if subject == about]
+
+
+def test_this_installation_is_healthy():
+    checkup = doctor()
+    assert checkup.faults == []
+    assert facts_about(checkup, "torch")
+    assert "h264" in facts_about(checkup, "decoders")[0]
+
+
+def test_a_missing_package_is_a_fault_with_its_remedy(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor_module, "_PACKAGES", ("torch", "no-such-package"))
+    assert doctor().faults == ["no-such-package is not installed; run: pip install motionaware"]
+
+
+def test_a_healthy_folder_is_described(video_folder: Path):
+    checkup = doctor(video_folder)
+    assert checkup.faults == []
+    assert facts_about(checkup, "data") == [f"{video_folder}, kind folder"]
+    for split in ("train", "val", "test"):
+        assert facts_about(checkup, split) == [
+            "12 videos, none broken; 12 classes of 1 video",
+            "6 frames, 32 x 32 pixels (height x width)",
+            "12 videos with fewer frames than the 8 of a usual clip, which repeats some: "
+            "lower clip.num_frames?",
+        ]
+
+
+def test_ranges_and_other_sizes_are_told(ill_folder: Path):
+    import torch
+
+    frames = torch.zeros(10, 3, 48, 64, dtype=torch.uint8)
+    write_video(ill_folder / "train" / "meeting" / "other.mp4", frames, fps=8)
+    assert facts_about(doctor(ill_folder), "train")[:2] == [
+        "13 videos, none broken; 12 classes of 1 to 2 videos (median 1)",
+        "6 to 10 frames (median 6), 32 x 32 pixels (height x width) in 12; 1 other size",
+    ]
+
+
+def test_every_broken_file_is_named(ill_folder: Path):
+    empty, text, cut = sorted((ill_folder / "train").glob("*/*.mp4"))[:3]
+    empty.write_bytes(b"")
+    text.write_text("this is no video")
+    cut.write_bytes(cut.read_bytes()[:-300])
+    stranger = ill_folder / "val" / "meeting" / "notes.txt"
+    stranger.touch()
+    checkup = doctor(ill_folder)
+    assert len(checkup.faults) == 4
+    for path in (empty, text, cut, stranger):
+        assert sum(str(path) in fault for fault in checkup.faults) == 1
+    assert facts_about(checkup, "train")[0].startswith("12 videos, 3 broken; ")
+
+
+def test_listed_videos_that_are_not_there_and_unknown_labels_are_named(
+    video_folder: Path, tmp_path: Path
+):
+    video = next((video_folder / "train").glob("*/*.mp4"))
+    shutil.copy(video, tmp_path / "a.mp4")
+    (tmp_path / "train.csv").write_text("a.mp4,cat\ngone.mp4,dog\n")
+    (tmp_path / "val.csv").write_text("a.mp4,cow\n")
+    checkup = doctor(tmp_path, kind="csv")
+    gone, cow = sorted(checkup.faults, key=lambda fault: "cow" in fault)
+    assert "gone.mp4 does not exist" in gone
+    assert "label 'cow' is not in the class list" in cow
+    assert facts_about(checkup, "test") == ["absent"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "csv"])
+@pytest.mark.parametrize("there", [True, False], ids=["empty-folder", "no-folder"])
+def test_what_is_no_data_set_is_one_fault(kind: str, there: bool, tmp_path: Path):
+    root = tmp_path / "data"
+    if there:
+        root.mkdir()
+    (fault,) = doctor(root, kind=kind).faults
+    assert str(root) in fault
+    assert "wanted" in fault or "give the one" in fault
+
+
+def test_files_beside_the_class_folders_are_named(ill_folder: Path):
+    shutil.copy(next(ill_folder.glob("train/*/*.mp4")), ill_folder / "train" / "lost.mp4")
+    (fault,) = doctor(ill_folder).faults
+    assert "lost.mp4" in fault

@@ -1,0 +1,141 @@
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from motionaware.apps.predict import predict
+from motionaware.clip import ClipSpec
+from motionaware.data.dataset import choose_frames
+from motionaware.data.transforms import frame_for_testing
+from motionaware.data.video import VideoError, open_video
+from motionaware.data.video_writer import write_video
+from motionaware.models.checkpoint import save
+from motionaware.models.recognizer import VideoRecognizer, create_model
+
+
+@pytest.fixture(scope="module")
+def model() -> VideoRecognizer:
+    torch.manual_seed(0)
+    model = create_model(
+        "resnet18_quarter",
+        temporal="m2a",
+        num_frames=4,
+        class_names=["cat", "dog", "bird"],
+        clip=ClipSpec(num_frames=4, image_size=32),
+    )
+    torch.nn.init.normal_(model.head.weight)
+    return model
+
+
+def moving(num_frames: int) -> torch.Tensor:
+    return torch.randint(
+        0,
+        256,
+        (num_frames, 3, 32, 40),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(1),
+    )
+
+
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    write_video(path, moving(50), fps=2)  # 25 seconds
+    return path
+
+
+def test_a_video_is_named_as_the_model_scores_its_middle_frames(
+    model: VideoRecognizer, long_video: Path
+):
+    video = open_video(long_video)
+    clip = frame_for_testing(
+        video.frames(choose_frames(video.num_frames, model.clip)), spec=model.clip
+    )
+    model.eval()
+    wanted = model(clip[None])[0].softmax(dim=-1)
+    found = dict(predict(model, long_video, num_clips=1).classes)
+    assert found == pytest.approx(dict(zip(model.class_names, wanted.tolist(), strict=True)))
+
+
+def test_a_long_video_has_a_part_for_every_ten_seconds_begun(
+    model: VideoRecognizer, long_video: Path
+):
+    parts = predict(model, long_video).parts
+    bounds = [(part.start_seconds, part.end_seconds) for part in parts]
+    assert bounds == [(0.0, 8.0), (8.0, 16.5), (16.5, 25.0)]
+
+
+def test_the_whole_is_the_mean_over_the_parts(model: VideoRecognizer, long_video: Path):
+    prediction = predict(model, long_video, num_clips=9)  # more than are decoded at once
+    assert len(prediction.parts) == 9
+    for name, probability in prediction.classes:
+        mean = sum(dict(part.classes)[name] for part in prediction.parts) / 9
+        assert probability == pytest.approx(mean)
+    probabilities = [probability for _, probability in prediction.classes]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(1.0)
+
+
+def test_a_checkpoint_names_as_its_model_does(
+    model: VideoRecognizer, long_video: Path, tmp_path: Path
+):
+    save(model, tmp_path / "model.safetensors")
+    found = predict(tmp_path / "model.safetensors", long_video)
+    assert found == predict(model, long_video)
+
+
+def test_a_folder_of_frames_has_no_clock(model: VideoRecognizer, tmp_path: Path):
+    for number, frame in enumerate(moving(6)):
+        picture = Image.fromarray(frame.permute(1, 2, 0).numpy())
+        picture.save(tmp_path / f"frame_{number}.png")
+    (part,) = predict(model, tmp_path).parts
+    assert (part.start_seconds, part.end_seconds) == (None, None)
+
+
+@pytest.mark.parametrize("num_frames", [1, 3])
+def test_a_video_shorter_than_the_clip_repeats_frames(
+    num_frames: int, model: VideoRecognizer, tmp_path: Path
+):
+    write_video(tmp_path / "short.mp4", moving(num_frames), fps=10)
+    prediction = predict(model, tmp_path / "short.mp4", num_clips=5)
+    assert len(prediction.parts) == min(num_frames, 5)
+    assert len(prediction.classes) == 3
+
+
+def test_no_more_classes_are_named_than_there_are(model: VideoRecognizer, long_video: Path):
+    assert len(predict(model, long_video, top_k=99).classes) == 3
+    assert len(predict(model, long_video, top_k=2).classes) == 2
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_is_left_in_its_mode_though_the_video_is_broken(
+    training: bool, model: VideoRecognizer, long_video: Path, tmp_path: Path
+):
+    model.train(training)
+    predict(model, long_video)
+    assert {module.training for module in model.modules()} == {training}
+    (tmp_path / "broken.mp4").write_bytes(long_video.read_bytes()[:-200])
+    with pytest.raises(VideoError, match=r"broken\.mp4"):
+        predict(model, tmp_path / "broken.mp4")
+    assert {module.training for module in model.modules()} == {training}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "is an empty file, wanted a video"), (b"some text", "text.mp4")],
+    ids=["empty", "text"],
+)
+def test_a_file_that_is_no_video_is_named(
+    content: bytes, words: str, model: VideoRecognizer, tmp_path: Path
+):
+    (tmp_path / "text.mp4").write_bytes(content)
+    with pytest.raises(VideoError, match=words):
+        predict(model, tmp_path / "text.mp4")
+
+
+def test_numbers_below_one_are_refused(model: VideoRecognizer, long_video: Path):
+    with pytest.raises(ValueError, match="top_k = 0; name at least 1 class"):
+        predict(model, long_video, top_k=0)
+    with pytest.raises(ValueError, match="num_clips = 0; a prediction needs at least 1 clip"):
+        predict(model, long_video, num_clips=0)

@@ -1,0 +1,211 @@
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from motionaware.clip import ClipSpec
+from motionaware.engine.config import (
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    Recipe,
+    TrainConfig,
+    describe_keys,
+    read_recipe,
+    recipe_from_dict,
+    recipe_to_dict,
+    recipe_to_yaml,
+)
+from motionaware.engine.keys import RecipeError, known_keys
+
+UNUSUAL = Recipe(
+    model=ModelConfig(
+        backbone="mobilenet_v2", temporal="m2a(reduction=4),tsm", pretrained="a.pth", dropout=0.25
+    ),
+    clip=ClipSpec(
+        num_frames=5, image_size=96, sampling="dense", frame_stride=3, crop_fraction=0.75
+    ),
+    data=DataConfig(
+        kind="csv",
+        root="some where/é",
+        crop="center",
+        flip=True,
+        num_workers=3,
+        num_train_clips=24,
+        num_val_clips=36,
+        num_test_clips=48,
+        seed=7,
+    ),
+    optim=OptimConfig(
+        optimizer="adamw",
+        learning_rate=1e-5,
+        momentum=0.5,
+        weight_decay=1e-10,
+        new_rate_factor=5.0,
+        schedule="cosine",
+        milestones_epochs=(3, 9),
+        warmup_epochs=0.5,
+        max_gradient_norm=None,
+    ),
+    train=TrainConfig(
+        epochs=3,
+        batch_size=5,
+        accumulate=4,
+        precision="bf16",
+        channels_last=True,
+        partial_batch_norm=True,
+        label_smoothing=0.1,
+        ema_decay=0.999,
+        seed=11,
+        device="cpu",
+        num_threads=2,
+    ),
+    eval=EvalConfig(num_views=3, batch_size=9),
+)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_unusual_recipe_differs_from_the_defaults_in_every_field():
+    for group in fields(Recipe):
+        unusual, usual = getattr(UNUSUAL, group.name), getattr(Recipe(), group.name)
+        for field in fields(unusual):
+            assert getattr(unusual, field.name) != getattr(usual, field.name), field.name
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), UNUSUAL], ids=["defaults", "unusual"])
+def test_every_field_survives_yaml_and_plain_values(recipe: Recipe, tmp_path: Path):
+    assert read_recipe(write(tmp_path, recipe_to_yaml(recipe))) == recipe
+    assert recipe_from_dict(recipe_to_dict(recipe), source="here") == recipe
+
+
+def test_what_a_recipe_does_not_name_has_its_default(tmp_path: Path):
+    assert read_recipe(write(tmp_path, "")) == Recipe()
+    recipe = read_recipe(write(tmp_path, "train: {epochs: 3}"))
+    assert recipe == replace(Recipe(), train=TrainConfig(epochs=3))
+
+
+def test_overrides_come_last_in_either_spelling(tmp_path: Path):
+    path = write(tmp_path, "train: {epochs: 3, batch_size: 4}\noptim: {milestones_epochs: [1]}")
+    overrides = ["--train.epochs", "5", "--model.temporal=m2a,tsm", "--train.ema_decay=null"]
+    overrides += ["--optim.milestones_epochs", "[2,4]", "--optim.learning_rate=1e-3"]
+    recipe = read_recipe(path, [*overrides, "--model.pretrained=true"])
+    assert (recipe.train.epochs, recipe.train.batch_size) == (5, 4)
+    assert recipe.model.temporal == "m2a,tsm"
+    assert recipe.optim.milestones_epochs == (2, 4)
+    assert recipe.train.ema_decay is None
+    assert recipe.model.pretrained is True
+    assert recipe.optim.learning_rate == 0.001
+
+
+def test_numbers_in_the_exponent_spelling_that_yaml_takes_for_words_are_numbers(tmp_path: Path):
+    assert read_recipe(write(tmp_path, "optim: {learning_rate: 5e-4}")).optim.learning_rate == 5e-4
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "train: {epoch: 3}",
+            r"recipe.yaml: key train.epoch is unknown; did you mean train.epochs\?",
+        ),
+        ("trian: {epochs: 3}", r"key trian is unknown; did you mean train\?"),
+        ("learning_rate: 1", r"key learning_rate is unknown; did you mean optim.learning_rate\?"),
+        ("1: 2", "key 1 is unknown; the groups are model, clip, data, optim, train, eval; "),
+        ("train: 3", "key train holds 3, wanted keys below it"),
+        ("train:", "key train holds None, wanted keys below it"),
+        ("- train", "recipe.yaml holds list, wanted keys such as model:"),
+        ("train: [", "recipe.yaml is not YAML: while parsing a flow node .* line 1"),
+        ("train: {epochs: many}", "recipe.yaml: train.epochs is many, wanted int"),
+        ("train: {epochs: 1.5}", "train.epochs is 1.5, wanted int"),
+        ("train: {epochs: true}", "train.epochs is True, wanted int"),
+        ("data: {root: 12}", "data.root is 12, wanted str or null"),
+        ("optim: {milestones_epochs: 3}", r"optim.milestones_epochs is 3, wanted \[int, ...\]"),
+        ("optim: {schedule: cosin}", "optim.schedule is cosin, wanted step or cosine or one-cycle"),
+        ("clip: {sampling: some}", "clip.sampling is some, wanted segments or dense"),
+        ("clip: {num_frames: 0}", "num_frames is 0; it counts and starts at 1"),
+    ],
+)
+def test_what_a_recipe_may_not_hold_is_named(text: str, words: str, tmp_path: Path):
+    with pytest.raises(RecipeError, match=words) as caught:
+        read_recipe(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["--train.epoch=3"], r"the command line: key train.epoch is unknown; did you mean"),
+        (["--epochs", "3"], r"key epochs is unknown; did you mean train.epochs\?"),
+        (["--train", "3"], r"the command line: train is a group; give a key below it, --train.KEY"),
+        (["--train.epochs", "many"], "train.epochs is many, wanted int"),
+        (["--train.epochs"], "argument --train.epochs: expected one argument"),
+        (["train.epochs=3"], "unrecognized arguments: train.epochs=3"),
+        (["--optim.learning_rate", "-1"], r"optim.learning_rate is -1.0, wanted a number in"),
+    ],
+)
+def test_what_the_command_line_may_not_hold_is_named(
+    overrides: list[str], words: str, tmp_path: Path
+):
+    with pytest.raises(RecipeError, match=words):
+        read_recipe(write(tmp_path, ""), overrides)
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"recipe .*none.yaml does not exist; .*recipes/"):
+        read_recipe(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (ModelConfig, "dropout", 1.0),
+        (ModelConfig, "dropout", -0.1),
+        (DataConfig, "num_workers", -1),
+        (DataConfig, "num_train_clips", 0),
+        (DataConfig, "seed", -1),
+        (OptimConfig, "learning_rate", 0.0),
+        (OptimConfig, "learning_rate", float("nan")),
+        (OptimConfig, "learning_rate", float("inf")),
+        (OptimConfig, "momentum", 1.0),
+        (OptimConfig, "weight_decay", -1e-4),
+        (OptimConfig, "new_rate_factor", 0.0),
+        (OptimConfig, "warmup_epochs", -1.0),
+        (OptimConfig, "max_gradient_norm", 0.0),
+        (OptimConfig, "milestones_epochs", (3, 2)),
+        (OptimConfig, "milestones_epochs", (0,)),
+        (TrainConfig, "epochs", 0),
+        (TrainConfig, "batch_size", 0),
+        (TrainConfig, "accumulate", 0),
+        (TrainConfig, "num_threads", 0),
+        (TrainConfig, "label_smoothing", 1.0),
+        (TrainConfig, "ema_decay", 0.0),
+        (TrainConfig, "ema_decay", 1.0),
+        (TrainConfig, "seed", -1),
+        (EvalConfig, "num_views", 0),
+        (EvalConfig, "batch_size", 0),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused(kind: type, name: str, value: object):
+    with pytest.raises(
+        RecipeError, match=rf"\.{name} is .*, wanted (a number in|epochs that rise)"
+    ):
+        kind(**{name: value})
+
+
+def test_the_ends_of_a_range_are_as_its_brackets_say():
+    ModelConfig(dropout=0.0)
+    OptimConfig(momentum=0.0, weight_decay=0.0, warmup_epochs=0.0, max_gradient_norm=None)
+    DataConfig(num_workers=0)
+    TrainConfig(label_smoothing=0.0, ema_decay=None, num_threads=None)
+
+
+def test_every_key_is_described_on_a_line_of_its_own():
+    keys = [line.split()[0] for line in describe_keys().splitlines()]
+    assert keys == [key for key in known_keys(Recipe) if "." in key]
+    assert "optim.schedule               step or cosine or one-cycle" in describe_keys()

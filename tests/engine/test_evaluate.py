@@ -1,0 +1,117 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from motionaware.clip import ClipSpec
+from motionaware.data.motionpairs import CLASS_NAMES
+from motionaware.engine.config import DataConfig, EvalConfig, Recipe
+from motionaware.engine.evaluate import (
+    check_classes,
+    evaluate,
+    evaluation_mode,
+    open_dataset,
+    pick_device,
+    view_probabilities,
+)
+from motionaware.models.recognizer import VideoRecognizer, create_model
+
+
+@pytest.fixture(scope="module")
+def model() -> VideoRecognizer:
+    torch.manual_seed(0)
+    clip = ClipSpec(num_frames=4, image_size=32)
+    model = create_model(
+        "resnet18_quarter", temporal="m2a", num_frames=4, class_names=CLASS_NAMES, clip=clip
+    )
+    torch.nn.init.normal_(model.head.weight)
+    return model
+
+
+def test_views_are_averaged_after_the_softmax(model: VideoRecognizer):
+    views = torch.randint(0, 256, (2, 3, 4, 3, 32, 32), dtype=torch.uint8)
+    with evaluation_mode(model):
+        found = view_probabilities(model, views)
+        each = [model(views[:, view]).softmax(dim=-1) for view in range(3)]
+    torch.testing.assert_close(found, torch.stack(each).mean(dim=0).detach())
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(2))
+
+
+def test_a_report_counts_every_video_of_the_split(
+    model: VideoRecognizer, tiny_recipe: Recipe, video_folder: Path
+):
+    report = evaluate(model, tiny_recipe.data, config=EvalConfig(batch_size=5))
+    assert report.num_videos == 12
+    data = DataConfig(kind="folder", root=str(video_folder), num_workers=0)
+    sorted_model = create_model(
+        "resnet18_quarter",
+        temporal="none",
+        num_frames=4,
+        class_names=sorted(CLASS_NAMES),
+        clip=model.clip,
+    )
+    report = evaluate(sorted_model, data, split="val", config=EvalConfig(batch_size=5, num_views=2))
+    assert report.num_videos == 12
+    assert sum(map(sum, report.confusion)) == 12
+
+
+def test_the_batch_size_does_not_matter(model: VideoRecognizer, tiny_recipe: Recipe):
+    one, other = (
+        evaluate(model, tiny_recipe.data, config=EvalConfig(batch_size=size)) for size in (1, 12)
+    )
+    assert one.confusion == other.confusion
+    assert one.loss == pytest.approx(other.loss, rel=1e-4)
+
+
+def test_every_part_of_a_model_is_left_in_the_mode_it_was_in(
+    model: VideoRecognizer, tiny_recipe: Recipe
+):
+    model.train()
+    model.backbone.get_submodule("bn1").eval()
+    before = [module.training for module in model.modules()]
+    evaluate(model, tiny_recipe.data)
+    assert [module.training for module in model.modules()] == before
+
+
+def test_classes_in_another_order_are_refused_by_the_first_difference():
+    with pytest.raises(ValueError, match=r"class 1 is 'b' to the model, 'c' in the data"):
+        check_classes(["a", "b", "c"], ["a", "c", "b"])
+
+
+def test_another_number_of_classes_is_refused_by_both_numbers():
+    with pytest.raises(
+        ValueError, match=r"knows 2 classes, the data have 3; first not in both: 'c'"
+    ):
+        check_classes(["a", "b"], ["a", "b", "c"])
+
+
+def test_data_of_other_classes_are_not_evaluated(model: VideoRecognizer, tmp_path: Path):
+    for name in ("cats", "dogs"):
+        frames = tmp_path / "test" / name / "one"
+        frames.mkdir(parents=True)
+        (frames / "1.png").touch()
+    data = DataConfig(kind="folder", root=str(tmp_path))
+    with pytest.raises(ValueError, match="the model knows 12 classes, the data have 2"):
+        evaluate(model, data)
+
+
+def test_a_listed_video_that_is_not_there_is_missed_before_work_begins(tmp_path: Path):
+    (tmp_path / "train.csv").write_text("a.mp4,cat\n")
+    with pytest.raises(
+        ValueError, match=r"1 of the 1 videos of train do not exist, first .*a\.mp4"
+    ):
+        open_dataset(DataConfig(kind="csv", root=str(tmp_path)), "train", spec=ClipSpec())
+
+
+def test_motionpairs_has_the_sizes_of_the_recipe(tiny_recipe: Recipe):
+    data = replace(tiny_recipe.data, num_train_clips=13, root=None)
+    dataset = open_dataset(data, "train", spec=tiny_recipe.clip)
+    assert (len(dataset), dataset.class_names) == (13, CLASS_NAMES)
+
+
+def test_auto_is_a_device_that_works_and_a_strange_one_is_refused():
+    assert pick_device("auto").type in ("cpu", "cuda")
+    assert pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(ValueError, match="device 'abacus' cannot be used here; choose auto"):
+        pick_device("abacus")

@@ -1,0 +1,45 @@
+import math
+
+import pytest
+import torch
+
+from motionaware.engine.metrics import make_report
+
+
+def test_numbers_computed_by_hand():
+    probabilities = torch.tensor(
+        [[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.2, 0.3, 0.5]]
+    )
+    report = make_report(probabilities, torch.tensor([0, 0, 1, 1]), ["a", "b", "c"])
+    assert report.num_videos == 4
+    assert report.top1 == 0.75
+    assert report.mean_class == 0.75
+    assert report.loss == pytest.approx(-sum(map(math.log, (0.7, 0.5, 0.8, 0.3))) / 4)
+    assert report.per_class == {"a": 1.0, "b": 0.5, "c": None}
+    assert report.confusion == [[2, 0, 0], [0, 1, 1], [0, 0, 0]]
+
+
+def test_the_mean_over_classes_does_not_count_videos():
+    probabilities = torch.tensor([[0.9, 0.1]] * 4)
+    report = make_report(probabilities, torch.tensor([0, 0, 0, 1]), ["a", "b"])
+    assert (report.top1, report.mean_class) == (0.75, 0.5)
+
+
+def test_top5_counts_a_right_class_at_the_fifth_place_and_not_at_the_sixth():
+    row = torch.tensor([0.3, 0.25, 0.2, 0.12, 0.08, 0.05])
+    report = make_report(torch.stack([row, row]), torch.tensor([4, 5]), list("abcdef"))
+    assert report.top5 == 0.5
+
+
+def test_there_is_no_top5_of_five_classes():
+    assert make_report(torch.full((1, 5), 0.2), torch.tensor([0]), list("abcde")).top5 is None
+
+
+def test_a_right_class_without_probability_costs_much_but_not_infinitely():
+    report = make_report(torch.tensor([[1.0, 0.0]]), torch.tensor([1]), ["a", "b"])
+    assert report.loss == pytest.approx(-math.log(1e-12))
+
+
+def test_a_report_is_plain_values():
+    report = make_report(torch.tensor([[1.0, 0.0]]), torch.tensor([1]), ["a", "b"])
+    assert report.to_dict()["confusion"] == [[0, 0], [1, 0]]

@@ -1,0 +1,447 @@
+import errno
+import math
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from motionaware.data.dataset import Batch
+from motionaware.data.video import VideoError
+from motionaware.engine import run_folder as run_folder_module
+from motionaware.engine.config import DataConfig, Recipe
+from motionaware.engine.interrupt import TrainingDiverged, TrainingInterrupted
+from motionaware.engine.optim import freeze_batch_norms
+from motionaware.engine.run_folder import RunFolder
+from motionaware.engine.train import TrainingRun, train
+from motionaware.models.checkpoint import load
+from motionaware.models.insertion import sites
+from motionaware.models.recognizer import create_model
+
+
+def changed(recipe: Recipe, **groups: dict) -> Recipe:
+    return replace(
+        recipe, **{name: replace(getattr(recipe, name), **facts) for name, facts in groups.items()}
+    )
+
+
+def on_videos(recipe: Recipe, video_folder: Path, **data: object) -> Recipe:
+    config = DataConfig(kind="folder", root=str(video_folder), crop="random", num_workers=0)
+    return changed(replace(recipe, data=replace(config, **data)), train={"batch_size": 3})
+
+
+def begin(recipe: Recipe, folder: Path, *, resume: bool = False) -> TrainingRun:
+    return TrainingRun(recipe, RunFolder(folder), resume=resume, progress=False, tell=None)
+
+
+def log_of(folder: Path) -> list[dict[str, str]]:
+    rows = RunFolder(folder).read_log()
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert log_of(one) == log_of(other)
+    for name in ("last.safetensors", "best.safetensors"):
+        a, b = load(one / name).state_dict(), load(other / name).state_dict()
+        assert a.keys() == b.keys()
+        different = [key for key in a if not torch.equal(a[key], b[key])]
+        assert different == []
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Arrange that the run is asked to stop during a step, counted from now on."""
+
+    def arrange(step: int) -> None:
+        steps = iter(range(1, 1000))
+        plain = TrainingRun._train_step
+
+        def pressed(run: TrainingRun, group: list[Batch]) -> None:
+            if next(steps) == step:
+                signal.raise_signal(signal.SIGINT if step == 1 else signal.SIGTERM)
+            plain(run, group)
+
+        monkeypatch.setattr(TrainingRun, "_train_step", pressed)
+
+    return arrange
+
+
+def test_the_loss_goes_down_on_a_few_clips(tiny_recipe: Recipe, tmp_path: Path):
+    recipe = changed(
+        tiny_recipe,
+        data={"num_train_clips": 12},
+        model={"dropout": 0.0},
+        train={"epochs": 20, "batch_size": 12, "accumulate": 1},
+        optim={"optimizer": "adamw", "learning_rate": 3e-3},
+    )
+    train(recipe, tmp_path / "run")
+    losses = [float(row["train_loss"]) for row in log_of(tmp_path / "run")]
+    assert losses[0] == pytest.approx(math.log(12), rel=0.1)  # all classes start alike
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_a_run_leaves_recipe_log_curves_and_checkpoints(tiny_recipe: Recipe, tmp_path: Path):
+    lines: list[str] = []
+    report = train(tiny_recipe, tmp_path / "run", tell=lines.append)
+    folder = RunFolder(tmp_path / "run")
+    assert folder.recipe() == tiny_recipe
+    assert [row["epoch"] for row in log_of(folder.path)] == ["1", "2"]
+    assert list((folder.path / "tensorboard").glob("events.*"))
+    assert not list(folder.path.glob(".*"))  # no half-written file
+    last = load(folder.last)
+    assert last.recipe["trained"]["epoch"] == 2
+    assert last.recipe["trained"]["val_loss"] == report.loss
+    assert last.clip == tiny_recipe.clip
+    assert lines[0].startswith("resnet18_quarter, temporal m2a at 8 sites, 0.71 M parameters; ")
+    assert "12 classes, 30 training and 12 validation videos; on cpu" in lines[0]
+    assert [line.split()[:2] for line in lines[1:]] == [["epoch", "1/2"], ["epoch", "2/2"]]
+
+
+def test_best_is_the_first_epoch_of_the_highest_validation_accuracy(
+    tiny_recipe: Recipe, tmp_path: Path
+):
+    train(changed(tiny_recipe, train={"epochs": 4}), tmp_path / "run")
+    top1 = [float(row["val_top1"]) for row in log_of(tmp_path / "run")]
+    best = load(tmp_path / "run" / "best.safetensors").recipe["trained"]
+    assert best["epoch"] == 1 + top1.index(max(top1))
+
+
+@pytest.mark.parametrize("step", [1, 2, 3], ids=["mid-epoch", "epoch-end", "second-epoch"])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_resumed_run_ends_as_if_it_had_not_stopped(
+    step: int,
+    num_workers: int,
+    tiny_recipe: Recipe,
+    video_folder: Path,
+    tmp_path: Path,
+    interrupt: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    recipe = on_videos(tiny_recipe, video_folder, num_workers=num_workers)
+    recipe = changed(recipe, train={"ema_decay": 0.9, "partial_batch_norm": True})
+    assert recipe.model.dropout > 0
+    train(recipe, tmp_path / "whole")
+    with monkeypatch.context(), pytest.raises(TrainingInterrupted, match="all of it is saved"):
+        interrupt(step)
+        train(recipe, tmp_path / "halves")
+    monkeypatch.undo()
+    torch.rand(17)  # the caller's chance must not matter
+    train(recipe, tmp_path / "halves", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "halves")
+
+
+def test_ctrl_c_during_validation_loses_nothing(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    train(tiny_recipe, tmp_path / "whole")
+    plain = TrainingRun._validate
+
+    def pressed(run: TrainingRun):
+        signal.raise_signal(signal.SIGINT)
+        return plain(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingRun, "_validate", pressed)
+        with pytest.raises(TrainingInterrupted, match="epoch 1 after step 2 of 2"):
+            train(tiny_recipe, tmp_path / "halves")
+    assert not (tmp_path / "halves" / "log.csv").exists()
+    train(tiny_recipe, tmp_path / "halves", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "halves")
+
+
+def test_a_second_ctrl_c_ends_the_run_at_once(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def impatient(run: TrainingRun, group: list[Batch]) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(TrainingRun, "_train_step", impatient)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_recipe, tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_resuming_a_finished_run_changes_nothing(tiny_recipe: Recipe, tmp_path: Path):
+    recipe = changed(tiny_recipe, train={"epochs": 1})
+    report = train(recipe, tmp_path / "run")
+    before = {
+        path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()
+    }
+    assert train(recipe, tmp_path / "run", resume=True) == report
+    after = {
+        path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()
+    }
+    assert before == after
+
+
+def test_a_run_killed_before_its_first_state_begins_anew_with_its_pretrained_weights(
+    tiny_recipe: Recipe, tmp_path: Path
+):
+    plain = begin(tiny_recipe, tmp_path / "plain").model.backbone.state_dict()
+    weights = {key: value + 1 for key, value in plain.items()}
+    torch.save(weights, tmp_path / "weights.pth")
+    recipe = changed(tiny_recipe, model={"pretrained": str(tmp_path / "weights.pth")})
+    RunFolder(tmp_path / "run").begin(recipe)
+    resumed = begin(recipe, tmp_path / "run", resume=True).model.backbone.state_dict()
+    assert torch.equal(resumed["conv1.weight"], weights["conv1.weight"])
+
+
+def test_a_run_folder_is_not_overwritten(tiny_recipe: Recipe, tmp_path: Path):
+    RunFolder(tmp_path / "run").begin(tiny_recipe)
+    with pytest.raises(
+        FileExistsError, match=r"run holds a run already; go on with it by --resume"
+    ):
+        train(tiny_recipe, tmp_path / "run")
+
+
+def test_there_must_be_a_run_to_resume(tiny_recipe: Recipe, tmp_path: Path):
+    with pytest.raises(
+        FileNotFoundError, match=r"none holds no run to resume: recipe\.yaml is not"
+    ):
+        train(tiny_recipe, tmp_path / "none", resume=True)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_run_is_not_resumed_with_another_recipe(tiny_recipe: Recipe, tmp_path: Path):
+    RunFolder(tmp_path / "run").begin(tiny_recipe)
+    other = changed(tiny_recipe, optim={"learning_rate": 0.3})
+    with pytest.raises(ValueError, match="was begun with another recipe"):
+        train(other, tmp_path / "run", resume=True)
+
+
+def test_a_run_is_not_resumed_on_other_data(
+    tiny_recipe: Recipe, video_folder: Path, tmp_path: Path
+):
+    root = tmp_path / "videos"
+    for split in ("train", "val"):
+        for video in sorted((video_folder / split).glob("*/*.mp4"))[:2]:
+            place = root / video.relative_to(video_folder)
+            place.parent.mkdir(parents=True)
+            place.write_bytes(video.read_bytes())
+    recipe = changed(on_videos(tiny_recipe, root), train={"epochs": 1})
+    train(recipe, tmp_path / "run")
+    train_video = next((root / "train").glob("*/*"))
+    train_video.with_name("one more.mp4").write_bytes(train_video.read_bytes())
+    with pytest.raises(ValueError, match="have changed since .* 2 videos then, 3 now"):
+        train(recipe, tmp_path / "run", resume=True)
+
+
+def test_a_damaged_state_is_refused(tiny_recipe: Recipe, tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    folder.begin(tiny_recipe)
+    for content in (b"", b"no state", b"PK\x03\x04 truncated"):
+        (folder.path / "resume.pt").write_bytes(content)
+        with pytest.raises(ValueError, match=r"resume\.pt is damaged, the run cannot go on"):
+            train(tiny_recipe, folder.path, resume=True)
+
+
+def test_bad_data_leave_no_run_folder(tiny_recipe: Recipe, tmp_path: Path):
+    recipe = replace(tiny_recipe, data=DataConfig(kind="folder", root=str(tmp_path)))
+    with pytest.raises(ValueError, match="train does not exist"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("num_clips", [12, 10], ids=["whole", "last-group-incomplete"])
+def test_a_group_of_batches_has_the_gradient_of_one_batch_of_all_its_clips(
+    num_clips: int, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    found = []
+    for name, batch_size, accumulate in (("one", 12, 1), ("many", 4, 3)):
+        recipe = changed(
+            tiny_recipe,
+            model={"dropout": 0.0},
+            data={"num_train_clips": num_clips},
+            train={"batch_size": batch_size, "accumulate": accumulate},
+        )
+        run = begin(recipe, tmp_path / name)
+        run.model.double().eval()  # batch norms would tell the batches apart
+        with torch.no_grad():  # the classifier starts near zero, and with it all gradients
+            run.model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
+        monkeypatch.setattr(run.optimizer, "zero_grad", lambda: None)
+        monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda *args: None)
+        groups = list(run.data.groups(0, 0, size=accumulate))
+        assert len(groups) == 1
+        monkeypatch.setattr(Tensor, "float", Tensor.double)
+        run._train_step(groups[0])
+        monkeypatch.undo()
+        found.append(gradients(run.model))
+        assert run.sums[2] == num_clips
+    assert found[0].keys() == found[1].keys()
+    for name, one in found[0].items():
+        torch.testing.assert_close(one, found[1][name], rtol=1e-7, atol=1e-9, msg=name)
+
+
+def test_every_clip_is_seen_once_an_epoch_though_the_last_group_is_smaller(
+    tiny_recipe: Recipe, tmp_path: Path
+):
+    run = begin(tiny_recipe, tmp_path / "run")
+    assert run.steps_per_epoch == 2
+    run._train_epoch()
+    assert (run.step, run.sums[2]) == (2, 30)
+
+
+def test_partial_batch_norm_freezes_the_backbones_norms_but_the_first():
+    class WithNorm(nn.BatchNorm3d):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input.transpose(1, 2)).transpose(1, 2)
+
+    model = create_model(
+        "resnet18_quarter",
+        temporal=lambda *, channels, num_frames: WithNorm(channels),
+        num_classes=3,
+        num_frames=4,
+    ).train()
+    freeze_batch_norms(model)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model(torch.rand(2, 4, 3, 32, 32)).sum().backward()
+    after = dict(model.named_buffers())
+    moved = {
+        name.rpartition(".")[0] for name in before if not torch.equal(before[name], after[name])
+    }
+    inserted = {f"backbone.{site}.temporal" for site in sites(model.backbone)}
+    assert moved == {"backbone.bn1"} | inserted
+    frozen = {
+        name.rpartition(".")[0] for name, p in model.named_parameters() if not p.requires_grad
+    }
+    assert frozen == {
+        f"backbone.{name}"
+        for name, module in model.backbone.named_modules()
+        if isinstance(module, nn.BatchNorm2d) and name != "bn1"
+    }
+
+
+def test_frozen_norms_stay_frozen_after_validation(tiny_recipe: Recipe, tmp_path: Path):
+    recipe = changed(tiny_recipe, train={"partial_batch_norm": True})
+    run = begin(recipe, tmp_path / "run")
+    before = run.model.backbone.get_buffer("layer1.0.bn1.running_mean").clone()
+    first = run.model.backbone.get_buffer("bn1.running_mean").clone()
+    run.finish()
+    assert torch.equal(before, run.model.backbone.get_buffer("layer1.0.bn1.running_mean"))
+    assert not torch.equal(first, run.model.backbone.get_buffer("bn1.running_mean"))
+
+
+def test_bf16_trains_and_keeps_float32_weights(tiny_recipe: Recipe, tmp_path: Path):
+    recipe = changed(tiny_recipe, train={"precision": "bf16", "epochs": 1, "channels_last": True})
+    report = train(recipe, tmp_path / "run")
+    assert math.isfinite(report.loss)
+    weights = load(tmp_path / "run" / "last.safetensors").parameters()
+    assert {weight.dtype for weight in weights} == {torch.float32}
+
+
+def test_the_average_is_off_by_default_and_is_what_is_saved_where_it_is_on(
+    tiny_recipe: Recipe, tmp_path: Path
+):
+    assert begin(tiny_recipe, tmp_path / "off").average is None
+    recipe = changed(tiny_recipe, train={"ema_decay": 0.5})
+    run = begin(recipe, tmp_path / "on")
+    weights = []
+    run.optimizer.register_step_post_hook(
+        lambda *_: weights.append(run.model.head.weight.detach().clone())
+    )
+    run.finish()
+    average = weights[0]
+    for weight in weights[1:]:
+        average = 0.5 * average + 0.5 * weight
+    saved = load(tmp_path / "on" / "last.safetensors").head.weight
+    torch.testing.assert_close(saved, average)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_the_remedy(tiny_recipe: Recipe, tmp_path: Path):
+    recipe = changed(tiny_recipe, optim={"learning_rate": 1e30, "max_gradient_norm": None})
+    with pytest.raises(
+        TrainingDiverged, match=r"begin a new run with a lower optim\.learning_rate"
+    ):
+        train(recipe, tmp_path / "run")
+
+
+def test_a_full_disk_leaves_the_last_epochs_checkpoint_and_state(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    recipe = changed(tiny_recipe, train={"epochs": 3})
+    train(recipe, tmp_path / "whole")
+    plain_write = Path.write_bytes
+    num_checkpoints = iter(range(100))
+
+    def full(path: Path, content: bytes) -> int:
+        if "last" in path.name and next(num_checkpoints) >= 1:
+            plain_write(path, content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return plain_write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            train(recipe, tmp_path / "halves")
+    assert "last.safetensors" in str(caught.value)
+    assert load(tmp_path / "halves" / "last.safetensors").recipe["trained"]["epoch"] == 1
+    assert not list((tmp_path / "halves").glob(".*"))
+    train(recipe, tmp_path / "halves", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "halves")
+
+
+def test_curves_that_cannot_be_closed_do_not_hide_why_the_run_ended(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def close(writer: object) -> None:
+        raise OSError(errno.ENOSPC, "curves")
+
+    monkeypatch.setattr(run_folder_module.SummaryWriter, "close", close)
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(ValueError, match="the true reason"), folder.curves(first_epoch=0):
+        raise ValueError("the true reason")
+
+
+def test_a_broken_video_ends_the_run_by_its_name_and_the_run_can_go_on_once_it_is_mended(
+    tiny_recipe: Recipe, video_folder: Path, tmp_path: Path
+):
+    recipe = on_videos(tiny_recipe, tmp_path / "videos", num_workers=1)
+    recipe = changed(recipe, train={"epochs": 1})
+    for video in sorted(video_folder.glob("*/*/*.mp4")):
+        place = tmp_path / "videos" / video.relative_to(video_folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(video.read_bytes())
+    train(recipe, tmp_path / "whole")
+    order = begin(recipe, tmp_path / "order").data.order
+    last = list(order)[-1][-1].index
+    victim = sorted((tmp_path / "videos" / "train").glob("*/*.mp4"))[last]
+    content = victim.read_bytes()
+    victim.write_bytes(b"no video at all")
+    with pytest.raises(VideoError, match=victim.name):
+        train(recipe, tmp_path / "halves")
+    victim.write_bytes(content)
+    assert begin(recipe, tmp_path / "halves", resume=True).step == 1
+    train(recipe, tmp_path / "halves", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "halves")
+
+
+def test_train_leaves_the_callers_chance_and_threads_alone(tiny_recipe: Recipe, tmp_path: Path):
+    threads, chance = torch.get_num_threads(), torch.get_rng_state()
+    torch.set_num_threads(2)
+    try:
+        train(changed(tiny_recipe, train={"epochs": 1}), tmp_path / "run")
+        assert torch.get_num_threads() == 2
+        assert torch.equal(torch.get_rng_state(), chance)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_two_runs_of_one_recipe_are_the_same_and_another_seed_is_not(
+    tiny_recipe: Recipe, tmp_path: Path
+):
+    recipe = changed(tiny_recipe, train={"epochs": 1})
+    for name in ("one", "two"):
+        train(recipe, tmp_path / name)
+        torch.rand(3)
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+    train(changed(recipe, train={"seed": 1}), tmp_path / "three")
+    assert log_of(tmp_path / "one") != log_of(tmp_path / "three")

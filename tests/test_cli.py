@@ -1,0 +1,471 @@
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from motionaware.cli import main
+from motionaware.data.motionpairs import CLASS_NAMES
+from motionaware.engine.config import DataConfig, Recipe, recipe_to_dict, recipe_to_yaml
+from motionaware.engine.run_folder import RunFolder
+from motionaware.models.checkpoint import load, save
+from motionaware.models.recognizer import create_model
+
+QUIET = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def program(*words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "motionaware", *map(str, words)]
+
+
+def complaint(capsys: pytest.CaptureFixture[str], words: Sequence[str | Path]) -> str:
+    """Run a verb that must fail; give the one line that it complains with."""
+    assert main([str(word) for word in words]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("motionaware: ")
+    return line.removeprefix("motionaware: ")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    model = create_model(
+        "resnet18_quarter",
+        temporal="m2a",
+        num_frames=4,
+        class_names=CLASS_NAMES,
+        clip=tiny_recipe.clip,
+    )
+    model.recipe = recipe_to_dict(tiny_recipe) | {"trained": {"epoch": 1}}
+    path = tmp_path_factory.mktemp("checkpoint") / "model.safetensors"
+    save(model, path)
+    return path
+
+
+@pytest.fixture
+def recipe_file(tiny_recipe: Recipe, tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(recipe_to_yaml(tiny_recipe))
+    return path
+
+
+@pytest.fixture
+def video_recipe_file(tiny_recipe: Recipe, video_folder: Path, tmp_path: Path) -> Path:
+    """A recipe on a copy of the videos, in which a test may break some; with one worker."""
+    shutil.copytree(video_folder, tmp_path / "videos")
+    data = DataConfig(kind="folder", root=str(tmp_path / "videos"), num_workers=1)
+    path = tmp_path / "videos.yaml"
+    path.write_text(recipe_to_yaml(replace(tiny_recipe, data=data)))
+    return path
+
+
+# ------------------------------------------------------------------------------------ the program
+
+
+def test_help_answers_at_once_and_loads_nothing_heavy():
+    code = (
+        "import sys; from motionaware.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'torch', 'timm', 'av', 'numpy', 'torchvision', 'jsonargparse', 'yaml'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert ended.ru_utime - began.ru_utime < 1.0  # seconds of the processor, however busy it is
+    for verb in ("quickstart", "train", "evaluate", "predict", "prepare", "doctor"):
+        assert verb in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "the following arguments are required: VERB"),
+        (["trian"], "invalid choice: 'trian'"),
+        (["doctor", "--colour", "red"], "unrecognized arguments: --colour"),
+        (["predict", "model.safetensors", "a.mp4", "--train.epochs=3"], "unrecognized arguments"),
+        (["evaluate", "x", "--views", "two"], "invalid int value: 'two'"),
+    ],
+)
+def test_words_that_are_no_command_end_with_2(
+    words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("0.")
+
+
+def test_a_fault_of_ours_is_not_disguised(monkeypatch: pytest.MonkeyPatch, checkpoint: Path):
+    def fault(*args: object, **kwargs: object) -> None:
+        torch.cat([])  # a ValueError, or a RuntimeError, from inside a library
+
+    monkeypatch.setattr("motionaware.models.checkpoint.load", fault)
+    with pytest.raises((ValueError, RuntimeError), match="non-empty list"):
+        main(["evaluate", str(checkpoint)])
+
+
+def test_the_traceback_of_an_expected_error_can_be_asked_for(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        main(["--traceback", "evaluate", str(tmp_path / "none.safetensors")])
+
+
+# ------------------------------------------------------------------------------------------ train
+
+
+def test_train_says_what_it_does_and_where_it_wrote(
+    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["train", "--train.epochs", "1", str(recipe_file), "--run", str(tmp_path / "run")]
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    first, epoch, report, *rest = shown.out.splitlines()
+    assert first.startswith("resnet18_quarter, temporal m2a at 8 sites, 0.71 M parameters; 12 cl")
+    assert epoch.startswith("epoch 1/1  training: loss ")
+    assert report.startswith("validation, last epoch: 12 videos  top-1 ")
+    assert rest == [
+        f"log: {tmp_path / 'run' / 'log.csv'}",
+        f"best on validation: {tmp_path / 'run' / 'best.safetensors'}",
+        f"next: motionaware evaluate {tmp_path / 'run' / 'best.safetensors'}",
+    ]
+    assert shown.err == ""
+
+
+def test_the_run_folder_has_the_recipes_name_by_default(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", str(recipe_file), "--train.epochs=1"]) == 0
+    assert RunFolder(tmp_path / "runs" / "tiny").recipe().train.epochs == 1
+
+
+def test_every_key_is_listed(capsys: pytest.CaptureFixture[str]):
+    assert main(["train", "--keys"]) == 0
+    assert "optim.learning_rate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["--model.temporal=m2b"], "temporal 'm2b' is unknown; did you mean 'm2a'? Known: "),
+        (["--model.backbone=resnet19"], "backbone 'resnet19' is unknown; did you mean 'resnet1"),
+        (["--train.epoch=3"], "key train.epoch is unknown; did you mean train.epochs?"),
+        (["--epochs", "3"], "the command line: key epochs is unknown; did you mean train.epochs?"),
+        (["--train.epochs", "0"], "train.epochs is 0, wanted a number in [1, inf)"),
+        (["--train.device=abacus"], "device 'abacus' cannot be used here"),
+        (["--data.kind=folder", "--data.root=."], "train does not exist; wanted ./SPLIT/CLASS/VID"),
+        (["--data.kind=folder", "--data.root=null"], "data of kind 'folder' needs its folder"),
+        (["--optim.learning_rate=1e30", "--optim.max_gradient_norm=null"], "the loss is nan"),
+        (["--model.pretrained=none.pth"], "pretrained weights none.pth do not exist"),
+        (["more.yaml"], "unrecognized arguments: more.yaml"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_one_line(
+    overrides: list[str],
+    words: str,
+    recipe_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
+    assert words in complaint(capsys, ["train", recipe_file, *overrides])
+
+
+def test_a_misspelt_key_in_a_recipe_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "recipe.yaml").write_text("optim: {learning_rat: 1}")
+    found = complaint(capsys, ["train", tmp_path / "recipe.yaml"])
+    assert found.endswith("key optim.learning_rat is unknown; did you mean optim.learning_rate?")
+
+
+def test_recipe_and_resume_do_not_go_together(
+    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert "either a recipe" in complaint(capsys, ["train", recipe_file, "--resume", tmp_path])
+    assert "either a recipe" in complaint(capsys, ["train"])
+    found = complaint(capsys, ["train", "--resume", tmp_path, "--train.epochs=9"])
+    assert found.startswith("a resumed run keeps its recipe and its folder")
+    assert "holds no run to resume" in complaint(capsys, ["train", "--resume", tmp_path])
+
+
+def test_a_run_is_not_overwritten(
+    tiny_recipe: Recipe, recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    RunFolder(tmp_path / "run").begin(tiny_recipe)
+    found = complaint(capsys, ["train", recipe_file, "--run", tmp_path / "run"])
+    assert "holds a run already; go on with it by --resume" in found
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "truncated"])
+def test_a_broken_training_video_is_one_line_that_names_it(
+    kind: str, video_recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    victim = sorted((tmp_path / "videos" / "train").glob("*/*.mp4"))[3]
+    whole = victim.read_bytes()
+    victim.write_bytes({"empty": b"", "text": b"no video", "truncated": whole[:-300]}[kind])
+    found = complaint(capsys, ["train", video_recipe_file, "--run", tmp_path / "run"])
+    assert str(victim) in found
+
+
+def test_an_empty_data_folder_is_one_line(
+    video_recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    shutil.rmtree(tmp_path / "videos" / "train")
+    (tmp_path / "videos" / "train").mkdir()
+    found = complaint(capsys, ["train", video_recipe_file, "--run", tmp_path / "run"])
+    assert found.endswith("train holds no class folder; it holds nothing")
+
+
+def test_a_label_that_is_not_in_the_list_is_one_line(
+    video_recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "train.csv").write_text("a.mp4,cat\nb.mp4,dgo\n")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    words = ["train", video_recipe_file, "--data.kind=csv", f"--data.root={tmp_path}"]
+    found = complaint(capsys, words)
+    assert "train.csv, line 2: label 'dgo' is not in the class list; did you mean 'dog'?" in found
+
+
+@pytest.mark.slow
+def test_what_fails_inside_a_worker_is_one_line(
+    tiny_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    cache = tmp_path / "cache"
+    data = replace(tiny_recipe.data, root=str(cache), num_workers=1)
+    (tmp_path / "tiny.yaml").write_text(recipe_to_yaml(replace(tiny_recipe, data=data)))
+    run = tmp_path / "run"
+    code = (
+        "import sys; from motionaware.cli import main; import motionaware.engine.train as t\n"
+        "import shutil; plain = t.TrainingRun.finish\n"
+        f"t.TrainingRun.finish = lambda run: (shutil.rmtree({str(cache)!r}), plain(run))[1]\n"
+        f"sys.exit(main(['train', {str(tmp_path / 'tiny.yaml')!r}, '--run', {str(run)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=QUIET)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("motionaware: FileNotFoundError: [Errno 2] No such file or directory: ")
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_that_names_the_file(recipe_file: Path, tmp_path: Path):
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    words = program("train", recipe_file, "--run", tmp_path / "run")
+    done = subprocess.run(words, capture_output=True, text=True, env=QUIET, preexec_fn=limit)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"motionaware: {tmp_path / 'run' / 'last.safetensors'}")
+    assert "untouched" in line
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_the_run_and_resume_ends_it_as_if_it_had_not_stopped(
+    video_recipe_file: Path, tmp_path: Path
+):
+    words = program("train", video_recipe_file, "--train.epochs=4", "--train.batch_size=3")
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert main([*words[3:], "--run", str(whole)]) == 0
+
+    process = subprocess.Popen(
+        [*words, "--run", str(halves)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=QUIET,
+        start_new_session=True,
+    )
+    while not (halves / "log.csv").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)  # to all processes of the group, as a terminal does
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    (line,) = errors.splitlines()
+    assert line.startswith("motionaware: stopped in epoch ")
+    assert line.endswith(f"Go on with: motionaware train --resume {halves}")
+
+    assert main(["train", "--resume", str(halves)]) == 0
+    rows, wanted = (
+        [{**row, "seconds": ""} for row in RunFolder(folder).read_log()]
+        for folder in (halves, whole)
+    )
+    assert rows == wanted
+    one, other = (load(RunFolder(folder).last).state_dict() for folder in (halves, whole))
+    assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_quickstart_in_one_line_and_saves_both_runs(tmp_path: Path):
+    out = str(tmp_path / "out")
+    code = (
+        "import sys; from dataclasses import replace; import motionaware.apps.quickstart as q\n"
+        "few = dict(num_train_clips=240, num_val_clips=12, num_test_clips=12)\n"
+        "recipe = replace(q.RECIPE, data=replace(q.RECIPE.data, **few))\n"
+        "q.quickstart.__kwdefaults__['recipe'] = recipe\n"
+        f"from motionaware.cli import main; sys.exit(main(['quickstart', '--out', {out!r}]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=QUIET,
+        start_new_session=True,
+    )
+    runs = [tmp_path / "out" / name for name in ("none", "m2a")]
+    deadline = time.monotonic() + 120
+    while not all((run / "recipe.yaml").exists() for run in runs):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines() == [
+        "motionaware: stopped; what was done is saved. Go on with the same command"
+    ]
+    assert all((run / "resume.pt").exists() for run in runs)
+
+
+# ----------------------------------------------------------------------------- evaluate, predict
+
+
+def test_evaluate_judges_on_the_data_of_training(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["evaluate", str(checkpoint)]) == 0
+    first, *classes = capsys.readouterr().out.splitlines()
+    assert first.startswith("test: 12 videos  top-1 ")
+    assert "top-5" in first
+    assert [line.split("%")[-1].strip() for line in classes] == list(CLASS_NAMES)
+    assert main(["evaluate", str(checkpoint), "--json", "--split", "val"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_videos"] == 12
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["--root", "."], "was trained on motionpairs, which is drawn, not read; say of what kind"),
+        (["--root", ".", "--kind", "folder"], "test does not exist; wanted ./SPLIT/CLASS/VIDEO"),
+        (["--root", "none", "--kind", "csv"], "data.root none is not a folder"),
+        (["--views", "0"], "eval.num_views is 0, wanted a number in [1, inf)"),
+    ],
+)
+def test_what_evaluate_cannot_do_is_one_line(
+    words: list[str],
+    found: str,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
+    assert found in complaint(capsys, ["evaluate", checkpoint, *words])
+
+
+def test_data_with_another_number_of_classes_are_one_line(
+    checkpoint: Path, video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name in ("meeting", "parting"):
+        shutil.copytree(video_folder / "test" / name, tmp_path / "test" / name)
+    words = ["evaluate", checkpoint, "--root", tmp_path, "--kind", "folder"]
+    assert "the model knows 12 classes, the data have 2" in complaint(capsys, words)
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict"])
+def test_a_checkpoint_that_cannot_be_read_is_one_line(
+    verb: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    from safetensors.torch import save_file
+
+    none, cut, foreign = (tmp_path / f"{n}.safetensors" for n in ("none", "cut", "foreign"))
+    cut.write_bytes(checkpoint.read_bytes()[:-1000])
+    save_file({"x": torch.zeros(1)}, foreign)
+    more = ["video.mp4"] if verb == "predict" else []
+    assert "none.safetensors does not exist" in complaint(capsys, [verb, none, *more])
+    assert "it is damaged or of another kind" in complaint(capsys, [verb, cut, *more])
+    assert "it was not written by motionaware" in complaint(capsys, [verb, foreign, *more])
+
+
+def test_predict_prints_a_table_or_one_json_object_a_video(
+    checkpoint: Path, video_folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    videos = [str(path) for path in sorted(video_folder.glob("test/*/*.mp4"))[:2]]
+    assert main(["predict", str(checkpoint), *videos, "--top", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0::3] == videos
+    assert all("%  " in line for line in (*lines[1::3], *lines[2::3]))
+    assert main(["predict", str(checkpoint), *videos, "--json", "--clips", "2"]) == 0
+    predictions = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [prediction["video"] for prediction in predictions] == videos
+    assert [len(prediction["parts"]) for prediction in predictions] == [2, 2]
+    assert predictions[0]["parts"][0]["start_seconds"] == 0.0
+
+
+def test_one_broken_video_does_not_take_the_others_answers(
+    checkpoint: Path, video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    good = [str(path) for path in sorted(video_folder.glob("test/*/*.mp4"))[:2]]
+    (tmp_path / "bad.mp4").write_text("no video")
+    words = ["predict", str(checkpoint), good[0], str(tmp_path / "bad.mp4"), good[1], "--json"]
+    assert main(words) == 1
+    shown = capsys.readouterr()
+    assert [json.loads(line)["video"] for line in shown.out.splitlines()] == good
+    broken, count = shown.err.splitlines()
+    assert broken.startswith("motionaware: ")
+    assert "bad.mp4" in broken
+    assert count == "motionaware: 1 of 3 videos could not be read"
+
+
+# ------------------------------------------------------------------------------- prepare, doctor
+
+
+def test_prepare_writes_and_doctor_finds_it_healthy_or_ill(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    sizes = ["--train", "12", "--val", "12", "--test", "12", "--frames", "8", "--size", "32"]
+    assert main(["prepare", "motionpairs", "--out", str(tmp_path), *sizes]) == 0
+    assert capsys.readouterr().out.startswith(f"36 videos written below {tmp_path}")
+    assert main(["doctor", str(tmp_path)]) == 0
+    healthy = capsys.readouterr().out.splitlines()
+    assert healthy[-1] == "no fault found"
+    assert "  train        8 frames, 32 x 32 pixels (height x width)" in healthy
+    victim = next(tmp_path.glob("train/*/*.mp4"))
+    victim.write_bytes(b"")
+    assert main(["doctor", str(tmp_path)]) == 1
+    ill = capsys.readouterr().out.splitlines()
+    assert ill[-1] == "1 fault found"
+    assert ill[-2].startswith(f"! {victim} is an empty file")
+
+
+def test_a_bad_number_of_clips_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    words = ["prepare", "motionpairs", "--out", tmp_path / "out", "--val", "0"]
+    assert complaint(capsys, words).startswith("num_clips = 0 is too few")
+
+
+def test_quickstart_without_matplotlib_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    found = complaint(capsys, ["quickstart", "--out", tmp_path / "out"])
+    assert found == "pictures need matplotlib; run: pip install 'motionaware[plots]'"
