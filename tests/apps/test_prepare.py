@@ -15,7 +15,7 @@ FEW = {"train": 12, "val": 12}
 
 def test_every_clip_becomes_a_video_of_its_class_that_shows_it(video_folder: Path):
     split = read_split("folder", video_folder, "train")
-    assert split.class_names == tuple(sorted(CLASS_NAMES))
+    assert split.class_names == CLASS_NAMES  # partners in a row, as the data set has them
     clips = MotionPairs(split="train", num_clips=12, num_frames=6, image_size=32)
     assert len(split.examples) == 12
     for example in split.examples:

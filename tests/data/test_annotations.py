@@ -89,7 +89,7 @@ def test_a_link_that_leads_nowhere_is_listed_and_found_missing(folders):
 
 def test_a_class_that_training_lacks_is_named_with_the_nearest(folders):
     touch(folders, "val/waves/5.mp4")
-    words = r"val.waves is a class that .*train does not have; did you mean 'wave'\? The 3 classes"
+    words = r"val.waves is not in the class list; did you mean 'wave'\? The 3 classes"
     with pytest.raises(DataError, match=words):
         read_split("folder", folders, "val")
 
@@ -263,3 +263,20 @@ def test_missing_videos_are_counted_and_the_first_is_named(tmp_path):
     with pytest.raises(DataError, match=words):
         check_videos_exist(split)
     check_videos_exist(read_split("csv", touch(tmp_path, "videos/b.mp4", "videos/c.mp4"), "train"))
+
+
+def test_folders_keep_the_class_order_that_is_listed(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        (tmp_path / "train" / name / "one.mp4").touch()
+    (tmp_path / "classes.txt").write_text("b\nunseen\na\n")
+    split = read_split("folder", tmp_path, "train")
+    assert split.class_names == ("b", "unseen", "a")
+    assert [example.label for example in split.examples] == [2, 0]
+
+
+def test_an_empty_class_list_is_refused(tmp_path):
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    (tmp_path / "classes.txt").write_text("\n")
+    with pytest.raises(DataError, match="classes.txt is empty; list one class a line, or delete"):
+        read_split("folder", tmp_path, "train")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from motionaware.data.motionpairs import DATA_VERSION, SPLITS, MotionPairs
+from motionaware.data.motionpairs import CLASS_NAMES, DATA_VERSION, SPLITS, MotionPairs
 from motionaware.data.video_writer import write_video
 from motionaware.files import write_atomically
 
@@ -54,6 +54,7 @@ def prepare(
     }
     facts = {"num_frames": num_frames, "image_size": image_size, "seed": seed}
     _sign(out / "motionpairs.json", {"version": DATA_VERSION, **num_clips, **facts})
+    write_atomically(out / "classes.txt", "\n".join(CLASS_NAMES).encode())  # partners in a row
     written = 0
     for split, clips in splits.items():
         number = len(clips)

@@ -1,9 +1,10 @@
 """The lists of data sets -> Examples: which videos there are and what each one shows.
 
 `folder`  ROOT/train/CLASS/video.mp4 or ROOT/train/CLASS/VIDEO/frame_0001.jpg; val, test alike.
-`csv`     ROOT/train.csv with lines `path,label`; val, test alike; paths start at ROOT. The order of
-          classes is that of ROOT/classes.txt, one a line, or alphabetic where there is none.
-          Text is UTF-8; the mark that Excel puts before it is no part of it.
+`csv`     ROOT/train.csv with lines `path,label`; val, test alike; paths start at ROOT.
+
+The classes of both are those of training, in alphabetic order; ROOT/classes.txt, one class a line,
+gives another order. Text is UTF-8; the mark that Excel puts before it is no part of it.
 """
 
 import csv
@@ -77,13 +78,14 @@ def check_videos_exist(split: Split) -> None:
 
 
 def _read_folder(root: Path, split: str) -> Split:
-    class_names = _class_folders(root, "train" if (root / "train").is_dir() else split)
+    class_names = _listed_classes(root) or _class_folders(
+        root, "train" if (root / "train").is_dir() else split
+    )
     found = _class_folders(root, split)
     for name in found:
         if name not in class_names:
             raise DataError(
-                f"{root / split / name} is a class that {root / 'train'} does not have; "
-                f"{_nearest(name, class_names)}"
+                f"{root / split / name} is not in the class list; {_nearest(name, class_names)}"
             )
     examples = tuple(
         Example(path, class_names.index(name))
@@ -120,15 +122,9 @@ def is_video(path: Path) -> bool:
 
 
 def _read_csv(root: Path, split: str) -> Split:
-    classes = root / "classes.txt"
     rows = _rows(root / f"{split}.csv")
-    if classes.is_file():
-        names = (line.strip() for line in _text(classes).splitlines())
-        class_names = tuple(name for name in names if name)
-        for name, count in Counter(class_names).items():
-            if count > 1:
-                raise DataError(f"{classes} lists {name!r} {count} times; list each class once")
-    else:
+    class_names = _listed_classes(root)
+    if class_names is None:
         listed = rows if split == "train" else _rows(root / "train.csv")
         class_names = tuple(sorted({label for _, _, label in listed}))
     labels = {name: position for position, name in enumerate(class_names)}
@@ -141,6 +137,21 @@ def _read_csv(root: Path, split: str) -> Split:
             )
         examples.append(Example(root / path, labels[label]))
     return Split(split, tuple(examples), class_names)
+
+
+def _listed_classes(root: Path) -> tuple[str, ...] | None:
+    """The class list that a data set brings, if it does."""
+    path = root / "classes.txt"
+    if not path.is_file():
+        return None
+    names = (line.strip() for line in _text(path).splitlines())
+    class_names = tuple(name for name in names if name)
+    for name, count in Counter(class_names).items():
+        if count > 1:
+            raise DataError(f"{path} lists {name!r} {count} times; list each class once")
+    if not class_names:
+        raise DataError(f"{path} is empty; list one class a line, or delete it")
+    return class_names
 
 
 def _rows(path: Path) -> list[tuple[int, str, str]]:
