@@ -440,6 +440,21 @@ def test_one_broken_video_does_not_take_the_others_answers(
 # ------------------------------------------------------------------------------- prepare, doctor
 
 
+def test_profile_says_what_a_model_costs_and_where_its_modules_are(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["profile", str(checkpoint)]) == 0
+    assert "multiply-adds" in capsys.readouterr().out
+    assert main(["profile", "resnet18_quarter", "--temporal", "tsm", "--size", "32", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["plain"]["num_parameters"] > 0
+    assert main(["profile", str(checkpoint), "--sites"]) == 0
+    assert "layer4.1.conv1" in capsys.readouterr().out
+
+
+def test_profiling_an_unknown_backbone_is_one_line(capsys: pytest.CaptureFixture[str]):
+    assert "did you mean 'resnet18'" in complaint(capsys, ["profile", "resnet81"])
+
+
 def test_prepare_writes_and_doctor_finds_it_healthy_or_ill(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -4,12 +4,13 @@ import argparse
 import json
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+
+from motionaware.errors import is_expected, one_line
 
 # Nothing heavy is imported here: `motionaware --help` answers at once. Each verb imports its own.
 
@@ -33,9 +34,9 @@ def main(words: Sequence[str] | None = None) -> int:
         _say_error("interrupted")
         return INTERRUPTED
     except Exception as error:
-        if args.traceback or not _is_expected(error):
+        if args.traceback or not is_expected(error):
             raise
-        _say_error(_words(error))
+        _say_error(one_line(error))
         return INTERRUPTED if type(error).__name__ == "TrainingInterrupted" else 1
 
 
@@ -56,28 +57,6 @@ def _part_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
         else:
             overrides += [word, *islice(remaining, 1)]
     return others, overrides
-
-
-def _is_expected(error: Exception) -> bool:
-    """Whether an error's words are meant for the user.
-
-    They are where the machine refused something (OSError), and where a line of ours raised them. A
-    ValueError from inside a library that we called is a fault of ours: its traceback is wanted.
-    """
-    if isinstance(error, OSError) or type(error).__module__.startswith("motionaware."):
-        return True
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    ours = frame.f_globals["__name__"].startswith("motionaware.")
-    return ours and isinstance(error, (ValueError, ImportError))
-
-
-def _words(error: Exception) -> str:
-    """An error on one line; of an error that crossed from a worker process, what it said there."""
-    if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}"
-    words = str(error).strip() or type(error).__name__
-    return words.splitlines()[-1] if "Original Traceback" in words else " ".join(words.split())
 
 
 def _say_error(words: str) -> None:
@@ -126,6 +105,17 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--top", type=int, default=5, help="classes to name")
     verb.add_argument("--json", action="store_true", help="print one JSON object a video")
     verb.set_defaults(run=_predict)
+
+    verb = verbs.add_parser("profile", help="say what a model costs, and where its modules are")
+    verb.add_argument("model", metavar="MODEL", help="a checkpoint, or the name of a backbone")
+    verb.add_argument("--temporal", default="m2a", help="module to put into a backbone")
+    verb.add_argument("--frames", type=int, default=8, help="frames a clip, of a backbone")
+    verb.add_argument("--size", type=int, default=224, help="pixels each way, of a backbone")
+    verb.add_argument("--batch", type=int, default=1, help="clips a batch")
+    verb.add_argument("--threads", type=int, help="threads of the CPU; torch's choice by default")
+    verb.add_argument("--sites", action="store_true", help="list the sites instead")
+    verb.add_argument("--json", action="store_true", help="print one JSON object")
+    verb.set_defaults(run=_profile)
 
     verb = verbs.add_parser("prepare", help="write the embedded data set as video files")
     verb.add_argument("kind", choices=("motionpairs",))
@@ -248,6 +238,28 @@ def _predict(args: argparse.Namespace) -> int:
     if failed and len(args.videos) > 1:
         _say_error(f"{failed} of {len(args.videos)} videos could not be read")
     return 1 if failed else 0
+
+
+def _profile(args: argparse.Namespace) -> int:
+    from motionaware.apps.profile import profile, profile_sites, profile_table, sites_table
+    from motionaware.clip import ClipSpec
+    from motionaware.models.checkpoint import load
+    from motionaware.models.recognizer import create_model
+
+    if Path(args.model).is_file():
+        model = load(args.model)
+    else:
+        clip = ClipSpec(num_frames=args.frames, image_size=args.size)
+        model = create_model(
+            args.model, temporal=args.temporal, num_classes=174, num_frames=args.frames, clip=clip
+        )
+    if args.sites:
+        sites = profile_sites(model)
+        print(json.dumps([asdict(site) for site in sites]) if args.json else sites_table(sites))
+        return 0
+    found = profile(model, batch_size=args.batch, num_threads=args.threads)
+    print(json.dumps(asdict(found)) if args.json else profile_table(found))
+    return 0
 
 
 def _prepare(args: argparse.Namespace) -> int:

@@ -1,0 +1,25 @@
+"""Which errors are meant for the user, and their words on one line."""
+
+import traceback
+
+
+def is_expected(error: Exception) -> bool:
+    """Whether an error's words are meant for the user.
+
+    They are where the machine refused something (OSError), and where a line of ours raised them. A
+    ValueError from inside a library that we called is a fault of ours: its traceback is wanted.
+    """
+    if isinstance(error, OSError) or type(error).__module__.startswith("motionaware."):
+        return True
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    ours = frame.f_globals["__name__"].startswith("motionaware.")
+    return ours and isinstance(error, (ValueError, ImportError))
+
+
+def one_line(error: Exception) -> str:
+    """An error on one line; of an error that crossed from a worker process, what it said there."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    words = str(error).strip() or type(error).__name__
+    return words.splitlines()[-1] if "Original Traceback" in words else " ".join(words.split())
