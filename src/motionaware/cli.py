@@ -10,6 +10,7 @@ from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
+from motionaware.engine.allocation import keep_freed_memory
 from motionaware.errors import is_expected, one_line
 
 # Nothing heavy is imported here: `motionaware --help` answers at once. Each verb imports its own.
@@ -19,9 +20,9 @@ INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one verb; return the process's exit code."""
-    # Two threads that spin on a busy machine can be slower than one; this has to be said before
-    # torch is imported.
+    # Two threads that spin on a busy machine can be slower than one; said before torch comes in.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     parser = _parser()
     words, overrides = _part_overrides(sys.argv[1:] if words is None else words)
     args, rest = parser.parse_known_args(words)
@@ -294,7 +295,3 @@ def _doctor(args: argparse.Namespace) -> int:
 def _progress() -> bool:
     """Bars are for people: show them where someone is watching."""
     return sys.stderr.isatty()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

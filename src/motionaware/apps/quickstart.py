@@ -16,6 +16,7 @@ from motionaware.data.dataset import choose_frames
 from motionaware.data.motionpairs import MotionPairs
 from motionaware.data.video import open_video
 from motionaware.data.video_writer import write_video
+from motionaware.engine.allocation import keep_freed_memory
 from motionaware.engine.config import (
     DataConfig,
     EvalConfig,
@@ -155,6 +156,7 @@ def _train_side_by_side(
 
 def _train_alone(recipe: Recipe, folder: Path, errors: "SimpleQueue[Exception]") -> None:
     """The whole life of a process that trains one model."""
+    keep_freed_memory()
     try:
         train(recipe, folder, resume=RunFolder(folder).holds_run())
     except (TrainingInterrupted, KeyboardInterrupt):
