@@ -1,9 +1,9 @@
 """Memory that a training step frees is kept for the next one.
 
-A step takes and frees hundreds of megabytes in large pieces. glibc's malloc gives each of them back
-to the system, which clears it again at the next step, page by page. Measured on one core (AMD Zen
-5, 2026-11-22, M2A in EfficientNet-Lite0, 16 clips of 8 x 80 x 80): 1.25 s of CPU time a step, 0.25 s
-of it in the system; 0.90 s and 0.01 s where memory is kept. The numbers computed stay the same.
+A step takes and frees hundreds of megabytes in large pieces. glibc's malloc gives each of them
+back to the system, which clears it again at the next step, page by page. Kept, they cost 0.91 s of
+CPU time a step instead of 1.25 s (M2A in EfficientNet-Lite0, 16 clips of 8 x 80 x 80, mean of four
+steps, one core of an AMD Zen 5, 2026-11-22). The numbers that are computed stay the same.
 """
 
 import ctypes
