@@ -8,7 +8,7 @@ from motionaware.apps import quickstart as quickstart_module
 from motionaware.apps.quickstart import BASELINE, CHALLENGER, RECIPE, quickstart
 from motionaware.data.motionpairs import CLASS_NAMES
 from motionaware.data.video import open_video
-from motionaware.engine.config import Recipe
+from motionaware.engine.config import Recipe, read_recipe
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import train
 
@@ -76,3 +76,8 @@ def test_matplotlib_is_missed_before_anything_is_done(
     with pytest.raises(ImportError, match=r"run: pip install 'motionaware\[plots\]'"):
         quickstart(tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_its_recipe_is_also_written_down_for_train():
+    written = read_recipe(Path(__file__).parents[2] / "recipes" / "motionpairs.yaml")
+    assert written == replace(RECIPE, model=replace(RECIPE.model, temporal=CHALLENGER))

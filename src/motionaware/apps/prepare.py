@@ -39,7 +39,7 @@ def prepare(
     Raises:
         ValueError: A split is unknown, a number out of range, or the folder holds a data set drawn
             with other numbers.
-        VideoError: A file could not be written.
+        OSError: A file could not be written.
         OSError: A folder could not be made.
     """
     unknown = set(num_clips) - set(SPLITS)
