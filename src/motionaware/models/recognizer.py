@@ -140,7 +140,9 @@ def create_model(
         pretrained: Where the backbone's weights come from; see `open_backbone`.
         class_names: One name a class; numbers stand in where there are none.
         clip: The other facts about clips, with the same `num_frames`.
-        where, stages, every: Sites; see `insert`.
+        where: Layers before which modules go; see `insert`.
+        stages: Stages that get modules.
+        every: Step from block to block.
         dropout: Share of the features dropped before the classifier in training.
 
     Raises:

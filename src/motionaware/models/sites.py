@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from motionaware.models.watching import Host, Watched, takes_volumes
+from motionaware.models.watching import Host, Watched
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # what one adds to them, they may run
 SIDE_WAYS = ("downsample", "shortcut", "skip", "identity")  # convolutions beside a block's own
@@ -76,16 +76,15 @@ def find_hosts(
     Raises:
         ValueError: Nothing fits, or what comes to a host is no clip.
     """
-    known = _known_hosts(network) if choice.where is None else {}
-    names = _matching(network, choice.where) if choice.where is not None else []
     modules = dict(network.named_modules())
-    plain = all(isinstance(modules[n], nn.Conv2d) for n in [*names, *sum(known.values(), [])])
-    if plain and (names or known) and not takes_volumes(network):
-        watched = None
-    else:
-        watched = Watched(network, num_frames=num_frames, image_size=image_size)
-    if choice.where is None:
-        stages = known or (watched and _Rule(watched).hosts()) or {}
+    known = {} if choice.where else _known_hosts(network)
+    names = _matching(network, choice.where) if choice.where else _thin(known, choice, known=True)
+    convolutions = {n: m for n in names if isinstance(m := modules[n], nn.Conv2d)}
+    if names and len(convolutions) == len(names):  # they say what they take
+        return [Host(n, "frames", m.in_channels, num_frames) for n, m in convolutions.items()]
+    watched = Watched(network, num_frames=num_frames, image_size=image_size)
+    if not names:
+        stages = _Rule(watched).hosts()
         if not stages:
             children = ", ".join(name for name, _ in network.named_children())
             raise ValueError(
@@ -93,14 +92,7 @@ def find_hosts(
                 f"{type(network).__name__}; name convolutions with where=, e.g. "
                 f"where='stages.*.conv1'; its children are {children}"
             )
-        names = _thin(stages, choice, known=bool(known))
-    if watched is None:
-        convolutions = {name: modules[name] for name in names}
-        return [
-            Host(name, "frames", conv.in_channels, num_frames)
-            for name, conv in convolutions.items()
-            if isinstance(conv, nn.Conv2d)
-        ]
+        names = _thin(stages, choice, known=False)
     return [watched.host(_enter(watched, name)) for name in names]
 
 
@@ -156,7 +148,7 @@ def _thin(stages: dict[str, list[str]], choice: Choice, *, known: bool) -> list[
     rows = list(stages.values())
     deep = known and len(rows) > 2 and rows[2][0].endswith(".conv1") and len(rows[2]) >= 23
     step = choice.every or (2 if deep else 1)
-    for number in choice.stages or ():
+    for number in (choice.stages or ()) if rows else ():
         if not 1 <= number <= len(rows):
             raise ValueError(
                 f"stages={choice.stages}, but the blocks have {len(rows)} parents: "
