@@ -87,7 +87,7 @@ class VolumeMapsAdapter:
 
 @dataclass(frozen=True)
 class VolumeTokensAdapter:
-    """The same for one row of tokens a clip, `b n c`; the second input says how they lie: `t h w`."""
+    """The same for one row of tokens a clip, `b n c`; the second input is `(t, h, w)`."""
 
     host: Host
 
