@@ -123,6 +123,6 @@ def test_a_3d_network_scores_clips_as_a_whole(name):
 
 
 def test_a_network_that_cannot_be_made_for_the_clips_names_the_size_that_will_do():
-    clip = ClipSpec(image_size=60)
-    with pytest.raises(ValueError, match=r"use clip=ClipSpec\(image_size=240"):
-        create_model("crossvit_tiny_240", temporal="none", num_classes=3, clip=clip)
+    clip = ClipSpec(image_size=50)
+    with pytest.raises(ValueError, match=r"use clip=ClipSpec\(image_size=224"):
+        create_model("xcit_nano_12_p8_224", temporal="none", num_classes=3, clip=clip)

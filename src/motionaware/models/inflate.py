@@ -57,7 +57,7 @@ def inflate(network: nn.Module, *, normalise: bool = True) -> nn.Module:
         ValueError: A layer has no counterpart that is known.
 
     >>> import torch, torchvision
-    >>> inflate(torchvision.models.resnet18())(torch.rand(1, 3, 4, 32, 32)).shape
+    >>> inflate(torchvision.models.resnet18().eval())(torch.rand(1, 3, 4, 32, 32)).shape
     torch.Size([1, 1000])
     """
     inflated: dict[int, Any] = {}
