@@ -242,7 +242,8 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _profile(args: argparse.Namespace) -> int:
-    from motionaware.apps.profile import profile, profile_sites, profile_table, sites_table
+    from motionaware.apps.profile import profile, profile_table
+    from motionaware.apps.profile_sites import profile_sites, sites_table
     from motionaware.clip import ClipSpec
     from motionaware.models.checkpoint import load
     from motionaware.models.recognizer import create_model

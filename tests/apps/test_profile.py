@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torchvision.models import VisionTransformer
 
-from motionaware.apps.profile import Site, count, profile, profile_sites, profile_table, sites_table
+from motionaware.apps.profile import count, profile, profile_table
+from motionaware.apps.profile_sites import Site, profile_sites, sites_table
 from motionaware.clip import ClipSpec
 from motionaware.models.backbones import Backbone
 from motionaware.models.insertion import insert
@@ -253,3 +254,27 @@ def test_a_module_of_torch_is_named_and_one_that_no_clip_reaches_sees_none():
 def test_a_model_without_modules_has_no_sites():
     assert profile_sites(small("none")) == []
     assert sites_table([]) == "no temporal modules: the scores of frames are averaged"
+
+
+def test_sites_that_a_3d_network_leaves_one_frame_are_listed_without_a_module():
+    clip = ClipSpec(num_frames=8, image_size=32)
+    model = create_model("r3d_18", temporal="tsm", num_classes=3, num_frames=8, clip=clip)
+    found = profile_sites(model)
+    assert [(site.channels, site.num_frames) for site in found[4:]] == [
+        (128, 4),
+        (128, 4),
+        (256, 2),
+        (256, 2),
+        (512, 1),
+    ][1:]
+    lines = sites_table(found).splitlines()
+    assert lines[1] == "layer1.0.conv1.0  volumes        64       8  TemporalShift"
+    assert lines[8] == "layer4.1.conv1.0  volumes       512       1  none"
+    assert lines[-1].startswith("The network leaves sites without a module one frame")
+
+
+def test_the_layout_of_sites_is_told():
+    clip = ClipSpec(num_frames=4, image_size=64)
+    for name, layout in {"test_mambaout": "maps", "test_vit": "tokens"}.items():
+        model = create_model(name, temporal="tsm", num_classes=3, num_frames=4, clip=clip)
+        assert {site.layout for site in profile_sites(model)} == {layout}

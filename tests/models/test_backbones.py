@@ -57,3 +57,36 @@ def test_packaged_imagenet_weights_fill_every_tensor():
     assert random.keys() == trained.keys()
     alike = [key for key in random if torch.equal(random[key], trained[key])]
     assert not [key for key in alike if not key.endswith("num_batches_tracked")]
+
+
+def test_names_near_an_unknown_one_are_offered_once():
+    with pytest.raises(ValueError, match="did you mean 'resnet18' or ") as error:
+        open_backbone("resnet_18")
+    assert str(error.value).count("'resnet18'") == 1
+
+
+def test_only_resnets_and_mobilenets_are_inflated_by_name():
+    with pytest.raises(ValueError, match="'i3d_vgg11': only ResNets and MobileNets are inflated"):
+        open_backbone("i3d_vgg11")
+
+
+def test_a_network_for_images_of_one_size_is_made_for_the_size_asked_for():
+    network = open_backbone("test_vit", image_size=64).network.eval()
+    assert network(torch.rand(1, 3, 64, 64)).shape == (1, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_features"),
+    [("squeezenet1_0", 512), ("mnasnet0_5", 1280), ("shufflenet_v2_x0_5", 1024)],
+)
+def test_other_networks_of_torchvision_lose_their_classifier(name, num_features):
+    backbone = open_backbone(name)
+    assert backbone.num_features == num_features
+    assert backbone.network.eval()(torch.rand(1, 3, 64, 64)).shape == (1, num_features)
+
+
+@pytest.mark.parametrize("name", ["mc3_18", "r2plus1d_18", "s3d", "swin3d_t", "i3d_mobilenet_v2"])
+def test_networks_of_videos_take_volumes(name):
+    backbone = open_backbone(name)
+    features = backbone.network.eval()(torch.rand(1, 3, 8, 32, 32))
+    assert features.shape == (1, backbone.num_features)

@@ -1,5 +1,6 @@
 import errno
 import os
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from torch import nn
 
 from motionaware import ClipSpec, VideoRecognizer, create_model, load, save
 from motionaware.models.backbones import open_backbone
+from motionaware.models.insertion import sites
 
 
 def tiny(**options) -> VideoRecognizer:
@@ -26,6 +28,25 @@ def test_a_model_survives_its_file(tmp_path):
     assert (read.clip, read.class_names, read.plan) == (clip, ("a", "b", "c"), model.plan)
     assert read.recipe == {"epochs": 3}
     assert not read.training
+
+
+@pytest.mark.parametrize("options", [{"stages": 2}, {"stages": (2, 3), "every": 2}])
+def test_a_model_with_chosen_stages_survives_its_file(tmp_path, options):
+    model = tiny(**options)
+    save(model, tmp_path / "model.safetensors")
+    read = load(tmp_path / "model.safetensors")
+    assert sites(read) == sites(model)
+    assert read.plan == model.plan
+
+
+def test_a_file_from_before_stages_could_be_chosen_is_read(tmp_path, monkeypatch):
+    def old(plan: object) -> dict[str, object]:
+        return {k: v for k, v in asdict(plan).items() if k not in ("stages", "every")}  # pyright: ignore
+
+    monkeypatch.setattr("motionaware.models.checkpoint.asdict", old)
+    model = tiny()
+    save(model, tmp_path / "model.safetensors")
+    assert load(tmp_path / "model.safetensors").plan == model.plan
 
 
 def test_a_module_of_ones_own_is_handed_in_again(tmp_path):

@@ -152,7 +152,10 @@ def test_patterns_choose_sites(network):
             {"where": "layer9.*"},
             "where='layer9.*' matches no module of ResNet; its children are co",
         ),
-        ({"where": "layer1.0.bn1"}, "site layer1.0.bn1 is a BatchNorm2d, which does not say how"),
+        ({"where": "fc"}, "site fc (Linear) takes (88, 512); wanted one clip-like tensor"),
+        ({"where": "layer4", "every": 2}, "where = 'layer4' names the sites; stages = None and"),
+        ({"stages": (2, 5)}, "stages=(2, 5), but the blocks have 4 parents: layer1, layer2"),
+        ({"every": 0}, "every = 0; it steps from block to block"),
         ({"num_frames": 0}, "num_frames = 0; it counts the frames"),
     ],
 )

@@ -107,3 +107,22 @@ def test_a_model_that_cannot_be_made_says_why(name, options, words):
     with pytest.raises(ValueError) as error:
         create_model(name, **{"temporal": "m2a", "num_classes": 3, **options})
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["r3d_18", "i3d_resnet18_quarter"])
+def test_a_3d_network_scores_clips_as_a_whole(name):
+    torch.manual_seed(0)
+    clip = ClipSpec(num_frames=4, image_size=32)
+    model = create_model(name, temporal="m2a", num_classes=3, num_frames=4, clip=clip).eval()
+    nn.init.normal_(model.head.weight)
+    clips = torch.rand(2, 4, 3, 32, 32)
+    scores = model(clips)
+    assert scores.shape == (2, 3)
+    torch.testing.assert_close(model(clips[1:]), scores[1:])
+    assert not torch.allclose(model(clips.flip(1)), scores)
+
+
+def test_a_network_that_cannot_be_made_for_the_clips_names_the_size_that_will_do():
+    clip = ClipSpec(image_size=50)
+    with pytest.raises(ValueError, match=r"use clip=ClipSpec\(image_size=224"):
+        create_model("xcit_nano_12_p8_224", temporal="none", num_classes=3, clip=clip)

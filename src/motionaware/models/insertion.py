@@ -7,13 +7,14 @@ weights of the plain network load before and after insertion alike. Nothing runs
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import nn
 
-from motionaware.models.backbones import default_sites
-from motionaware.ops.layout import fold_time, unfold_time
+from motionaware.models.sites import Choice, find_hosts
+from motionaware.models.watching import Host
+from motionaware.ops import layout
 from motionaware.temporal import Maker, site_maker
 
 
@@ -21,13 +22,92 @@ from motionaware.temporal import Maker, site_maker
 class FramesAdapter:
     """Runs the temporal module of a 2-D host: frames `(b t) c h w` in, frames out."""
 
-    num_frames: int
+    host: Host
 
     def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Let the host see its first input through its temporal module (a forward pre-hook)."""
         frames, *rest = inputs
-        clips = host.get_submodule("temporal")(unfold_time(frames, num_frames=self.num_frames))
-        return fold_time(clips), *rest
+        clips = layout.unfold_time(frames, num_frames=self.host.num_frames)
+        return layout.fold_time(host.get_submodule("temporal")(clips)), *rest
+
+
+@dataclass(frozen=True)
+class MapsAdapter:
+    """The same where channels are last: `(b t) h w c`."""
+
+    host: Host
+
+    def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Let the host see its first input through its temporal module."""
+        maps, *rest = inputs
+        clips = layout.unfold_maps(maps, num_frames=self.host.num_frames)
+        return layout.fold_maps(host.get_submodule("temporal")(clips)), *rest
+
+
+@dataclass(frozen=True)
+class TokensAdapter:
+    """The same for tokens, `(b t) n c`; those before the picture's pass untouched."""
+
+    host: Host
+
+    def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Let the host see its first input through its temporal module."""
+        tokens, *rest = inputs
+        k = self.host.num_prefix
+        clips = layout.unfold_tokens(tokens[:, k:], num_frames=self.host.num_frames)
+        seen = layout.fold_tokens(host.get_submodule("temporal")(clips))
+        return torch.cat([tokens[:, :k], seen], dim=1) if k else seen, *rest
+
+
+@dataclass(frozen=True)
+class VolumesAdapter:
+    """The same for volumes of a 3-D network, `b c t h w`."""
+
+    host: Host
+
+    def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Let the host see its first input through its temporal module."""
+        volumes, *rest = inputs
+        clips = layout.unfold_volumes(volumes)
+        return layout.fold_volumes(host.get_submodule("temporal")(clips)), *rest
+
+
+@dataclass(frozen=True)
+class VolumeMapsAdapter:
+    """The same for volumes with channels last, `b t h w c`."""
+
+    host: Host
+
+    def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Let the host see its first input through its temporal module."""
+        maps, *rest = inputs
+        clips = layout.unfold_volume_maps(maps)
+        return layout.fold_volume_maps(host.get_submodule("temporal")(clips)), *rest
+
+
+@dataclass(frozen=True)
+class VolumeTokensAdapter:
+    """The same for one row of tokens a clip, `b n c`; the second input is `(t, h, w)`."""
+
+    host: Host
+
+    def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Let the host see its first input through its temporal module."""
+        tokens, (t, h, w), *rest = inputs
+        k = tokens.shape[1] - t * h * w
+        clips = layout.unfold_volume_tokens(tokens[:, k:], num_frames=t, height=h)
+        seen = layout.fold_volume_tokens(host.get_submodule("temporal")(clips))
+        return torch.cat([tokens[:, :k], seen], dim=1), (t, h, w), *rest
+
+
+ADAPTERS = {
+    "frames": FramesAdapter,
+    "maps": MapsAdapter,
+    "tokens": TokensAdapter,
+    "volumes": VolumesAdapter,
+    "volumemaps": VolumeMapsAdapter,
+    "volumetokens": VolumeTokensAdapter,
+}
 
 
 def insert(
@@ -36,23 +116,33 @@ def insert(
     *,
     num_frames: int,
     where: str | Iterable[str] | None = None,
+    stages: int | Iterable[int] | None = None,
+    every: int | None = None,
+    image_size: int | None = None,
 ) -> nn.Module:
-    """Make a 2-D network motion-aware, in place; from then on its batch axis holds whole clips.
+    """Make a network motion-aware, in place; a 2-D one's batch axis then holds whole clips.
+
+    Modules go before the blocks that the network repeats; see `motionaware.models.sites`. A 3-D
+    network may shrink time: each module is made for the frames that come to it, and where only one
+    comes there is none.
 
     Args:
-        network: Takes images `(b t) c h w`.
+        network: Takes images `(b t) c h w`, or volumes `b c t h w` if it has 3-D convolutions.
         temporal: A name that `motionaware.temporal` explains, or a callable that makes a module for
             clips `b t c h w` from the keywords `channels` and `num_frames`.
         num_frames: Frames a clip.
-        where: Names of convolutions before which to put a module, `*` stands for any characters;
-            the sites of the reference code where it is None.
+        where: Names of layers before which to put a module instead, `*` stands for any characters.
+        stages: Stages to take, counted from 1; all by default.
+        every: Of each stage take the first block and every so many blocks another.
+        image_size: Height and width of a frame, for networks that do not say by their layers what
+            comes to them; by default what the network was made for.
 
     Returns:
         The same network.
 
     Raises:
-        ValueError: A name or pattern that fits nothing, a site without known channels, or a site
-            that has a temporal module already. The network is then as it was.
+        ValueError: A name or pattern that fits nothing, a site to which no clip comes, or one that
+            has a temporal module already. The network is then as it was.
 
     >>> from torchvision.models import resnet18
     >>> network = insert(resnet18(), "m2a,tsm", num_frames=8)
@@ -64,17 +154,25 @@ def insert(
     make = site_maker(temporal)
     if make is None:
         return network
-    chosen = default_sites(network) if where is None else _matching(network, where)
+    choice = Choice.read(where, stages, every)
+    found = find_hosts(network, choice, num_frames=num_frames, image_size=image_size)
+    hosts = [host for host in found if num_frames == 1 or host.num_frames > 1]
+    if not hosts:
+        raise ValueError(
+            f"each of the {len(found)} sites of {type(network).__name__} sees one frame of "
+            f"{num_frames}; give more frames, or name earlier layers with where="
+        )
     modules = {}
-    for name in chosen:
-        host = network.get_submodule(name)
-        if "temporal" in dict(host.named_children()):
-            raise ValueError(f"{name} has a temporal module already; insert into a fresh network")
-        modules[name] = make(channels=_channels(name, host), num_frames=num_frames)
-    for name, module in modules.items():
-        host = network.get_submodule(name)
-        host.add_module("temporal", module)
-        host.register_forward_pre_hook(FramesAdapter(num_frames))
+    for host in hosts:
+        if "temporal" in dict(network.get_submodule(host.name).named_children()):
+            raise ValueError(
+                f"{host.name} has a temporal module already; insert into a fresh network"
+            )
+        modules[host.name] = make(channels=host.channels, num_frames=host.num_frames)
+    for host in hosts:
+        layer = network.get_submodule(host.name)
+        layer.add_module("temporal", modules[host.name])
+        layer.register_forward_pre_hook(ADAPTERS[host.layout](host))
     return network
 
 
@@ -83,24 +181,3 @@ def sites(network: nn.Module) -> list[str]:
     return [
         name for name, host in network.named_modules() if "temporal" in dict(host.named_children())
     ]
-
-
-def _matching(network: nn.Module, where: str | Iterable[str]) -> list[str]:
-    patterns = [where] if isinstance(where, str) else list(where)
-    names = [name for name, _ in network.named_modules() if name]
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(
-                f"where={pattern!r} matches no module of {type(network).__name__}; "
-                f"its children are {', '.join(name for name, _ in network.named_children())}"
-            )
-    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
-
-
-def _channels(name: str, host: nn.Module) -> int:
-    if isinstance(host, nn.Conv2d):
-        return host.in_channels
-    raise ValueError(
-        f"site {name} is a {type(host).__name__}, which does not say how many channels it takes; "
-        "choose an nn.Conv2d with where="
-    )

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from motionaware.clip import ClipSpec
 from motionaware.models.backbones import Backbone, open_backbone
 from motionaware.models.insertion import insert
-from motionaware.ops.layout import fold_time, unfold_vectors
+from motionaware.models.sites import Choice
+from motionaware.models.watching import takes_volumes
+from motionaware.ops.layout import fold_time, fold_volumes, unfold_vectors
 from motionaware.temporal import Maker
 
 
@@ -24,7 +26,7 @@ class Plan:
     Attributes:
         backbone: Name of the network.
         temporal: What was put in; None where it was a callable, which `load` must be handed again.
-        where: Sites as they were asked for.
+        where, stages, every: Sites as they were asked for.
         dropout: Share of the features dropped before the classifier in training.
     """
 
@@ -32,13 +34,17 @@ class Plan:
     temporal: str | None
     where: tuple[str, ...] | None
     dropout: float
+    stages: tuple[int, ...] | None = None
+    every: int | None = None
 
 
 class VideoRecognizer(nn.Module):
     """Scores a clip: normalise, run the backbone on every frame, average the frames' scores.
 
+    A 3-D backbone takes the clip as a whole, and there is nothing to average.
+
     Args:
-        backbone: Images -> features; its temporal modules, if any, were inserted for
+        backbone: Images or volumes -> features; its temporal modules, if any, were inserted for
             `clip.num_frames`.
         clip: What the model expects of a clip.
         class_names: One name a class, in the order of the scores.
@@ -69,6 +75,7 @@ class VideoRecognizer(nn.Module):
         self.register_buffer("mean", rearrange(torch.tensor(backbone.mean), "c -> c 1 1"))
         self.register_buffer("std", rearrange(torch.tensor(backbone.std), "c -> c 1 1"))
         self.backbone = backbone.network
+        self.takes_volumes = takes_volumes(backbone.network)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.num_features, len(self.class_names))
         nn.init.normal_(self.head.weight, std=0.001)  # all classes start alike (reference code)
@@ -85,7 +92,10 @@ class VideoRecognizer(nn.Module):
         self._check(clips)
         if clips.dtype == torch.uint8:
             clips = clips.to(self.mean.dtype) / 255
-        features = self.backbone(fold_time((clips - self.mean) / self.std))
+        clips = (clips - self.mean) / self.std
+        if self.takes_volumes:
+            return self.head(self.dropout(self.backbone(fold_volumes(clips))))
+        features = self.backbone(fold_time(clips))
         scores = unfold_vectors(self.head(self.dropout(features)), num_frames=self.clip.num_frames)
         return scores.mean(dim=1)
 
@@ -116,19 +126,23 @@ def create_model(
     class_names: Sequence[str] | None = None,
     clip: ClipSpec | None = None,
     where: str | Sequence[str] | None = None,
+    stages: int | Sequence[int] | None = None,
+    every: int | None = None,
     dropout: float = 0.5,
 ) -> VideoRecognizer:
     """Open a backbone by name, put temporal modules into it and set a classifier on top.
 
     Args:
-        name: A torchvision or timm network; see `motionaware.models.backbones`.
+        name: A torchvision or timm network, 2-D or 3-D; see `motionaware.models.backbones`.
         temporal: What to put in; see `motionaware.temporal`.
         num_classes: Number of classes; may be left out where `class_names` are given.
         num_frames: Frames a clip.
         pretrained: Where the backbone's weights come from; see `open_backbone`.
         class_names: One name a class; numbers stand in where there are none.
         clip: The other facts about clips, with the same `num_frames`.
-        where: Sites; see `insert`.
+        where: Layers before which modules go; see `insert`.
+        stages: Stages that get modules.
+        every: Step from block to block.
         dropout: Share of the features dropped before the classifier in training.
 
     Raises:
@@ -153,18 +167,29 @@ def create_model(
         raise ValueError(
             f"{num_frames = } but clip.num_frames is {clip.num_frames}; give both alike"
         )
-    patterns = None if where is None else ((where,) if isinstance(where, str) else tuple(where))
-    backbone = open_backbone(name, pretrained=pretrained)
-    insert(backbone.network, temporal, num_frames=num_frames, where=patterns)
+    clip = clip or ClipSpec(num_frames=num_frames)
+    choice = Choice.read(where, stages, every)
+    backbone = open_backbone(name, pretrained=pretrained, image_size=clip.image_size)
+    insert(
+        backbone.network,
+        temporal,
+        num_frames=num_frames,
+        where=choice.where,
+        stages=choice.stages,
+        every=choice.every,
+        image_size=clip.image_size,
+    )
     return VideoRecognizer(
         backbone,
-        clip=clip or ClipSpec(num_frames=num_frames),
+        clip=clip,
         class_names=class_names,
         dropout=dropout,
         plan=Plan(
             backbone=name,
             temporal=temporal if isinstance(temporal, str) else None,
-            where=patterns,
+            where=choice.where,
+            stages=choice.stages,
+            every=choice.every,
             dropout=dropout,
         ),
     )

@@ -1,6 +1,7 @@
 """Layouts of clips: the only file in which time and batch share an axis."""
 
 from collections.abc import Callable
+from math import isqrt
 
 from einops import rearrange
 from jaxtyping import Float, Shaped
@@ -20,12 +21,86 @@ def unfold_time(
     Raises:
         ValueError: The number of images is no multiple of `num_frames`.
     """
-    if frames.shape[0] % num_frames:
+    _check_whole(frames, num_frames)
+    return rearrange(frames, "(b t) c h w -> b t c h w", t=num_frames)
+
+
+def _check_whole(images: Shaped[Tensor, "bt ..."], num_frames: int) -> None:
+    if images.shape[0] % num_frames:
         raise ValueError(
-            f"{frames.shape[0]} images do not make whole clips of {num_frames} frames; "
+            f"{images.shape[0]} images do not make whole clips of {num_frames} frames; "
             "feed all frames of every clip, or insert with another num_frames"
         )
-    return rearrange(frames, "(b t) c h w -> b t c h w", t=num_frames)
+
+
+def fold_maps(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "bt h w c"]:
+    """Lay clips out as images with their channels last."""
+    return rearrange(clips, "b t c h w -> (b t) h w c")
+
+
+def unfold_maps(
+    maps: Shaped[Tensor, "bt h w c"], *, num_frames: int
+) -> Shaped[Tensor, "b t c h w"]:
+    """Gather images with channels last into clips: undo `fold_maps`."""
+    _check_whole(maps, num_frames)
+    return rearrange(maps, "(b t) h w c -> b t c h w", t=num_frames)
+
+
+def fold_tokens(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "bt n c"]:
+    """Lay every frame out as a row of tokens, one a pixel, line by line."""
+    return rearrange(clips, "b t c h w -> (b t) (h w) c")
+
+
+def unfold_tokens(
+    tokens: Shaped[Tensor, "bt n c"], *, num_frames: int
+) -> Shaped[Tensor, "b t c h w"]:
+    """Gather rows of tokens into clips: undo `fold_tokens`.
+
+    A square number of tokens is a square frame; any other is a frame one pixel wide, since a row of
+    tokens does not say where its lines end.
+
+    >>> import torch
+    >>> unfold_tokens(torch.zeros(4, 9, 2), num_frames=4).shape
+    torch.Size([1, 4, 2, 3, 3])
+    >>> unfold_tokens(torch.zeros(4, 6, 2), num_frames=4).shape
+    torch.Size([1, 4, 2, 6, 1])
+    """
+    _check_whole(tokens, num_frames)
+    side = isqrt(tokens.shape[1])
+    w = side if side * side == tokens.shape[1] else 1
+    return rearrange(tokens, "(b t) (h w) c -> b t c h w", t=num_frames, w=w)
+
+
+def fold_volumes(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b c t h w"]:
+    """Put time behind the channels: the layout of 3-D convolutions."""
+    return rearrange(clips, "b t c h w -> b c t h w")
+
+
+def unfold_volumes(volumes: Shaped[Tensor, "b c t h w"]) -> Shaped[Tensor, "b t c h w"]:
+    """Put time before the channels again: undo `fold_volumes`."""
+    return rearrange(volumes, "b c t h w -> b t c h w")
+
+
+def fold_volume_maps(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b t h w c"]:
+    """Put the channels last: the layout of 3-D window attention."""
+    return rearrange(clips, "b t c h w -> b t h w c")
+
+
+def unfold_volume_maps(maps: Shaped[Tensor, "b t h w c"]) -> Shaped[Tensor, "b t c h w"]:
+    """Put the channels behind time again: undo `fold_volume_maps`."""
+    return rearrange(maps, "b t h w c -> b t c h w")
+
+
+def fold_volume_tokens(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b n c"]:
+    """Lay a clip out as one row of tokens: frame by frame, line by line."""
+    return rearrange(clips, "b t c h w -> b (t h w) c")
+
+
+def unfold_volume_tokens(
+    tokens: Shaped[Tensor, "b n c"], *, num_frames: int, height: int
+) -> Shaped[Tensor, "b t c h w"]:
+    """Gather one row of tokens a clip into clips: undo `fold_volume_tokens`."""
+    return rearrange(tokens, "b (t h w) c -> b t c h w", t=num_frames, h=height)
 
 
 def unfold_vectors(vectors: Shaped[Tensor, "bt d"], *, num_frames: int) -> Shaped[Tensor, "b t d"]:
