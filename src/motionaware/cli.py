@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("doctor", help="check the installation and a data set")
     verb.add_argument("data", nargs="?", help="folder of a data set")
-    verb.add_argument("--kind", default="folder", choices=("folder", "csv"))
+    verb.add_argument("--kind", default="folder", help="of data set; see docs/data.md")
     verb.set_defaults(run=_doctor)
     return parser
 
@@ -198,7 +198,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.root and not args.kind and recipe.data.kind == "motionpairs":
         raise ValueError(
             f"{args.checkpoint} was trained on motionpairs, which is drawn, not read; say of what "
-            f"kind {args.root} is: --kind folder or --kind csv"
+            f"kind {args.root} is: --kind folder or --kind csv, for example"
         )
     data = replace(
         recipe.data, kind=args.kind or recipe.data.kind, root=args.root or recipe.data.root

@@ -47,7 +47,7 @@ class DataConfig:
     """The videos.
 
     Attributes:
-        kind: Data set, or layout of a folder: `motionpairs`, `folder`, `csv`.
+        kind: `motionpairs`, or what `motionaware.data.annotations.KINDS` lists.
         root: Folder of the data set; for motionpairs, the folder of its cache.
         crop: How a training clip is framed.
         flip: Whether every second training clip is mirrored; not for classes that name a side.
@@ -56,7 +56,7 @@ class DataConfig:
         seed: Seed of motionpairs.
     """
 
-    kind: Literal["motionpairs", "folder", "csv"] = "folder"
+    kind: str = "folder"
     root: str | None = None
     crop: Literal["center", "random", "random_resized"] = "random_resized"
     flip: bool = False
