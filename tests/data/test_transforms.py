@@ -11,11 +11,12 @@ from motionaware.data.transforms import (
     cut,
     frame_for_testing,
     frame_for_training,
+    multi_scale_box,
     random_box,
     random_resized_box,
 )
 
-CROPS = ("center", "random", "random_resized")
+CROPS = ("center", "random", "random_resized", "multi_scale")
 SIZES = [(48, 64), (64, 48), (47, 33), (20, 20), (9, 31), (1, 1), (1, 40), (224, 3)]  # h, w
 
 
@@ -38,6 +39,7 @@ def boxes(height: int, width: int, number: int = 200) -> list[Box]:
     generator = seeded()
     return [
         *(random_resized_box(height, width, generator=generator) for _ in range(number)),
+        *(multi_scale_box(height, width, generator=generator) for _ in range(number)),
         *(random_box(height, width, crop_fraction=0.7, generator=generator) for _ in range(number)),
     ]
 
@@ -158,6 +160,17 @@ def test_a_random_resized_box_keeps_half_the_frame_or_more_and_is_no_strip():
     assert {box.top > 100 for box in drawn} == {box.left > 100 for box in drawn} == {True, False}
 
 
+def test_a_multi_scale_box_has_few_sizes_and_thirteen_places():
+    generator = seeded()
+    drawn = [multi_scale_box(240, 320, generator=generator) for _ in range(3000)]
+    sizes = {(box.height, box.width) for box in drawn}
+    assert len(sizes) == 10  # of 4 x 4 those whose sides are at most one step apart
+    assert {side for size in sizes for side in size} == {240, 210, 180, 158}
+    smallest = {(box.top, box.left) for box in drawn if (box.height, box.width) == (180, 180)}
+    assert len(smallest) == 13
+    assert {(0, 0), (60, 140), (30, 70), (15, 35), (45, 105)} <= smallest
+
+
 # ------------------------------------------------------------------------------------- mirroring
 
 
@@ -186,6 +199,6 @@ def test_the_side_does_not_change_the_box():
 
 def test_an_unknown_crop_is_named_with_the_known_ones():
     unchecked = inspect.unwrap(frame_for_training)  # as users meet it, without the tests' checks
-    words = "crop = 'middle' is unknown; choose 'center', 'random' or 'random_resized'"
+    words = "crop = 'middle' is unknown; choose 'center', 'random', 'random_resized', 'multi_scale'"
     with pytest.raises(ValueError, match=words):
         unchecked(still(24, 24), spec=ClipSpec(), crop="middle", flip=False, generator=seeded())

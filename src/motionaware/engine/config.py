@@ -58,7 +58,7 @@ class DataConfig:
 
     kind: str = "folder"
     root: str | None = None
-    crop: Literal["center", "random", "random_resized"] = "random_resized"
+    crop: Literal["center", "random", "random_resized", "multi_scale"] = "random_resized"
     flip: bool = False
     num_workers: int = 2
     num_train_clips: int = 2400
