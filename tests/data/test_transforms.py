@@ -11,9 +11,11 @@ from motionaware.data.transforms import (
     cut,
     frame_for_testing,
     frame_for_training,
+    mirror_some,
     multi_scale_box,
     random_box,
     random_resized_box,
+    view_boxes,
 )
 
 CROPS = ("center", "random", "random_resized", "multi_scale")
@@ -30,9 +32,11 @@ def still(height: int, width: int, num_frames: int = 4) -> Tensor:
     return picture.repeat(num_frames, 1, 1, 1)
 
 
-def trained(clip: Tensor, seed: int = 0, **changes) -> Tensor:
-    facts = {"spec": ClipSpec(image_size=24), "crop": "random_resized", "flip": True}
-    return frame_for_training(clip, generator=seeded(seed), **facts | changes)
+def trained(clip: Tensor, seed: int = 0, *, flip: bool = True, **changes) -> Tensor:
+    facts = {"spec": ClipSpec(image_size=24), "crop": "random_resized"}
+    generator = seeded(seed)
+    framed = frame_for_training(clip, generator=generator, **facts | changes)
+    return mirror_some(framed, generator=generator)[0] if flip else framed
 
 
 def boxes(height: int, width: int, number: int = 200) -> list[Box]:
@@ -201,4 +205,25 @@ def test_an_unknown_crop_is_named_with_the_known_ones():
     unchecked = inspect.unwrap(frame_for_training)  # as users meet it, without the tests' checks
     words = "crop = 'middle' is unknown; choose 'center', 'random', 'random_resized', 'multi_scale'"
     with pytest.raises(ValueError, match=words):
-        unchecked(still(24, 24), spec=ClipSpec(), crop="middle", flip=False, generator=seeded())
+        unchecked(still(24, 24), spec=ClipSpec(), crop="middle", generator=seeded())
+
+
+# ------------------------------------------------------------------------------------ test views
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_three_crops_are_whole_squares_along_the_long_side(height, width):
+    found = view_boxes(height, width, crop_fraction=0.5, num_crops=3)
+    side = min(height, width)
+    assert {(box.height, box.width) for box in found} == {(side, side)}
+    assert (found[0].top, found[0].left) == (0, 0)
+    assert (found[2].top + side, found[2].left + side) == (height, width)
+
+
+def test_one_crop_is_the_centre():
+    assert view_boxes(48, 64, crop_fraction=0.5, num_crops=1) == [Box(12, 20, 24, 24)]
+
+
+def test_two_crops_are_refused():
+    with pytest.raises(ValueError, match=r"num_crops = 2; wanted 1 \(the centre\) or 3"):
+        view_boxes(48, 64, crop_fraction=0.5, num_crops=2)

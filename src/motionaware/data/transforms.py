@@ -84,9 +84,9 @@ def multi_scale_box(height: int, width: int, *, generator: Generator) -> Box:
 
 
 def frame_for_training(
-    clip: UInt8[Tensor, "t 3 H W"], *, spec: ClipSpec, crop: Crop, flip: bool, generator: Generator
+    clip: UInt8[Tensor, "t 3 H W"], *, spec: ClipSpec, crop: Crop, generator: Generator
 ) -> UInt8[Tensor, "t 3 h w"]:
-    """Cut one box, drawn as `crop` says, from all frames; mirror every second clip if asked.
+    """Cut one box, drawn as `crop` says, from all frames.
 
     Raises:
         ValueError: `crop` is unknown.
@@ -102,18 +102,46 @@ def frame_for_training(
         box = center_box(height, width, crop_fraction=spec.crop_fraction)
     else:
         raise ValueError(f"{crop = } is unknown; choose {', '.join(map(repr, get_args(Crop)))}")
-    framed = cut(clip, box, image_size=spec.image_size)
-    if flip and torch.rand((), generator=generator) < 0.5:
-        framed = tvf.horizontal_flip(framed)
-    return framed
+    return cut(clip, box, image_size=spec.image_size)
+
+
+def mirror_some(
+    clip: UInt8[Tensor, "t 3 h w"], *, generator: Generator
+) -> tuple[UInt8[Tensor, "t 3 h w"], bool]:
+    """Mirror every second clip, all its frames; and say whether this is one."""
+    mirrored = bool(torch.rand((), generator=generator) < 0.5)
+    return (tvf.horizontal_flip(clip) if mirrored else clip), mirrored
 
 
 def frame_for_testing(
     clip: UInt8[Tensor, "t 3 H W"], *, spec: ClipSpec
 ) -> UInt8[Tensor, "t 3 h w"]:
     """Cut the centre box from all frames."""
-    box = center_box(*clip.shape[-2:], crop_fraction=spec.crop_fraction)
+    (box,) = view_boxes(*clip.shape[-2:], crop_fraction=spec.crop_fraction, num_crops=1)
     return cut(clip, box, image_size=spec.image_size)
+
+
+def view_boxes(height: int, width: int, *, crop_fraction: float, num_crops: int) -> list[Box]:
+    """Where a test video is looked at: its centre box, or three squares along its long side.
+
+    The three are as large as the short side, whatever `crop_fraction` is: together they see all of
+    a frame of up to three times its short side.
+
+    Raises:
+        ValueError: `num_crops` is neither 1 nor 3.
+
+    >>> [box.left for box in view_boxes(240, 320, crop_fraction=0.875, num_crops=3)]
+    [0, 40, 80]
+    """
+    if num_crops == 1:
+        return [center_box(height, width, crop_fraction=crop_fraction)]
+    if num_crops != 3:
+        raise ValueError(f"{num_crops = }; wanted 1 (the centre) or 3 (along the long side)")
+    side = min(height, width)
+    return [
+        Box((height - side) * step // 2, (width - side) * step // 2, side, side)
+        for step in range(3)
+    ]
 
 
 def cut(clip: UInt8[Tensor, "t 3 H W"], box: Box, *, image_size: int) -> UInt8[Tensor, "t 3 h w"]:
