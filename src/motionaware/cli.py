@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--kind", help="kind of the data, if not those it was trained on")
     verb.add_argument("--root", help="folder of the data, if not the one it was trained on")
     verb.add_argument("--views", type=int, help="clips a video")
+    verb.add_argument("--crops", type=int, help="boxes cut from each clip: 1 or 3")
     verb.add_argument("--json", action="store_true", help="print one JSON object")
     verb.set_defaults(run=_evaluate)
 
@@ -208,7 +209,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         model,
         data,
         split=args.split,
-        config=replace(recipe.eval, num_views=views),
+        config=replace(recipe.eval, num_views=views, num_crops=args.crops or recipe.eval.num_crops),
         progress=_progress(),
     )
     if args.json:

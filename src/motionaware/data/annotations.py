@@ -69,5 +69,6 @@ def check_videos_exist(split: Split) -> None:
     if missing:
         raise DataError(
             f"{len(missing)} of the {len(split.examples)} videos of {split.name} do not exist, "
-            f"first {missing[0]}; motionaware doctor names all of them"
+            f"first {missing[0]}; motionaware doctor names all of them, data.on_error skip "
+            "leaves them out"
         )
