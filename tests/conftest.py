@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import pytest
 import torch
+from av.video.stream import VideoStream
 from PIL import Image
 from torch import Tensor
 
@@ -264,6 +265,7 @@ def _film(path: Path) -> None:
         return
     with av.open(str(path), "w") as container:
         stream = container.add_stream(_CODECS[path.suffix], rate=12)
+        assert isinstance(stream, VideoStream)
         stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
         for frame in frames.numpy():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

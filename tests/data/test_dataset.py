@@ -11,6 +11,7 @@ from motionaware.clip import ClipSpec
 from motionaware.data.annotations import Split, read_split
 from motionaware.data.dataset import (
     Batch,
+    Broken,
     ClipDataset,
     MotionPairsDataset,
     Request,
@@ -53,7 +54,7 @@ def broken(tmp_path: Path) -> Split:
     return read_split("folder", tmp_path, "train")
 
 
-def made(sample: Sample | VideoError) -> Sample:
+def made(sample: Sample | Broken) -> Sample:
     assert isinstance(sample, Sample)
     return sample
 
@@ -401,3 +402,16 @@ def test_a_batch_may_come_empty(broken):
         VideoDataset(broken, spec=SPEC), in_order(3, batch_size=1), num_workers=0, skip=True
     )
     assert [len(batch.labels) for batch in batches_of(loader)] == [1, 0, 1]
+
+
+def test_motionpairs_are_mirrored_with_their_labels():
+    clips = MotionPairs(split="train", num_clips=12, num_frames=4, image_size=16, seed=0)
+    dataset = MotionPairsDataset(clips, flip="swap")
+    left, right = (clips.class_names.index(f"moving {side}") for side in ("left", "right"))
+    for seed in range(8):
+        sample = dataset[Request(left, seed=seed)]
+        original = clips[left][0]
+        mirrored = torch.equal(sample.views[0], original.flip(-1))
+        assert mirrored or torch.equal(sample.views[0], original)
+        assert sample.label == (right if mirrored else left)
+    assert dataset[Request(left)].label == left

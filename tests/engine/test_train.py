@@ -448,7 +448,7 @@ def test_two_runs_of_one_recipe_are_the_same_and_another_seed_is_not(
     assert log_of(tmp_path / "one") != log_of(tmp_path / "three")
 
 
-# --------------------------------------------------------------------------- changed, mixed, skipped
+# ------------------------------------------------------------------------- changed, mixed, skipped
 
 
 def test_a_run_with_every_augmentation_goes_on_to_the_same_numbers(

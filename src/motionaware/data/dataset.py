@@ -117,13 +117,7 @@ class VideoDataset(Dataset[Sample | Broken]):
         indices = choose_frames(video.num_frames, self.spec, generator=generator)
         frames = video.frames(indices)
         clip = frame_for_training(frames, spec=self.spec, crop=self.crop, generator=generator)
-        other = self._mirrored[label]
-        if other is not None:
-            clip, mirrored = mirror_some(clip, generator=generator)
-            label = other if mirrored else label
-        if self.augment is not None:
-            clip = self.augment(clip, generator)
-        return clip, label
+        return _changed(clip, label, self._mirrored[label], self.augment, generator)
 
     def _test_views(self, video: Video) -> UInt8[Tensor, "v t 3 h w"]:
         """All crops of the first clip, then those of the next: none is ever mirrored."""
@@ -143,20 +137,47 @@ class VideoDataset(Dataset[Sample | Broken]):
 
 
 class MotionPairsDataset(Dataset[Sample]):
-    """The clips of MotionPairs as they are: one view, nothing drawn."""
+    """The clips of MotionPairs, framed as they are drawn: one view.
 
-    def __init__(self, clips: MotionPairs) -> None:
+    Args:
+        clips: The clips and their labels.
+        flip: As for `VideoDataset`.
+        augment: Likewise.
+    """
+
+    def __init__(
+        self, clips: MotionPairs, *, flip: Flip = False, augment: Augment | None = None
+    ) -> None:
         self.clips = clips
         self.class_names = clips.class_names
+        self.augment = augment
+        self._mirrored = mirrored_positions(clips.class_names, flip)
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, request: Request) -> Sample:
         clip, label = self.clips[request.index]
+        if request.seed is not None:
+            generator = torch.Generator().manual_seed(request.seed)
+            clip, label = _changed(clip, label, self._mirrored[label], self.augment, generator)
         views = rearrange(clip, "t c h w -> 1 t c h w")
         return Sample(views, label, request.index, request.seed)
 
     def name(self, index: int) -> str:
         """Name an example by its split and number."""
         return f"motionpairs/{self.clips.split}/{index:06d}"
+
+
+def _changed(
+    clip: UInt8[Tensor, "t 3 h w"],
+    label: int,
+    other: int | None,
+    augment: Augment | None,
+    generator: Generator,
+) -> tuple[UInt8[Tensor, "t 3 h w"], int]:
+    """A training clip mirrored or not, and augmented; `other` is what its mirror image shows."""
+    if other is not None:
+        clip, mirrored = mirror_some(clip, generator=generator)
+        label = other if mirrored else label
+    return (clip if augment is None else augment(clip, generator)), label

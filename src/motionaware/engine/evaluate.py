@@ -84,7 +84,7 @@ def open_dataset(
         cache_dir=Path(config.root) if config.root else None,
         progress=progress,
     )
-    return MotionPairsDataset(clips)
+    return MotionPairsDataset(clips, flip=config.flip, augment=augment)
 
 
 def evaluate(
