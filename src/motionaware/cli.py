@@ -205,11 +205,12 @@ def _evaluate(args: argparse.Namespace) -> int:
         recipe.data, kind=args.kind or recipe.data.kind, root=args.root or recipe.data.root
     )
     views = recipe.eval.num_views if args.views is None else args.views
+    crops = recipe.eval.num_crops if args.crops is None else args.crops
     report = evaluate(
         model,
         data,
         split=args.split,
-        config=replace(recipe.eval, num_views=views, num_crops=args.crops or recipe.eval.num_crops),
+        config=replace(recipe.eval, num_views=views, num_crops=crops),
         progress=_progress(),
     )
     if args.json:

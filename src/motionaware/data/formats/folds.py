@@ -106,7 +106,7 @@ def read_diving48(root: Path, split: str) -> Split:
     for number, entry in enumerate(json_of(path, list), start=1):
         if not isinstance(entry, dict) or not {"vid_name", "label"} <= entry.keys():
             raise DataError(f"{path}, entry {number}: found {entry!r}, wanted vid_name and label")
-        if not 0 <= entry["label"] < len(positions):
+        if entry["label"] not in range(len(positions)):
             raise DataError(
                 f"{path}, entry {number}: label {entry['label']}, wanted 0 to "
                 f"{len(positions) - 1}, the classes of {vocabulary.name}"

@@ -60,6 +60,9 @@ def _rows(root: Path, split: str) -> tuple[Path, list[dict[str, str]]]:
         )
     if "label" not in columns:
         raise SplitAbsent(f"{path} has no labels: they are not published; judge on val")
+    for line, row in enumerate(rows, start=2):
+        if not all(row[key] for key in ("label", *_COLUMNS)):
+            raise DataError(f"{path}, line {line}: found {list(row.values())}, wanted every column")
     return path, rows
 
 

@@ -48,6 +48,8 @@ def _read_semicolons(root: Path, split: str, name: str) -> Split:
     labels = find_list(root, f"the class list of {name}", [f"{name}-labels.csv"])
     class_names = tuple(line for _, line in lines_of(labels))
     positions = {class_name: place for place, class_name in enumerate(class_names)}
+    if not class_names or len(positions) < len(class_names):
+        raise DataError(f"{labels} is empty or lists a class twice; fetch it again")
     path = find_list(
         root, f"the {split} list of {name}", [f"{name}-{_PUBLISHED[split]}.csv"], absent=True
     )
@@ -85,14 +87,18 @@ def read_something_v2(root: Path, split: str) -> Split:
                 raise DataError(f"{where}: found {entry!r}, wanted an object with id and template")
             ids.append(str(entry["id"]))
             # A template has its placeholders in brackets, a class name has not.
-            label = entry["template"].replace("[", "").replace("]", "")
+            label = str(entry["template"]).replace("[", "").replace("]", "")
             places.append(position(label, positions, where=where))
     return _split(root, split, ids, places, tuple(positions), what=name, suffix=".webm")
 
 
 def _numbered_classes(path: Path) -> dict[str, int]:
     """The classes of V2 in the order of their numbers, each with its number."""
-    numbers = {str(name): int(number) for name, number in json_of(path, dict).items()}
+    content = json_of(path, dict)
+    try:
+        numbers = {str(name): int(number) for name, number in content.items()}
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: {error}; wanted each class with its number") from error
     in_order = sorted(numbers, key=numbers.__getitem__)
     found = [numbers[name] for name in in_order]
     if found == list(range(1, len(found) + 1)):
