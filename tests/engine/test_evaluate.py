@@ -104,6 +104,12 @@ def test_a_listed_video_that_is_not_there_is_missed_before_work_begins(tmp_path:
         open_dataset(DataConfig(kind="csv", root=str(tmp_path)), "train", spec=ClipSpec())
 
 
+def test_an_unknown_kind_of_data_is_named_with_the_nearest():
+    words = r"'motionpair' is unknown; choose folder, .*; did you mean 'motionpairs'\?"
+    with pytest.raises(ValueError, match=words):
+        open_dataset(DataConfig(kind="motionpair", root="."), "train", spec=ClipSpec())
+
+
 def test_motionpairs_has_the_sizes_of_the_recipe(tiny_recipe: Recipe):
     data = replace(tiny_recipe.data, num_train_clips=13, root=None)
     dataset = open_dataset(data, "train", spec=tiny_recipe.clip)

@@ -47,9 +47,12 @@ def read_split(kind: str, root: str | Path | None, split: str) -> Split:
         DataError: The folder or its lists are not as the kind wants them.
     """
     if kind not in KINDS:
-        near = difflib.get_close_matches(kind, KINDS, n=1)
+        near = difflib.get_close_matches(kind, [*KINDS, "motionpairs"], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise DataError(f"data kind {kind!r} is unknown; choose {', '.join(KINDS)}{hint}")
+        raise DataError(
+            f"data kind {kind!r} is unknown; choose {', '.join(KINDS)}, or in a recipe motionpairs, "
+            f"which is drawn, not read{hint}"
+        )
     if split not in SPLITS:
         raise DataError(f"split {split!r} is unknown; choose {', '.join(SPLITS)}")
     if root is None:
