@@ -50,8 +50,8 @@ def read_split(kind: str, root: str | Path | None, split: str) -> Split:
         near = difflib.get_close_matches(kind, [*KINDS, "motionpairs"], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise DataError(
-            f"data kind {kind!r} is unknown; choose {', '.join(KINDS)}, or in a recipe motionpairs, "
-            f"which is drawn, not read{hint}"
+            f"data kind {kind!r} is unknown; choose {', '.join(KINDS)}, or motionpairs, "
+            f"which a recipe draws, not reads{hint}"
         )
     if split not in SPLITS:
         raise DataError(f"split {split!r} is unknown; choose {', '.join(SPLITS)}")
