@@ -369,6 +369,7 @@ def test_evaluate_judges_on_the_data_of_training(
         (["--root", ".", "--kind", "folder"], "test does not exist; wanted ./SPLIT/CLASS/VIDEO"),
         (["--root", "none", "--kind", "csv"], "data.root none is not a folder"),
         (["--views", "0"], "eval.num_views is 0, wanted a number in [1, inf)"),
+        (["--crops", "0"], "eval.num_crops is 0, wanted 1 or 3"),
     ],
 )
 def test_what_evaluate_cannot_do_is_one_line(

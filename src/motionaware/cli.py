@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--kind", help="kind of the data, if not those it was trained on")
     verb.add_argument("--root", help="folder of the data, if not the one it was trained on")
     verb.add_argument("--views", type=int, help="clips a video")
+    verb.add_argument("--crops", type=int, help="boxes cut from each clip: 1 or 3")
     verb.add_argument("--json", action="store_true", help="print one JSON object")
     verb.set_defaults(run=_evaluate)
 
@@ -131,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("doctor", help="check the installation and a data set")
     verb.add_argument("data", nargs="?", help="folder of a data set")
-    verb.add_argument("--kind", default="folder", choices=("folder", "csv"))
+    verb.add_argument("--kind", default="folder", help="of data set; see docs/data.md")
     verb.set_defaults(run=_doctor)
     return parser
 
@@ -198,17 +199,18 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.root and not args.kind and recipe.data.kind == "motionpairs":
         raise ValueError(
             f"{args.checkpoint} was trained on motionpairs, which is drawn, not read; say of what "
-            f"kind {args.root} is: --kind folder or --kind csv"
+            f"kind {args.root} is: --kind folder or --kind csv, for example"
         )
     data = replace(
         recipe.data, kind=args.kind or recipe.data.kind, root=args.root or recipe.data.root
     )
     views = recipe.eval.num_views if args.views is None else args.views
+    crops = recipe.eval.num_crops if args.crops is None else args.crops
     report = evaluate(
         model,
         data,
         split=args.split,
-        config=replace(recipe.eval, num_views=views),
+        config=replace(recipe.eval, num_views=views, num_crops=crops),
         progress=_progress(),
     )
     if args.json:

@@ -98,3 +98,20 @@ def test_files_beside_the_class_folders_are_named(ill_folder: Path):
     shutil.copy(next(ill_folder.glob("train/*/*.mp4")), ill_folder / "train" / "lost.mp4")
     (fault,) = doctor(ill_folder).faults
     assert "lost.mp4" in fault
+
+
+@pytest.mark.parametrize("kind", ["something-v1", "something-v2", "kinetics", "diving48"])
+def test_published_data_sets_are_checked_as_they_are(kind: str, trees, plant, tmp_path: Path):
+    checkup = doctor(plant(trees[kind], tmp_path, real=True), kind=kind)
+    assert checkup.faults == []
+    for split, videos in trees[kind].videos.items():
+        count = f"{len(videos)} video{'s' if len(videos) > 1 else ''}, none broken"
+        assert facts_about(checkup, split)[0].startswith(count)
+    if "test" not in trees[kind].videos:
+        assert facts_about(checkup, "test") == ["absent"]
+
+
+@pytest.mark.parametrize("kind", ["something-v1", "kinetics", "ucf101-1", "nonsense"])
+def test_a_folder_of_another_kind_is_told_apart(kind: str, video_folder: Path):
+    faults = doctor(video_folder, kind=kind).faults
+    assert any("looked for" in fault or "is unknown" in fault for fault in faults)

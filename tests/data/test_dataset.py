@@ -11,6 +11,7 @@ from motionaware.clip import ClipSpec
 from motionaware.data.annotations import Split, read_split
 from motionaware.data.dataset import (
     Batch,
+    Broken,
     ClipDataset,
     MotionPairsDataset,
     Request,
@@ -22,9 +23,10 @@ from motionaware.data.dataset import (
     in_order,
     make_loader,
 )
+from motionaware.data.mixing import Mixing
 from motionaware.data.motionpairs import MotionPairs, render_clip
 from motionaware.data.sampling import dense_indices, segment_indices
-from motionaware.data.transforms import frame_for_testing
+from motionaware.data.transforms import cut, frame_for_testing, view_boxes
 from motionaware.data.video import VideoError, open_video
 from motionaware.data.video_writer import write_video
 
@@ -52,7 +54,7 @@ def broken(tmp_path: Path) -> Split:
     return read_split("folder", tmp_path, "train")
 
 
-def made(sample: Sample | VideoError) -> Sample:
+def made(sample: Sample | Broken) -> Sample:
     assert isinstance(sample, Sample)
     return sample
 
@@ -300,3 +302,116 @@ def test_a_video_that_goes_away_is_missed(broken):
     assert "0.mp4 does not open as a video: No such file" in str(dataset[Request(0)])
     broken.examples[2].path.unlink()
     assert "2.mp4 does not exist" in str(dataset[Request(2)])
+
+
+# ------------------------------------------------------------------------ mirroring with the label
+
+
+@pytest.fixture(scope="module")
+def sided(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    """A video of each: two sides, one that has no partner, one that names none."""
+    root = tmp_path_factory.mktemp("sided")
+    for name in ("swiping left", "swiping right", "turning left", "upright"):
+        clip = render_clip(0, seed=1, num_frames=4, image_size=16)
+        write_video(root / "train" / name / "a.mp4", clip, fps=8)
+    return read_split("folder", root, "train")
+
+
+@pytest.mark.parametrize(
+    ("flip", "labels"),
+    [
+        (False, [{0}, {1}, {2}, {3}]),
+        ("skip", [{0}, {1}, {2}, {3}]),
+        ("swap", [{0, 1}, {0, 1}, {2}, {3}]),
+        (True, [{0, 1}, {0, 1}, {2}, {3}]),
+    ],
+)
+def test_the_label_goes_with_the_mirrored_clip(sided, flip, labels):
+    spec = ClipSpec(num_frames=4, image_size=16, crop_fraction=1.0)
+    dataset = VideoDataset(sided, spec=spec, crop="center", flip=flip)
+    plain = VideoDataset(sided, spec=spec, crop="center")
+    for index in range(4):
+        original = made(plain[Request(index, seed=0)]).views
+        samples = [made(dataset[Request(index, seed=seed)]) for seed in range(16)]
+        assert {sample.label for sample in samples} == labels[index]
+        for sample in samples:
+            mirrored = torch.equal(sample.views, original.flip(-1))
+            assert mirrored or torch.equal(sample.views, original)
+            assert (sample.label != index) == (mirrored and index < 2)
+        may = (flip in ("swap", True) and index < 2) or (flip and index == 3)
+        assert bool(may) == any(torch.equal(one.views, original.flip(-1)) for one in samples)
+
+
+def test_test_views_are_never_mirrored(sided):
+    spec = ClipSpec(num_frames=4, image_size=16)
+    plain, flipped = (VideoDataset(sided, spec=spec, flip=flip) for flip in (False, "swap"))
+    for index in range(4):
+        one, other = made(plain[Request(index)]), made(flipped[Request(index)])
+        assert torch.equal(one.views, other.views)
+        assert one.label == other.label
+
+
+def test_views_are_clips_times_crops(split):
+    dataset = VideoDataset(split, spec=SPEC, num_views=2, num_crops=3)
+    views = made(dataset[Request(1)]).views
+    assert views.shape == (6, 4, 3, 16, 16)
+    for clip in range(2):
+        video = open_video(split.examples[1].path)
+        frames = video.frames(choose_frames(video.num_frames, SPEC, view=clip, num_views=2))
+        boxes = view_boxes(video.height, video.width, crop_fraction=0.5, num_crops=3)
+        for crop, box in enumerate(boxes):
+            assert torch.equal(views[clip * 3 + crop], cut(frames, box, image_size=16))
+
+
+# ------------------------------------------------------------------------------- mixed and skipped
+
+
+def test_a_mixed_batch_does_not_depend_on_the_worker_that_makes_it(split):
+    dataset = VideoDataset(split, spec=SPEC)
+    mixing = Mixing(num_classes=2, mixup_alpha=1.0)
+
+    def batches(num_workers: int) -> list[Batch]:
+        order = TrainingOrder(6, batch_size=3, seed=1)
+        loader = make_loader(dataset, order, num_workers=num_workers, mixing=mixing)
+        return list(batches_of(loader))
+
+    alone, helped = batches(0), batches(1)
+    assert same(alone, helped)
+    assert all(torch.equal(a.targets, b.targets) for a, b in zip(alone, helped, strict=True))
+    assert alone[0].targets.shape == (3, 2)
+
+
+def test_unmixed_targets_are_the_labels(split):
+    (batch,) = taken(VideoDataset(split, spec=SPEC), TrainingOrder(6, batch_size=6, seed=1))
+    assert torch.equal(batch.targets, batch.labels)
+
+
+@few_processors
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_skipped_video_is_named_and_no_other_takes_its_place(broken, num_workers):
+    dataset = VideoDataset(broken, spec=SPEC)
+    loader = make_loader(dataset, in_order(3, batch_size=2), num_workers=num_workers, skip=True)
+    first, second = batches_of(loader)
+    assert (first.indices.tolist(), second.indices.tolist()) == ([0], [2])
+    assert [one.index for one in first.skipped] == [1]
+    assert "1.mp4 does not open as a video" in str(first.skipped[0].error)
+
+
+def test_a_batch_may_come_empty(broken):
+    loader = make_loader(
+        VideoDataset(broken, spec=SPEC), in_order(3, batch_size=1), num_workers=0, skip=True
+    )
+    assert [len(batch.labels) for batch in batches_of(loader)] == [1, 0, 1]
+
+
+def test_motionpairs_are_mirrored_with_their_labels():
+    clips = MotionPairs(split="train", num_clips=12, num_frames=4, image_size=16, seed=0)
+    dataset = MotionPairsDataset(clips, flip="swap")
+    left, right = (clips.class_names.index(f"moving {side}") for side in ("left", "right"))
+    for seed in range(8):
+        sample = dataset[Request(left, seed=seed)]
+        original = clips[left][0]
+        mirrored = torch.equal(sample.views[0], original.flip(-1))
+        assert mirrored or torch.equal(sample.views[0], original)
+        assert sample.label == (right if mirrored else left)
+    assert dataset[Request(left)].label == left

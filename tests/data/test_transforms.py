@@ -11,11 +11,14 @@ from motionaware.data.transforms import (
     cut,
     frame_for_testing,
     frame_for_training,
+    mirror_some,
+    multi_scale_box,
     random_box,
     random_resized_box,
+    view_boxes,
 )
 
-CROPS = ("center", "random", "random_resized")
+CROPS = ("center", "random", "random_resized", "multi_scale")
 SIZES = [(48, 64), (64, 48), (47, 33), (20, 20), (9, 31), (1, 1), (1, 40), (224, 3)]  # h, w
 
 
@@ -29,15 +32,18 @@ def still(height: int, width: int, num_frames: int = 4) -> Tensor:
     return picture.repeat(num_frames, 1, 1, 1)
 
 
-def trained(clip: Tensor, seed: int = 0, **changes) -> Tensor:
-    facts = {"spec": ClipSpec(image_size=24), "crop": "random_resized", "flip": True}
-    return frame_for_training(clip, generator=seeded(seed), **facts | changes)
+def trained(clip: Tensor, seed: int = 0, *, flip: bool = True, **changes) -> Tensor:
+    facts = {"spec": ClipSpec(image_size=24), "crop": "random_resized"}
+    generator = seeded(seed)
+    framed = frame_for_training(clip, generator=generator, **facts | changes)
+    return mirror_some(framed, generator=generator)[0] if flip else framed
 
 
 def boxes(height: int, width: int, number: int = 200) -> list[Box]:
     generator = seeded()
     return [
         *(random_resized_box(height, width, generator=generator) for _ in range(number)),
+        *(multi_scale_box(height, width, generator=generator) for _ in range(number)),
         *(random_box(height, width, crop_fraction=0.7, generator=generator) for _ in range(number)),
     ]
 
@@ -158,6 +164,17 @@ def test_a_random_resized_box_keeps_half_the_frame_or_more_and_is_no_strip():
     assert {box.top > 100 for box in drawn} == {box.left > 100 for box in drawn} == {True, False}
 
 
+def test_a_multi_scale_box_has_few_sizes_and_thirteen_places():
+    generator = seeded()
+    drawn = [multi_scale_box(240, 320, generator=generator) for _ in range(3000)]
+    sizes = {(box.height, box.width) for box in drawn}
+    assert len(sizes) == 10  # of 4 x 4 those whose sides are at most one step apart
+    assert {side for size in sizes for side in size} == {240, 210, 180, 158}
+    smallest = {(box.top, box.left) for box in drawn if (box.height, box.width) == (180, 180)}
+    assert len(smallest) == 13
+    assert {(0, 0), (60, 140), (30, 70), (15, 35), (45, 105)} <= smallest
+
+
 # ------------------------------------------------------------------------------------- mirroring
 
 
@@ -186,6 +203,27 @@ def test_the_side_does_not_change_the_box():
 
 def test_an_unknown_crop_is_named_with_the_known_ones():
     unchecked = inspect.unwrap(frame_for_training)  # as users meet it, without the tests' checks
-    words = "crop = 'middle' is unknown; choose 'center', 'random' or 'random_resized'"
+    words = "crop = 'middle' is unknown; choose 'center', 'random', 'random_resized', 'multi_scale'"
     with pytest.raises(ValueError, match=words):
-        unchecked(still(24, 24), spec=ClipSpec(), crop="middle", flip=False, generator=seeded())
+        unchecked(still(24, 24), spec=ClipSpec(), crop="middle", generator=seeded())
+
+
+# ------------------------------------------------------------------------------------ test views
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_three_crops_are_whole_squares_along_the_long_side(height, width):
+    found = view_boxes(height, width, crop_fraction=0.5, num_crops=3)
+    side = min(height, width)
+    assert {(box.height, box.width) for box in found} == {(side, side)}
+    assert (found[0].top, found[0].left) == (0, 0)
+    assert (found[2].top + side, found[2].left + side) == (height, width)
+
+
+def test_one_crop_is_the_centre():
+    assert view_boxes(48, 64, crop_fraction=0.5, num_crops=1) == [Box(12, 20, 24, 24)]
+
+
+def test_two_crops_are_refused():
+    with pytest.raises(ValueError, match=r"num_crops = 2; wanted 1 \(the centre\) or 3"):
+        view_boxes(48, 64, crop_fraction=0.5, num_crops=2)

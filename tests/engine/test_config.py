@@ -5,6 +5,7 @@ import pytest
 
 from motionaware.clip import ClipSpec
 from motionaware.engine.config import (
+    AugmentConfig,
     DataConfig,
     EvalConfig,
     ModelConfig,
@@ -30,12 +31,22 @@ UNUSUAL = Recipe(
         kind="csv",
         root="some where/é",
         crop="center",
-        flip=True,
+        flip="swap",
+        on_error="skip",
+        max_skipped_share=0.25,
         num_workers=3,
         num_train_clips=24,
         num_val_clips=36,
         num_test_clips=48,
         seed=7,
+    ),
+    augment=AugmentConfig(
+        color_jitter=0.4,
+        rand_augment=2,
+        rand_magnitude=7,
+        erase=0.25,
+        mixup_alpha=0.8,
+        cutmix_alpha=1.0,
     ),
     optim=OptimConfig(
         optimizer="adamw",
@@ -61,7 +72,7 @@ UNUSUAL = Recipe(
         device="cpu",
         num_threads=2,
     ),
-    eval=EvalConfig(num_views=3, batch_size=9),
+    eval=EvalConfig(num_views=3, num_crops=3, batch_size=9),
 )
 
 
@@ -116,7 +127,10 @@ def test_numbers_in_the_exponent_spelling_that_yaml_takes_for_words_are_numbers(
         ),
         ("trian: {epochs: 3}", r"key trian is unknown; did you mean train\?"),
         ("learning_rate: 1", r"key learning_rate is unknown; did you mean optim.learning_rate\?"),
-        ("1: 2", "key 1 is unknown; the groups are model, clip, data, optim, train, eval; "),
+        (
+            "1: 2",
+            "1 is unknown; the groups are model, clip, data, augment, optim, train, eval; ",
+        ),
         ("train: 3", "key train holds 3, wanted keys below it"),
         ("train:", "key train holds None, wanted keys below it"),
         ("- train", "recipe.yaml holds list, wanted keys such as model:"),
@@ -169,6 +183,13 @@ def test_a_missing_recipe_is_named(tmp_path: Path):
         (DataConfig, "num_workers", -1),
         (DataConfig, "num_train_clips", 0),
         (DataConfig, "seed", -1),
+        (DataConfig, "max_skipped_share", 1.0),
+        (AugmentConfig, "color_jitter", 1.5),
+        (AugmentConfig, "rand_augment", -1),
+        (AugmentConfig, "rand_magnitude", 31),
+        (AugmentConfig, "erase", 2.0),
+        (AugmentConfig, "mixup_alpha", -1.0),
+        (AugmentConfig, "cutmix_alpha", -1.0),
         (OptimConfig, "learning_rate", 0.0),
         (OptimConfig, "learning_rate", float("nan")),
         (OptimConfig, "learning_rate", float("inf")),
@@ -196,6 +217,25 @@ def test_a_number_out_of_its_range_is_refused(kind: type, name: str, value: obje
         RecipeError, match=rf"\.{name} is .*, wanted (a number in|epochs that rise)"
     ):
         kind(**{name: value})
+
+
+def test_two_crops_are_refused():
+    with pytest.raises(RecipeError, match="eval.num_crops is 2, wanted 1 or 3"):
+        EvalConfig(num_crops=2)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("off", False), ("on", True), ("true", True), ("swap", "swap"), ("skip", "skip")],
+)
+def test_mirroring_is_switched_by_a_word(written: str, read: object, tmp_path: Path):
+    assert read_recipe(write(tmp_path, f"data: {{flip: {written}}}")).data.flip == read
+    assert read_recipe(write(tmp_path, ""), [f"--data.flip={written}"]).data.flip == read
+
+
+def test_an_unknown_mirroring_is_named_with_the_known_ones(tmp_path: Path):
+    with pytest.raises(RecipeError, match="data.flip is swop, wanted bool or swap or skip"):
+        read_recipe(write(tmp_path, "data: {flip: swop}"))
 
 
 def test_the_ends_of_a_range_are_as_its_brackets_say():

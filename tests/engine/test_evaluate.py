@@ -104,6 +104,12 @@ def test_a_listed_video_that_is_not_there_is_missed_before_work_begins(tmp_path:
         open_dataset(DataConfig(kind="csv", root=str(tmp_path)), "train", spec=ClipSpec())
 
 
+def test_an_unknown_kind_of_data_is_named_with_the_nearest():
+    words = r"'motionpair' is unknown; choose folder, .*; did you mean 'motionpairs'\?"
+    with pytest.raises(ValueError, match=words):
+        open_dataset(DataConfig(kind="motionpair", root="."), "train", spec=ClipSpec())
+
+
 def test_motionpairs_has_the_sizes_of_the_recipe(tiny_recipe: Recipe):
     data = replace(tiny_recipe.data, num_train_clips=13, root=None)
     dataset = open_dataset(data, "train", spec=tiny_recipe.clip)
@@ -115,3 +121,41 @@ def test_auto_is_a_device_that_works_and_a_strange_one_is_refused():
     assert pick_device("cpu") == torch.device("cpu")
     with pytest.raises(ValueError, match="device 'abacus' cannot be used here; choose auto"):
         pick_device("abacus")
+
+
+def test_the_order_of_one_something_something_is_refused_by_the_other(trees, plant, tmp_path: Path):
+    names = ("Closing something", "Holding something")
+    tree = replace(
+        trees["something-v2"],
+        lists={
+            "labels.json": '{"Closing something": "0", "Holding something": "1"}',
+            "validation.json": '[{"id": "74225", "template": "Holding [something]"}]',
+        },
+    )
+    root = plant(tree, tmp_path)
+    other = create_model("resnet18_quarter", temporal="none", num_frames=4, class_names=names[::-1])
+    words = r"class 0 is 'Holding something' to the model, 'Closing something' in the data"
+    with pytest.raises(ValueError, match=words):
+        evaluate(other, DataConfig(kind="something-v2", root=str(root)), split="val")
+
+
+def test_videos_that_must_be_skipped_are_counted(model: VideoRecognizer, tmp_path: Path):
+    from motionaware.apps.prepare import prepare
+
+    prepare(tmp_path, num_clips={"val": 24}, num_frames=4, image_size=32)
+    broken, gone = sorted((tmp_path / "val").glob("*/*.mp4"))[:2]
+    broken.write_text("no video")
+    gone.unlink()
+    gone.symlink_to(tmp_path / "nowhere.mp4")
+    data = DataConfig(
+        kind="folder",
+        root=str(tmp_path),
+        on_error="skip",
+        max_skipped_share=0.1,
+        num_workers=0,
+    )
+    report = evaluate(model, data, split="val", config=EvalConfig(batch_size=1))
+    assert (report.num_videos, report.num_skipped) == (22, 2)
+    assert report.summary().startswith("22 videos (2 skipped)  top-1")
+    with pytest.raises(ValueError, match=r"2 of the 24 videos of val are absent or cannot be read"):
+        evaluate(model, replace(data, max_skipped_share=0.05), split="val")

@@ -1,5 +1,6 @@
 import errno
 import math
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -445,3 +446,57 @@ def test_two_runs_of_one_recipe_are_the_same_and_another_seed_is_not(
     assert_same_run(tmp_path / "one", tmp_path / "two")
     train(changed(recipe, train={"seed": 1}), tmp_path / "three")
     assert log_of(tmp_path / "one") != log_of(tmp_path / "three")
+
+
+# ------------------------------------------------------------------------- changed, mixed, skipped
+
+
+def test_a_run_with_every_augmentation_goes_on_to_the_same_numbers(
+    tiny_recipe: Recipe, video_folder: Path, tmp_path: Path, interrupt: Callable[[int], None]
+):
+    recipe = changed(
+        on_videos(tiny_recipe, video_folder, flip="swap"),
+        augment={
+            "color_jitter": 0.4,
+            "rand_augment": 1,
+            "erase": 0.5,
+            "mixup_alpha": 0.8,
+            "cutmix_alpha": 1.0,
+        },
+    )
+    train(recipe, tmp_path / "whole")
+    interrupt(2)
+    with pytest.raises(TrainingInterrupted):
+        train(recipe, tmp_path / "parted")
+    train(recipe, tmp_path / "parted", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "parted")
+
+
+def test_skipped_videos_are_listed_in_the_run_folder(
+    tiny_recipe: Recipe, video_folder: Path, tmp_path: Path
+):
+    root = tmp_path / "videos"
+    shutil.copytree(video_folder, root)
+    broken = sorted((root / "train").glob("*/*.mp4"))[:3]
+    for path in broken:
+        path.write_text("no video")
+    recipe = on_videos(tiny_recipe, root, on_error="skip", max_skipped_share=0.25)
+    train(recipe, tmp_path / "run")
+    rows = (tmp_path / "run" / "skipped.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[:2] for row in rows] == [["train", str(path)] for path in broken]
+    narrow = on_videos(tiny_recipe, root, on_error="skip", max_skipped_share=0.1)
+    with pytest.raises(ValueError, match=r"2 of the 12 videos of train are absent or cannot be"):
+        train(narrow, tmp_path / "narrow")
+
+
+def test_steps_of_which_nothing_is_left_are_passed_over(
+    tiny_recipe: Recipe, video_folder: Path, tmp_path: Path
+):
+    root = tmp_path / "videos"
+    shutil.copytree(video_folder, root)
+    for path in sorted((root / "train").glob("*/*.mp4"))[:6]:
+        path.write_text("no video")
+    recipe = on_videos(tiny_recipe, root, on_error="skip", max_skipped_share=0.5)
+    recipe = changed(recipe, train={"batch_size": 1, "accumulate": 1, "epochs": 1})
+    train(recipe, tmp_path / "run")
+    assert len(log_of(tmp_path / "run")) == 1

@@ -13,7 +13,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from motionaware.clip import ClipSpec
-from motionaware.data.annotations import SPLITS, DataError, Split, is_video, read_split
+from motionaware.data.annotations import (
+    SPLITS,
+    DataError,
+    Split,
+    SplitAbsent,
+    is_video,
+    read_split,
+)
 from motionaware.data.video import VideoError, open_video
 from motionaware.data.video_file import can_decode
 
@@ -87,21 +94,17 @@ def _check_installation() -> tuple[list[tuple[str, str]], list[str]]:
 
 
 def _check_data(root: Path, kind: str, progress: bool) -> Checkup:
-    there = [name for name in SPLITS if _list_of(root, kind, name).exists()]
     checkup = Checkup([("data", f"{root}, kind {kind}")], [])
-    if "train" not in there:  # other splits may be absent; this one is what a model learns from
-        try:
-            read_split(kind, root, "train")
-        except DataError as error:
-            checkup.faults.append(str(error))
     for name in SPLITS:
-        if name not in there:
-            checkup.facts.append((name, "absent"))
-            continue
         try:
             split = read_split(kind, root, name)
+        except SplitAbsent as error:
+            checkup.facts.append((name, "absent"))
+            if name == "train":  # other splits may be; this one is what a model learns from
+                checkup.faults.append(str(error))
         except DataError as error:
-            checkup.faults.append(str(error))
+            if str(error) not in checkup.faults:  # a wrong folder is one fault, not one a split
+                checkup.faults.append(str(error))
         else:
             _check_split(split, checkup, progress)
     if kind == "folder":
@@ -110,11 +113,6 @@ def _check_data(root: Path, kind: str, progress: bool) -> Checkup:
             for path in _strangers(root)
         )
     return checkup
-
-
-def _list_of(root: Path, kind: str, split: str) -> Path:
-    """Where a data set names the videos of a split."""
-    return root / f"{split}.csv" if kind == "csv" else root / split
 
 
 def _check_split(split: Split, checkup: Checkup, progress: bool) -> None:

@@ -1,71 +1,31 @@
-"""Data sets of clips, and the loader that brings them in company.
+"""Data sets of clips: a request -> a sample.
 
-Every draw of chance is decided before a clip is made: the sampler hands each request its own seed.
-So a clip does not depend on the worker that makes it, and a run can be continued in the middle.
+A clip follows from its request alone; see loader.py for who asks.
 """
-
-import signal
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from motionaware.clip import ClipSpec
 from motionaware.data.annotations import Split
+from motionaware.data.augment import Augment
+from motionaware.data.labels import Flip, mirrored_positions
+from motionaware.data.loader import Batch as Batch
+from motionaware.data.loader import Broken as Broken
+from motionaware.data.loader import ClipDataset as ClipDataset
+from motionaware.data.loader import Request as Request
+from motionaware.data.loader import Sample as Sample
+from motionaware.data.loader import TrainingOrder as TrainingOrder
+from motionaware.data.loader import batches_of as batches_of
+from motionaware.data.loader import in_order as in_order
+from motionaware.data.loader import make_loader as make_loader
 from motionaware.data.motionpairs import MotionPairs
 from motionaware.data.sampling import dense_indices, segment_indices
-from motionaware.data.transforms import Crop, frame_for_testing, frame_for_training
+from motionaware.data.transforms import Crop, cut, frame_for_training, mirror_some, view_boxes
 from motionaware.data.video import Video, VideoError, open_video
-
-
-@dataclass(frozen=True)
-class Request:
-    """Which example, and the seed of its chance; None asks for its test views."""
-
-    index: int
-    seed: int | None = None
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The views of one video (one in training), its label, and which example it is."""
-
-    views: UInt8[Tensor, "v t 3 h w"]
-    label: int
-    index: int
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Samples in company."""
-
-    views: UInt8[Tensor, "b v t 3 h w"]
-    labels: Int[Tensor, "b"]
-    indices: Int[Tensor, "b"]
-
-
-@runtime_checkable
-class ClipDataset(Protocol):
-    """What the loader wants of a data set."""
-
-    class_names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        """Count the examples."""
-        ...
-
-    def __getitem__(self, request: Request) -> Sample | VideoError:
-        """Make a sample, or say why it cannot be made."""
-        ...
-
-    def name(self, index: int) -> str:
-        """Name an example to a person."""
-        ...
 
 
 def choose_frames(
@@ -91,15 +51,18 @@ def choose_frames(
     )
 
 
-class VideoDataset(Dataset[Sample | VideoError]):
+class VideoDataset(Dataset[Sample | Broken]):
     """Clips of the videos of a split.
 
     Args:
         split: The videos and their labels.
         spec: What the model expects of a clip.
         crop: How a training clip is framed.
-        flip: Whether every second training clip is mirrored; not for classes that name a side.
+        flip: Whether every second training clip is mirrored, and what becomes of classes that name
+            a side; see `motionaware.data.labels`.
+        augment: What else is done to a training clip; see `motionaware.data.augment`.
         num_views: Clips a video at test time.
+        num_crops: Boxes cut from each of these clips; see `view_boxes`.
     """
 
     def __init__(
@@ -108,36 +71,36 @@ class VideoDataset(Dataset[Sample | VideoError]):
         *,
         spec: ClipSpec,
         crop: Crop = "random_resized",
-        flip: bool = False,
+        flip: Flip = False,
+        augment: Augment | None = None,
         num_views: int = 1,
+        num_crops: int = 1,
     ) -> None:
         self.split = split
         self.class_names = split.class_names
         self.spec = spec
         self.crop: Crop = crop
-        self.flip = flip
+        self.augment = augment
         self.num_views = num_views
+        self.num_crops = num_crops
+        self._mirrored = mirrored_positions(split.class_names, flip)
         self._opened: dict[int, Video] = {}  # a video is indexed once; the index is small
 
     def __len__(self) -> int:
         return len(self.split.examples)
 
-    def __getitem__(self, request: Request) -> Sample | VideoError:
-        """Make a sample; a broken video is returned as its error, for the loader to raise.
-
-        An exception raised in a worker would reach the user as a page of traceback.
-        """
-        example = self.split.examples[request.index]
+    def __getitem__(self, request: Request) -> Sample | Broken:
+        """Make a sample, or say why it cannot be made."""
+        label = self.split.examples[request.index].label
         try:
             video = self._open(request.index)
-            views = (
-                self._test_views(video)
-                if request.seed is None
-                else self._training_view(video, torch.Generator().manual_seed(request.seed))
-            )
+            if request.seed is None:
+                return Sample(self._test_views(video), label, request.index)
+            generator = torch.Generator().manual_seed(request.seed)
+            clip, label = self._training_clip(video, label, generator)
         except VideoError as error:
-            return error
-        return Sample(views, example.label, request.index)
+            return Broken(request.index, error)
+        return Sample(rearrange(clip, "t c h w -> 1 t c h w"), label, request.index, request.seed)
 
     def name(self, index: int) -> str:
         """Name an example by its path."""
@@ -148,125 +111,73 @@ class VideoDataset(Dataset[Sample | VideoError]):
             self._opened[index] = open_video(self.split.examples[index].path)
         return self._opened[index]
 
-    def _training_view(self, video: Video, generator: Generator) -> UInt8[Tensor, "1 t 3 h w"]:
+    def _training_clip(
+        self, video: Video, label: int, generator: Generator
+    ) -> tuple[UInt8[Tensor, "t 3 h w"], int]:
         indices = choose_frames(video.num_frames, self.spec, generator=generator)
-        clip = frame_for_training(
-            video.frames(indices),
-            spec=self.spec,
-            crop=self.crop,
-            flip=self.flip,
-            generator=generator,
-        )
-        return rearrange(clip, "t c h w -> 1 t c h w")
+        frames = video.frames(indices)
+        clip = frame_for_training(frames, spec=self.spec, crop=self.crop, generator=generator)
+        return _changed(clip, label, self._mirrored[label], self.augment, generator)
 
     def _test_views(self, video: Video) -> UInt8[Tensor, "v t 3 h w"]:
+        """All crops of the first clip, then those of the next: none is ever mirrored."""
         indices = [
             choose_frames(video.num_frames, self.spec, view=view, num_views=self.num_views)
             for view in range(self.num_views)
         ]
         frames = video.frames([index for view in indices for index in view])
-        framed = frame_for_testing(frames, spec=self.spec)
-        return rearrange(framed, "(v t) c h w -> v t c h w", v=self.num_views)
+        boxes = view_boxes(
+            video.height,
+            video.width,
+            crop_fraction=self.spec.crop_fraction,
+            num_crops=self.num_crops,
+        )
+        crops = torch.stack([cut(frames, box, image_size=self.spec.image_size) for box in boxes])
+        return rearrange(crops, "crops (v t) c h w -> (v crops) t c h w", v=self.num_views)
 
 
 class MotionPairsDataset(Dataset[Sample]):
-    """The clips of MotionPairs as they are: one view, nothing drawn."""
+    """The clips of MotionPairs, framed as they are drawn: one view.
 
-    def __init__(self, clips: MotionPairs) -> None:
+    Args:
+        clips: The clips and their labels.
+        flip: As for `VideoDataset`.
+        augment: Likewise.
+    """
+
+    def __init__(
+        self, clips: MotionPairs, *, flip: Flip = False, augment: Augment | None = None
+    ) -> None:
         self.clips = clips
         self.class_names = clips.class_names
+        self.augment = augment
+        self._mirrored = mirrored_positions(clips.class_names, flip)
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, request: Request) -> Sample:
         clip, label = self.clips[request.index]
-        return Sample(rearrange(clip, "t c h w -> 1 t c h w"), label, request.index)
+        if request.seed is not None:
+            generator = torch.Generator().manual_seed(request.seed)
+            clip, label = _changed(clip, label, self._mirrored[label], self.augment, generator)
+        views = rearrange(clip, "t c h w -> 1 t c h w")
+        return Sample(views, label, request.index, request.seed)
 
     def name(self, index: int) -> str:
         """Name an example by its split and number."""
         return f"motionpairs/{self.clips.split}/{index:06d}"
 
 
-class TrainingOrder(Sampler[list[Request]]):
-    """Batches of requests in a new order every epoch, each example once.
-
-    Set `epoch` before iterating, and `start` to the number of batches that are done already. Order
-    and seeds follow from `seed` and `epoch` alone.
-    """
-
-    def __init__(self, num_examples: int, *, batch_size: int, seed: int) -> None:
-        if batch_size < 1:
-            raise ValueError(f"{batch_size = }; a batch holds at least 1 clip")
-        self.num_examples = num_examples
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
-        self.start = 0
-
-    def __len__(self) -> int:
-        return -(-self.num_examples // self.batch_size) - self.start
-
-    def __iter__(self) -> Iterator[list[Request]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.num_examples, generator=generator).tolist()
-        seeds = torch.randint(2**62, (self.num_examples,), generator=generator).tolist()
-        requests = [Request(*pair) for pair in zip(order, seeds, strict=True)]
-        first = self.start * self.batch_size
-        for begin in range(first, self.num_examples, self.batch_size):
-            yield requests[begin : begin + self.batch_size]
-
-
-def in_order(num_examples: int, *, batch_size: int) -> list[list[Request]]:
-    """Batches of requests for test views, in order."""
-    requests = [Request(index) for index in range(num_examples)]
-    return [requests[i : i + batch_size] for i in range(0, num_examples, batch_size)]
-
-
-def make_loader(
-    dataset: ClipDataset, batches: Iterable[list[Request]], *, num_workers: int
-) -> DataLoader[Batch | VideoError]:
-    """Make samples in `num_workers` processes, kept between epochs; 0 makes them in this one.
-
-    Iterate it through `batches_of`, which raises what went wrong.
-    """
-    return DataLoader(
-        dataset,  # type: ignore[arg-type] - a data set by protocol, not by birth
-        batch_sampler=batches,  # type: ignore[arg-type] - any iterable of lists will do
-        num_workers=num_workers,
-        collate_fn=_collate,
-        persistent_workers=num_workers > 0,
-        worker_init_fn=_ignore_interrupts,
-    )
-
-
-def batches_of(loader: DataLoader[Batch | VideoError]) -> Iterator[Batch]:
-    """Iterate over a loader's batches.
-
-    Raises:
-        VideoError: The first video that could not be read.
-    """
-    for batch in loader:
-        if isinstance(batch, VideoError):
-            try:
-                raise batch
-            finally:
-                del batch  # an error that holds its own frame is freed late: workers end 10 s later
-        yield batch
-
-
-def _collate(samples: Sequence[Sample | VideoError]) -> Batch | VideoError:
-    for sample in samples:
-        if isinstance(sample, VideoError):
-            return sample
-    whole = [sample for sample in samples if isinstance(sample, Sample)]
-    return Batch(
-        views=torch.stack([sample.views for sample in whole]),
-        labels=torch.tensor([sample.label for sample in whole]),
-        indices=torch.tensor([sample.index for sample in whole]),
-    )
-
-
-def _ignore_interrupts(worker: int) -> None:
-    """Leave Ctrl-C to the main process, which finishes its step and then ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _changed(
+    clip: UInt8[Tensor, "t 3 h w"],
+    label: int,
+    other: int | None,
+    augment: Augment | None,
+    generator: Generator,
+) -> tuple[UInt8[Tensor, "t 3 h w"], int]:
+    """A training clip mirrored or not, and augmented; `other` is what its mirror image shows."""
+    if other is not None:
+        clip, mirrored = mirror_some(clip, generator=generator)
+        label = other if mirrored else label
+    return (clip if augment is None else augment(clip, generator)), label

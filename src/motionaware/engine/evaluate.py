@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from motionaware.clip import ClipSpec
 from motionaware.data.annotations import check_videos_exist, read_split
+from motionaware.data.augment import Augment
 from motionaware.data.dataset import (
     Batch,
     ClipDataset,
@@ -21,6 +23,7 @@ from motionaware.data.dataset import (
     make_loader,
 )
 from motionaware.data.motionpairs import MotionPairs
+from motionaware.data.skips import Skips
 from motionaware.engine.config import DataConfig, EvalConfig
 from motionaware.engine.metrics import Report, make_report
 from motionaware.models.recognizer import VideoRecognizer
@@ -28,22 +31,44 @@ from motionaware.ops.layout import fold_views, unfold_views
 
 
 def open_dataset(
-    config: DataConfig, split: str, *, spec: ClipSpec, num_views: int = 1, progress: bool = False
+    config: DataConfig,
+    split: str,
+    *,
+    spec: ClipSpec,
+    views: EvalConfig | None = None,
+    augment: Augment | None = None,
+    skips: Skips | None = None,
+    progress: bool = False,
 ) -> ClipDataset:
     """Open one split of the data that a recipe names.
+
+    Args:
+        config: Names the data.
+        split: `train`, `val` or `test`.
+        spec: What the model expects of a clip.
+        views: How many views a video has at test time.
+        augment: What is done to training clips.
+        skips: Notes the videos that are absent, where the config says to leave them out.
+        progress: Show a bar on the error stream while clips are drawn.
 
     Raises:
         DataError: The data are not as their kind wants them.
     """
+    views = views or EvalConfig()
     if config.kind != "motionpairs":
         videos = read_split(config.kind, config.root, split)
-        check_videos_exist(videos)
+        if config.on_error == "skip":
+            videos = (skips or Skips(config.max_skipped_share)).without_missing(videos)
+        else:
+            check_videos_exist(videos)
         return VideoDataset(
             videos,
             spec=spec,
             crop=config.crop,
             flip=config.flip,
-            num_views=num_views,
+            augment=augment,
+            num_views=views.num_views,
+            num_crops=views.num_crops,
         )
     sizes = {
         "train": config.num_train_clips,
@@ -59,7 +84,7 @@ def open_dataset(
         cache_dir=Path(config.root) if config.root else None,
         progress=progress,
     )
-    return MotionPairsDataset(clips)
+    return MotionPairsDataset(clips, flip=config.flip, augment=augment)
 
 
 def evaluate(
@@ -81,19 +106,24 @@ def evaluate(
 
     Raises:
         ValueError: The classes of the data are not the model's.
+        DataError: More videos must be skipped than the config allows.
         VideoError: A video cannot be read.
     """
     config = config or EvalConfig()
+    skips = Skips(data.max_skipped_share)
     dataset = open_dataset(
-        data, split, spec=model.clip, num_views=config.num_views, progress=progress
+        data, split, spec=model.clip, views=config, skips=skips, progress=progress
     )
     check_classes(model.class_names, dataset.class_names)
     loader = make_loader(
         dataset,
         in_order(len(dataset), batch_size=config.batch_size),
         num_workers=data.num_workers,
+        skip=data.on_error == "skip",
     )
-    return judge(model, batches_of(loader), num_batches=len(loader), progress=progress)
+    batches = skips.pass_on(batches_of(loader), dataset, split)
+    report = judge(model, batches, num_batches=len(loader), progress=progress)
+    return replace(report, num_skipped=skips.count(split))
 
 
 def judge(
@@ -104,6 +134,8 @@ def judge(
     bar = tqdm(batches, "judge", total=num_batches, leave=False, disable=not progress)
     with evaluation_mode(model):
         for batch in bar:
+            if not len(batch.labels):  # every video of it was skipped
+                continue
             probabilities.append(view_probabilities(model, batch.views))
             labels.append(batch.labels)
     return make_report(torch.cat(probabilities), torch.cat(labels), model.class_names)

@@ -87,6 +87,8 @@ def kind_words(kind: Any) -> str:
     """A type as a person would write it in a recipe."""
     if typing.get_origin(kind) is Literal:
         return " or ".join(typing.get_args(kind))
+    if any(typing.get_origin(one) is Literal for one in typing.get_args(kind)):
+        return " or ".join(kind_words(one) for one in typing.get_args(kind))
     words = kind.__name__ if type(kind) is type else str(kind)
     return (
         words.replace(" | ", " or ")

@@ -21,6 +21,7 @@ class Report:
         loss: Mean of -log of the right class's probability.
         per_class: Top-1 of each class by name; None where it does not occur.
         confusion: Videos a right class (row) and predicted class (column).
+        num_skipped: Videos left out because they are absent or cannot be read.
     """
 
     num_videos: int
@@ -30,12 +31,14 @@ class Report:
     loss: float
     per_class: dict[str, float | None]
     confusion: list[list[int]]
+    num_skipped: int = 0
 
     def summary(self) -> str:
         """On one line."""
+        skipped = f" ({self.num_skipped} skipped)" if self.num_skipped else ""
         top5 = "" if self.top5 is None else f"  top-5 {self.top5:.1%}"
         return (
-            f"{self.num_videos} videos  top-1 {self.top1:.1%}{top5}  "
+            f"{self.num_videos} videos{skipped}  top-1 {self.top1:.1%}{top5}  "
             f"mean per class {self.mean_class:.1%}  loss {self.loss:.3f}"
         )
 

@@ -5,6 +5,7 @@ log.csv             one line an epoch
 tensorboard/        the same as curves
 last.safetensors    the model after the last whole epoch
 best.safetensors    the model of the best epoch on validation
+skipped.csv         videos left out, with the reason; only where there are any
 resume.pt           all that is needed to go on as if the run had not stopped
 """
 
@@ -30,6 +31,7 @@ class RunFolder:
         self.path = Path(path)
         self.last = self.path / "last.safetensors"
         self.best = self.path / "best.safetensors"
+        self.skipped = self.path / "skipped.csv"
         self._recipe = self.path / "recipe.yaml"
         self._state = self.path / "resume.pt"
         self._log = self.path / "log.csv"

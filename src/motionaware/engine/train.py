@@ -13,7 +13,8 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from motionaware.data.dataset import Batch, batches_of
+from motionaware.data.dataset import Batch
+from motionaware.data.split import DataError
 from motionaware.data.video import VideoError
 from motionaware.engine.config import Recipe, recipe_to_dict
 from motionaware.engine.evaluate import judge, pick_device
@@ -58,7 +59,7 @@ def train(
         FileExistsError: The folder holds a run, and `resume` is false.
         FileNotFoundError: The folder holds no run, and `resume` is true.
         ValueError: Recipe or data do not fit; the message says which and why.
-        VideoError: A video cannot be read; the run is saved as for Ctrl-C.
+        DataError, VideoError: Videos cannot be read; the run is saved as for Ctrl-C.
         OSError: A file cannot be written; what was saved before stands.
     """
     folder = RunFolder(run_folder)
@@ -128,6 +129,7 @@ class TrainingRun:
             self._restore(state)
         if not resume:
             folder.begin(recipe)  # last: bad data or a bad recipe leave no folder behind
+        self.data.skips.keep(folder.skipped)
         self.tell(self._summary())
 
     def finish(self) -> Report:
@@ -170,9 +172,8 @@ class TrainingRun:
             bf16 = config.precision == "bf16"
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
                 scores = self.model(clips).float()
-            loss = F.cross_entropy(
-                scores, labels, reduction="sum", label_smoothing=config.label_smoothing
-            )
+            targets, smoothing = batch.targets.to(self.device), config.label_smoothing
+            loss = F.cross_entropy(scores, targets, reduction="sum", label_smoothing=smoothing)
             self._check_finite(loss.item(), f"in step {self.step + 1}")
             (loss / num_clips).backward()
             hits = (scores.argmax(dim=1) == labels).sum()
@@ -186,8 +187,8 @@ class TrainingRun:
             self.average.update_parameters(self.model)
 
     def _validate(self) -> Report:
-        batches = self._unless_stopped(batches_of(self.data.validation))
-        num_batches = len(self.data.validation)
+        batches = self._unless_stopped(self.data.validation_batches())
+        num_batches = self.data.num_validation_batches
         return judge(self._result(), batches, num_batches=num_batches, progress=self.progress)
 
     def _training_mode(self) -> None:
@@ -214,7 +215,7 @@ class TrainingRun:
                         f"{self.steps_per_epoch}; all of it is saved. "
                         f"Go on with: motionaware train --resume {self.folder.path}"
                     )
-        except VideoError:
+        except (DataError, VideoError):
             self._save_state()
             raise
 
@@ -289,12 +290,11 @@ class TrainingRun:
 
     def _summary(self) -> str:
         """What is trained, from what, where."""
-        model, data = self.recipe.model, self.data
+        model = self.recipe.model
         num_sites = len(sites(self.model.backbone))
         millions = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
         return (
             f"{model.backbone}, temporal {model.temporal} at {num_sites} sites, "
-            f"{millions:.2f} M parameters; {len(data.class_names)} classes, {data.num_training} "
-            f"training and {data.num_validation} validation videos; on {self.device} with "
+            f"{millions:.2f} M parameters; {self.data.summary()}; on {self.device} with "
             f"{torch.get_num_threads()} threads; run folder {self.folder.path}"
         )

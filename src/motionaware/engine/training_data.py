@@ -1,11 +1,16 @@
 """The videos of a run: training in groups of batches, from any step on, and validation."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from typing import Any
 
+from motionaware.data.augment import Augment, augment_clip
 from motionaware.data.dataset import Batch, TrainingOrder, batches_of, in_order, make_loader
-from motionaware.engine.config import Recipe
+from motionaware.data.mixing import Mixing
+from motionaware.data.skips import Skips
+from motionaware.engine.config import AugmentConfig, Recipe
 from motionaware.engine.evaluate import check_classes, open_dataset
 
 
@@ -18,29 +23,46 @@ class TrainingData:
 
     def __init__(self, recipe: Recipe, *, progress: bool = False) -> None:
         data, config, spec = recipe.data, recipe.train, recipe.clip
-        training = open_dataset(data, "train", spec=spec, progress=progress)
+        self.skips = Skips(data.max_skipped_share)
+        augment, alphas = _parted(recipe.augment)
+        training = open_dataset(
+            data, "train", spec=spec, augment=augment, skips=self.skips, progress=progress
+        )
         validation = open_dataset(
-            data, "val", spec=spec, num_views=recipe.eval.num_views, progress=progress
+            data, "val", spec=spec, views=recipe.eval, skips=self.skips, progress=progress
         )
         check_classes(training.class_names, validation.class_names)
         self.class_names = training.class_names
         self.num_training, self.num_validation = len(training), len(validation)
         self.order = TrainingOrder(len(training), batch_size=config.batch_size, seed=config.seed)
         self.num_batches = len(self.order)
-        self.training = make_loader(training, self.order, num_workers=data.num_workers)
         val_order = in_order(len(validation), batch_size=recipe.eval.batch_size)
-        self.validation = make_loader(validation, val_order, num_workers=data.num_workers)
+        self.num_validation_batches = len(val_order)
+        loader = partial(make_loader, num_workers=data.num_workers, skip=data.on_error == "skip")
+        mixing = Mixing(num_classes=len(self.class_names), **alphas) if alphas else None
+        self._training = training, loader(training, self.order, mixing=mixing)
+        self._validation = validation, loader(validation, val_order)
 
     def groups(self, epoch: int, step: int, *, size: int) -> Iterator[list[Batch]]:
         """Iterate over an epoch from a step on, `size` batches a step; the last has what is left.
 
+        Batches of which every video had to be skipped are left out, even if that leaves nothing of
+        a group: the steps are numbered as if it were whole.
+
         Raises:
+            DataError: More videos must be skipped than the recipe allows.
             VideoError: A video cannot be read.
         """
         self.order.epoch, self.order.start = epoch, step * size
-        batches = batches_of(self.training)
+        dataset, loader = self._training
+        batches = self.skips.pass_on(batches_of(loader), dataset, "train")
         while group := list(islice(batches, size)):
-            yield group
+            yield [batch for batch in group if len(batch.labels)]
+
+    def validation_batches(self) -> Iterator[Batch]:
+        """Iterate over the validation videos; raises like `groups`."""
+        dataset, loader = self._validation
+        return self.skips.pass_on(batches_of(loader), dataset, "val")
 
     def facts(self) -> list[Any]:
         """What must not change while a run stands still."""
@@ -58,3 +80,18 @@ class TrainingData:
                 f"{self.num_training} now, of {len(facts[1])} and {len(self.class_names)} classes; "
                 "put them back, or begin a new run"
             )
+
+    def summary(self) -> str:
+        """What there is, in a few words."""
+        skipped = f", {len(self.skips.rows)} skipped" if self.skips.rows else ""
+        return (
+            f"{len(self.class_names)} classes, {self.num_training} training and "
+            f"{self.num_validation} validation videos{skipped}"
+        )
+
+
+def _parted(config: AugmentConfig) -> tuple[Augment, dict[str, float]]:
+    """What is done to a clip alone, and the alphas of what is done to a batch, if anything is."""
+    facts = asdict(config)
+    alphas = {key: facts.pop(key) for key in ("mixup_alpha", "cutmix_alpha")}
+    return partial(augment_clip, **facts), alphas if any(alphas.values()) else {}

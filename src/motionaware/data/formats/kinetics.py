@@ -1,0 +1,76 @@
+"""Kinetics-400, -600, -700, as published: {train,val,test}.csv, and clips cut from YouTube videos.
+
+A line is `label,youtube_id,time_start,time_end,split`, times in seconds; some lists have further
+columns. Its clip is named ID_START_END.mp4, the times in six digits, and lies in SPLIT/ or in a
+class folder there. The classes are those of train.csv, in alphabetic order. Many clips are no
+longer to be had: see `data.on_error`.
+
+Source  Kay et al., The Kinetics Human Action Video Dataset, 2017, https://arxiv.org/abs/1705.06950
+"""
+
+import csv
+import io
+from pathlib import Path
+
+from motionaware.data.split import (
+    DataError,
+    Example,
+    Split,
+    SplitAbsent,
+    find_list,
+    locate,
+    position,
+    text_of,
+)
+
+_SPELLINGS = {"train": ("train",), "val": ("val", "validate", "validation"), "test": ("test",)}
+_COLUMNS = ("youtube_id", "time_start", "time_end")
+
+
+def read_kinetics(root: Path, split: str) -> Split:
+    """Read Kinetics."""
+    path, rows = _rows(root, split)
+    listed = rows if split == "train" else _rows(root, "train")[1]
+    class_names = sorted({row["label"] for row in listed})
+    positions = {name: place for place, name in enumerate(class_names)}
+    places = [
+        position(row["label"], positions, where=f"{path}, line {line}")
+        for line, row in enumerate(rows, start=2)
+    ]
+    stems = [_stem(row, where=f"{path}, line {line}") for line, row in enumerate(rows, start=2)]
+    folders = [
+        folder
+        for name in _SPELLINGS[split]
+        for folder in (name, f"videos/{name}", f"videos_{name}")
+    ]
+    paths = locate(root, (*folders, "videos", ""), stems, what=f"Kinetics {split}", suffix=".mp4")
+    return Split(split, tuple(map(Example, paths, places)), tuple(class_names))
+
+
+def _rows(root: Path, split: str) -> tuple[Path, list[dict[str, str]]]:
+    names = [f"{prefix}{name}.csv" for prefix in ("", "kinetics_") for name in _SPELLINGS[split]]
+    path = find_list(root, f"the {split} list of Kinetics", names, absent=True)
+    rows = list(csv.DictReader(io.StringIO(text_of(path), newline="")))
+    if not rows:
+        raise DataError(f"{path} is empty; wanted lines label,{','.join(_COLUMNS)}")
+    columns = [name for name in rows[0] if name]
+    if not set(_COLUMNS) <= set(columns):
+        raise DataError(
+            f"{path} has columns {', '.join(columns)}; wanted label, {', '.join(_COLUMNS)}"
+        )
+    if "label" not in columns:
+        raise SplitAbsent(f"{path} has no labels: they are not published; judge on val")
+    for line, row in enumerate(rows, start=2):
+        if not all(row[key] for key in ("label", *_COLUMNS)):
+            raise DataError(f"{path}, line {line}: found {list(row.values())}, wanted every column")
+    return path, rows
+
+
+def _stem(row: dict[str, str], *, where: str) -> str:
+    try:
+        start, end = (int(float(row[key])) for key in ("time_start", "time_end"))
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{where}: times {row['time_start']!r} and {row['time_end']!r}, wanted seconds"
+        ) from error
+    return f"{row['youtube_id']}_{start:06d}_{end:06d}"

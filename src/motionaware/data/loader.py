@@ -1,0 +1,187 @@
+"""Requests -> batches: in which order, in whose company, made by which process.
+
+Every draw of chance is decided before a clip is made: the sampler hands each request its own seed.
+So a clip does not depend on the worker that makes it, and a run can be continued in the middle.
+"""
+
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from motionaware.data.mixing import Mixing
+from motionaware.data.video import VideoError
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which example, and the seed of its chance; None asks for its test views."""
+
+    index: int
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The views of one video (one in training), its label, which example it is, its request's seed.
+
+    A mirrored clip has the label of what its mirror image shows.
+    """
+
+    views: UInt8[Tensor, "v t 3 h w"]
+    label: int
+    index: int
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An example that cannot be read, and why: it travels from a worker as a value.
+
+    An exception raised in a worker would reach the user as a page of traceback.
+    """
+
+    index: int
+    error: VideoError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples in company.
+
+    Where clips are mixed, `targets` are the shares of the classes in each, and `labels` the class
+    of the larger share; otherwise they are one and the same. `skipped` holds the examples that were
+    left out because they cannot be read, each with the reason.
+    """
+
+    views: UInt8[Tensor, "b v t 3 h w"]
+    labels: Int[Tensor, "b"]
+    indices: Int[Tensor, "b"]
+    targets: Int[Tensor, "b"] | Float[Tensor, "b k"]
+    skipped: tuple[Broken, ...] = ()
+
+
+@runtime_checkable
+class ClipDataset(Protocol):
+    """What the loader wants of a data set."""
+
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Count the examples."""
+        ...
+
+    def __getitem__(self, request: Request) -> Sample | Broken:
+        """Make a sample, or say why it cannot be made."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Name an example to a person."""
+        ...
+
+
+class TrainingOrder(Sampler[list[Request]]):
+    """Batches of requests in a new order every epoch, each example once.
+
+    Set `epoch` before iterating, and `start` to the number of batches that are done already. Order
+    and seeds follow from `seed` and `epoch` alone.
+    """
+
+    def __init__(self, num_examples: int, *, batch_size: int, seed: int) -> None:
+        if batch_size < 1:
+            raise ValueError(f"{batch_size = }; a batch holds at least 1 clip")
+        self.num_examples = num_examples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self.start = 0
+
+    def __len__(self) -> int:
+        return -(-self.num_examples // self.batch_size) - self.start
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.num_examples, generator=generator).tolist()
+        seeds = torch.randint(2**62, (self.num_examples,), generator=generator).tolist()
+        requests = [Request(*pair) for pair in zip(order, seeds, strict=True)]
+        first = self.start * self.batch_size
+        for begin in range(first, self.num_examples, self.batch_size):
+            yield requests[begin : begin + self.batch_size]
+
+
+def in_order(num_examples: int, *, batch_size: int) -> list[list[Request]]:
+    """Batches of requests for test views, in order."""
+    requests = [Request(index) for index in range(num_examples)]
+    return [requests[i : i + batch_size] for i in range(0, num_examples, batch_size)]
+
+
+def make_loader(
+    dataset: ClipDataset,
+    batches: Iterable[list[Request]],
+    *,
+    num_workers: int,
+    mixing: Mixing | None = None,
+    skip: bool = False,
+) -> DataLoader[Batch | VideoError]:
+    """Make samples in company; iterate it through `batches_of`, which raises what went wrong.
+
+    Args:
+        dataset: Makes one sample at a time.
+        batches: Which samples keep company.
+        num_workers: Processes that make them, kept between epochs; 0 makes them in this one.
+        mixing: How clips of one batch are mixed; chance follows from the seed of the first.
+        skip: Whether a broken video is left out of its batch, and named there, instead of raised.
+    """
+    return DataLoader(
+        dataset,  # type: ignore[arg-type] - a data set by protocol, not by birth
+        batch_sampler=batches,  # type: ignore[arg-type] - any iterable of lists will do
+        num_workers=num_workers,
+        collate_fn=partial(_collate, mixing=mixing, skip=skip),
+        persistent_workers=num_workers > 0,
+        worker_init_fn=_ignore_interrupts,
+    )
+
+
+def batches_of(loader: DataLoader[Batch | VideoError]) -> Iterator[Batch]:
+    """Iterate over a loader's batches.
+
+    Raises:
+        VideoError: The first video that could not be read.
+    """
+    for batch in loader:
+        if isinstance(batch, VideoError):
+            try:
+                raise batch
+            finally:
+                del batch  # an error that holds its own frame is freed late: workers end 10 s later
+        yield batch
+
+
+def _collate(
+    samples: Sequence[Sample | Broken], *, mixing: Mixing | None, skip: bool
+) -> Batch | VideoError:
+    skipped = tuple(sample for sample in samples if isinstance(sample, Broken))
+    if skipped and not skip:
+        return skipped[0].error
+    whole = [sample for sample in samples if isinstance(sample, Sample)]
+    if not whole:
+        nothing = torch.zeros(0, dtype=torch.int64)
+        views = torch.zeros(0, 1, 1, 3, 1, 1, dtype=torch.uint8)
+        return Batch(views, nothing, nothing, nothing, skipped)
+    views = torch.stack([sample.views for sample in whole])
+    labels = targets = torch.tensor([sample.label for sample in whole])
+    if mixing is not None and whole[0].seed is not None:
+        views, targets = mixing.mix(views, labels, seed=whole[0].seed)
+    indices = torch.tensor([sample.index for sample in whole])
+    return Batch(views, labels, indices, targets, skipped)
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Leave Ctrl-C to the main process, which finishes its step and then ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
