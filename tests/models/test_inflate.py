@@ -34,9 +34,12 @@ def test_the_order_of_frames_changes_the_features():
 
 
 def test_kernels_are_repeated_along_time_and_divided_by_their_number():
-    flat = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1))
-    weight = flat[0].weight
-    normal, reference = inflate(flat)[0], inflate(flat, normalise=False)[0]  # pyright: ignore
+    conv = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+    weight, flat = conv.weight, nn.Sequential(conv)
+    normal = inflate(flat).get_submodule("0")
+    reference = inflate(flat, normalise=False).get_submodule("0")
+    assert isinstance(normal, nn.Conv3d)
+    assert isinstance(reference, nn.Conv3d)
     for depth in range(3):
         torch.testing.assert_close(normal.weight[:, :, depth], weight / 3)
         assert torch.equal(reference.weight[:, :, depth], weight)

@@ -141,7 +141,7 @@ def _open_torchvision(name: str, download: bool) -> Backbone:
         parent, _, key = classifier.rpartition(".")
         network.get_submodule(parent)._modules[key] = nn.Identity()
         if isinstance(network, tv.video.S3D):  # its pooling wants at least 14 frames
-            network.avgpool = nn.AdaptiveAvgPool3d(1)
+            network._modules["avgpool"] = nn.AdaptiveAvgPool3d(1)
         scale: Any = tv.get_model_weights(name)["DEFAULT"].transforms()
         return Backbone(network, num_features, tuple(scale.mean), tuple(scale.std))
     num_features = network.get_submodule(classifier).in_features

@@ -225,9 +225,11 @@ class _Witness:
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         given = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
-        second = inputs[1] if len(inputs) > 1 else None
-        listed = isinstance(second, (tuple, list)) and len(second) == 3
-        grid = tuple(second) if listed and all(isinstance(one, int) for one in second) else None
+        match inputs[1:2]:
+            case [[int(frames), int(height), int(width)]]:
+                grid = frames, height, width
+            case _:
+                grid = None
         call = Call(len(self.calls), given, grid)
         before = self.calls.setdefault(self.name, call)
         if before.shape != call.shape:
