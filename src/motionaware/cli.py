@@ -6,12 +6,12 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
 from motionaware.engine.allocation import keep_freed_memory
 from motionaware.errors import is_expected, one_line
+from motionaware.verbs import make_parser
 
 # Nothing heavy is imported here: `motionaware --help` answers at once. Each verb imports its own.
 
@@ -23,14 +23,14 @@ def main(words: Sequence[str] | None = None) -> int:
     # Two threads that spin on a busy machine can be slower than one; said before torch comes in.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
-    parser = _parser()
+    parser = make_parser()
     words, overrides = _part_overrides(sys.argv[1:] if words is None else words)
     args, rest = parser.parse_known_args(words)
     args.overrides = overrides + rest
     if args.overrides and args.verb != "train":
         parser.error(f"unrecognized arguments: {' '.join(args.overrides)}")
     try:
-        return args.run(args)
+        return RUN[args.verb](args)
     except KeyboardInterrupt:
         _say_error("interrupted")
         return INTERRUPTED
@@ -62,79 +62,6 @@ def _part_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _say_error(words: str) -> None:
     print(f"motionaware: {words}", file=sys.stderr)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="motionaware",
-        description="Make any image or video network motion-aware; train, evaluate, predict.",
-    )
-    parser.add_argument("--version", action="version", version=version("motionaware"))
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    verb = verbs.add_parser("quickstart", help="train frame averaging and M2A side by side")
-    verb.add_argument("--out", default="quickstart", help="folder for what it writes")
-    verb.add_argument("--seed", type=int, default=0)
-    verb.set_defaults(run=_quickstart)
-
-    verb = verbs.add_parser(
-        "train",
-        help="train a model from a recipe",
-        description="Train a model from a recipe. Any key may be overridden by its dotted name, "
-        "for example --train.epochs 5 --model.temporal m2a,tsm.",
-    )
-    verb.add_argument("recipe", nargs="?", help="YAML file; see recipes/")
-    verb.add_argument("--run", dest="run_folder", help="folder of the run; runs/RECIPE by default")
-    verb.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
-    verb.add_argument("--keys", action="store_true", help="list every key of a recipe and end")
-    verb.set_defaults(run=_train)
-
-    verb = verbs.add_parser("evaluate", help="judge a checkpoint on a data set")
-    verb.add_argument("checkpoint")
-    verb.add_argument("--split", default="test", choices=("train", "val", "test"))
-    verb.add_argument("--kind", help="kind of the data, if not those it was trained on")
-    verb.add_argument("--root", help="folder of the data, if not the one it was trained on")
-    verb.add_argument("--views", type=int, help="clips a video")
-    verb.add_argument("--crops", type=int, help="boxes cut from each clip: 1 or 3")
-    verb.add_argument("--json", action="store_true", help="print one JSON object")
-    verb.set_defaults(run=_evaluate)
-
-    verb = verbs.add_parser("predict", help="name what happens in videos")
-    verb.add_argument("checkpoint")
-    verb.add_argument("videos", nargs="+", metavar="VIDEO", help="a file, or a folder of frames")
-    verb.add_argument("--clips", type=int, help="clips a video; one for every 10 s by default")
-    verb.add_argument("--top", type=int, default=5, help="classes to name")
-    verb.add_argument("--json", action="store_true", help="print one JSON object a video")
-    verb.set_defaults(run=_predict)
-
-    verb = verbs.add_parser("profile", help="say what a model costs, and where its modules are")
-    verb.add_argument("model", metavar="MODEL", help="a checkpoint, or the name of a backbone")
-    verb.add_argument("--temporal", default="m2a", help="module to put into a backbone")
-    verb.add_argument("--frames", type=int, default=8, help="frames a clip, of a backbone")
-    verb.add_argument("--size", type=int, default=224, help="pixels each way, of a backbone")
-    verb.add_argument("--batch", type=int, default=1, help="clips a batch")
-    verb.add_argument("--threads", type=int, help="threads of the CPU; torch's choice by default")
-    verb.add_argument("--sites", action="store_true", help="list the sites instead")
-    verb.add_argument("--json", action="store_true", help="print one JSON object")
-    verb.set_defaults(run=_profile)
-
-    verb = verbs.add_parser("prepare", help="write the embedded data set as video files")
-    verb.add_argument("kind", choices=("motionpairs",))
-    verb.add_argument("--out", required=True, help="folder to write to")
-    verb.add_argument("--train", type=int, default=1200, help="clips of the training split")
-    verb.add_argument("--val", type=int, default=240)
-    verb.add_argument("--test", type=int, default=240)
-    verb.add_argument("--frames", type=int, default=8, help="frames a clip")
-    verb.add_argument("--size", type=int, default=64, help="height and width in pixels")
-    verb.add_argument("--seed", type=int, default=0)
-    verb.set_defaults(run=_prepare)
-
-    verb = verbs.add_parser("doctor", help="check the installation and a data set")
-    verb.add_argument("data", nargs="?", help="folder of a data set")
-    verb.add_argument("--kind", default="folder", help="of data set; see docs/data.md")
-    verb.set_defaults(run=_doctor)
-    return parser
 
 
 def _quickstart(args: argparse.Namespace) -> int:
@@ -255,7 +182,14 @@ def _profile(args: argparse.Namespace) -> int:
     else:
         clip = ClipSpec(num_frames=args.frames, image_size=args.size)
         model = create_model(
-            args.model, temporal=args.temporal, num_classes=174, num_frames=args.frames, clip=clip
+            args.model,
+            temporal=args.temporal,
+            num_classes=174,
+            num_frames=args.frames,
+            clip=clip,
+            where=args.where,
+            stages=args.stages,
+            every=args.every,
         )
     if args.sites:
         sites = profile_sites(model)
@@ -298,3 +232,14 @@ def _doctor(args: argparse.Namespace) -> int:
 def _progress() -> bool:
     """Bars are for people: show them where someone is watching."""
     return sys.stderr.isatty()
+
+
+RUN = {
+    "quickstart": _quickstart,
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "profile": _profile,
+    "prepare": _prepare,
+    "doctor": _doctor,
+}

