@@ -4,13 +4,14 @@ import sys
 
 
 def faults(*, keep: bool) -> int:
-    """Pages that the system hands a process which takes and frees 64 MB twenty times."""
+    """Pages that the system hands a process which takes and frees 64 MB twenty times more."""
     script = f"""
 import resource, torch
 from motionaware.engine.allocation import keep_freed_memory
 if {keep}:
     keep_freed_memory()
-torch.empty(2**24).fill_(1)
+for _ in range(20):  # small pieces that settle in a freed large one make the heap grow at first
+    torch.empty(2**24).fill_(1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
     torch.empty(2**24).fill_(1)
