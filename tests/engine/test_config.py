@@ -24,7 +24,13 @@ from motionaware.models.insertion import sites
 
 UNUSUAL = Recipe(
     model=ModelConfig(
-        backbone="mobilenet_v2", temporal="m2a(reduction=4),tsm", pretrained="a.pth", dropout=0.25
+        backbone="mobilenet_v2",
+        temporal="m2a(reduction=4),tsm",
+        where=("features.*",),
+        stages=(1, 3),
+        every=2,
+        pretrained="a.pth",
+        dropout=0.25,
     ),
     clip=ClipSpec(
         num_frames=5, image_size=96, sampling="dense", frame_stride=3, crop_fraction=0.75

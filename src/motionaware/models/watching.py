@@ -100,8 +100,17 @@ def watch(network: nn.Module, *, num_frames: int, image_size: int | None) -> dic
 
 
 def takes_volumes(network: nn.Module) -> bool:
-    """Whether a network takes clips `b c t h w` as a whole: it has 3-D convolutions."""
-    return any(isinstance(module, nn.Conv3d) for module in network.modules())
+    """Whether a network takes clips `b c t h w` as a whole: it has 3-D convolutions of its own."""
+    return any(isinstance(module, nn.Conv3d) for module in _own_modules(network).values())
+
+
+def _own_modules(network: nn.Module) -> dict[str, nn.Module]:
+    """All layers of a network by name, without the temporal modules put into it."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if "temporal" not in name.split(".")
+    }
 
 
 def own_image_size(network: nn.Module) -> int:
@@ -133,11 +142,7 @@ class Watched:
     def __init__(
         self, network: nn.Module, *, num_frames: int, image_size: int | None = None
     ) -> None:
-        self.modules = {
-            name: module
-            for name, module in network.named_modules()
-            if "temporal" not in name.split(".")  # what an earlier insertion put in
-        }
+        self.modules = _own_modules(network)
         self.num_frames = num_frames
         self.volumes = takes_volumes(network)
         self.own_prefix = getattr(network, "num_prefix_tokens", None)
