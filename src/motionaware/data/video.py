@@ -67,16 +67,28 @@ class Video(ABC):
             places[index].append(place)
         wanted = sorted(places)
         pictures = np.empty((len(indices), self.height, self.width, 3), dtype=np.uint8)
+        for index, picture in zip(wanted, self._checked(wanted), strict=True):
+            for place in places[index]:
+                pictures[place] = picture
+        return rearrange(torch.from_numpy(pictures), "t h w c -> t c h w")
+
+    def pictures(self) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+        """Read all frames in order, one at a time: RGB in [0, 255], height x width x 3.
+
+        Raises:
+            VideoError: a frame cannot be read, or is not of the video's size.
+        """
+        return self._checked(list(range(self.num_frames)))
+
+    def _checked(self, wanted: list[int]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
         for index, picture in zip(wanted, self._pictures(wanted), strict=True):
-            if picture.shape != pictures.shape[1:]:
+            if picture.shape != (self.height, self.width, 3):
                 raise VideoError(
                     f"{self._name(index)} is {picture.shape[0]} pixels high, {picture.shape[1]} "
                     f"wide, but {self._name(0)} is {self.height} high, {self.width} wide; a video "
                     "has one size: resize its frames, or leave it out"
                 )
-            for place in places[index]:
-                pictures[place] = picture
-        return rearrange(torch.from_numpy(pictures), "t h w c -> t c h w")
+            yield picture
 
     def _name(self, index: int) -> str:
         return f"{self.path}: frame {index} of {self.num_frames}"
