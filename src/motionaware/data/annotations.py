@@ -69,7 +69,8 @@ def read_lists(kind: str, root: str | Path | None, split: str) -> Split:
         SplitAbsent: The data set does not have this split.
         DataError: The folder or its lists are not as the kind wants them.
     """
-    return KINDS[kind](_checked(kind, root, split), split)
+    folder = _checked(kind, root, split)
+    return KINDS[kind](folder, split)
 
 
 def _checked(kind: str, root: str | Path | None, split: str) -> Path:

@@ -222,13 +222,17 @@ def facts_of(kind: str, root: Path, split: Split) -> dict[str, str]:
     if kind in _LISTED_BY_PATH:
         return _facts(kind, root, [])
     parents = {example.path.parent for example in split.examples} | {root / "train"}
-    above = {
-        folder
-        for parent in parents
-        for folder in (parent, *parent.parents)
-        if folder != root and folder.is_relative_to(root)
+    inside = {parent for parent in parents if parent != root and parent.is_relative_to(root)}
+    above = {up for folder in inside for up in folder.parents if up.is_relative_to(root)}
+    # A class folder in which no listed video is found may receive one: siblings count too.
+    siblings = {
+        Path(entry.path)
+        for folder in {folder.parent for folder in inside if folder.is_dir()}
+        for entry in os.scandir(folder)
+        if entry.is_dir() and not entry.name.startswith(".")
     }
-    return _facts(kind, root, [f"{_relative(folder, root)}/" for folder in above])
+    watched = (inside | above | siblings) - {root}
+    return _facts(kind, root, [f"{_relative(folder, root)}/" for folder in watched])
 
 
 def list_files(root: Path) -> list[Path]:
