@@ -7,8 +7,9 @@ Videos are empty files and classes 174; the layout is that of Something-Somethin
 folder) or of a CSV list. Each way to start has a process of its own, which opens the split as a run
 does (`read_split`, `check_videos_exist`), hands it to a forked worker, and lets the worker ask for
 every example once, in an order of chance, as an epoch does. Told are the seconds until the split is
-ready; the memory that this took in the main process; and the memory of the worker's own, which no
-other process shares (USS), after its epoch beyond that before it.
+ready; the memory that this took in the main process; and how much memory the epoch made the
+worker's own, which is what each further worker adds. Pages of the mapped file are not counted: they
+belong to the cache of the system, once for all processes.
 """
 
 import argparse
@@ -51,20 +52,21 @@ def write_data(root: Path, kind: str, num_entries: int) -> None:
 
 
 def memory_mb(key: str) -> float:
-    """Memory of this process: `Rss`, or `Private` for what no other process shares."""
+    """Memory of this process: `Rss`, or `Private_Dirty`, written here and shared with no other."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     return sum(int(line.split()[1]) for line in lines if line.startswith(key)) / 1e3
 
 
 def ask_for_all(split: Split, answer: Connection) -> None:
     """What a worker does in an epoch, but for the videos."""
-    before = memory_mb("Private")
+    before = memory_mb("Private_Dirty")
     order = list(range(len(split.examples)))
     random.Random(0).shuffle(order)
-    holding = memory_mb("Private") - before  # the order is this script's
+    holding = memory_mb("Private_Dirty") - before  # the order is this script's
     for place in order:
-        _ = split.examples[place].label
-    answer.send(memory_mb("Private") - before - holding)
+        example = split.examples[place]
+        _ = example.label, os.fspath(example.path)  # as whoever opens it does
+    answer.send(memory_mb("Private_Dirty") - before - holding)
 
 
 def start(kind: str, root: Path, use_index: bool, answer: Connection) -> None:
