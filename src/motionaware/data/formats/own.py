@@ -87,13 +87,9 @@ def read_csv(root: Path, split: str) -> Split:
     rows = _rows(path)
     class_names = listed_classes(root)
     training = rows if split == "train" or class_names else _training_rows(root)
-    if _are_numbers(training, class_names or ()):
-        numbered = [(line, video, int(label)) for line, video, label in rows if label.isdecimal()]
-        if len(numbered) == len(rows):
-            of_training = [(line, video, int(label)) for line, video, label in training]
-            return _numbered_split(
-                root, split, path, numbered, class_names, (root / "train.csv", of_training)
-            )
+    if _are_positions(training + rows, class_names or ()):
+        of_training = root / "train.csv", _with_numbers(training)
+        return _numbered_split(root, split, path, _with_numbers(rows), class_names, of_training)
     if class_names is None:
         class_names = tuple(sorted({label for _, _, label in training}))
     labels = {name: place for place, name in enumerate(class_names)}
@@ -104,10 +100,14 @@ def read_csv(root: Path, split: str) -> Split:
     return Split(split, tuple(examples), class_names)
 
 
-def _are_numbers(rows: list[tuple[int, str, str]], class_names: tuple[str, ...]) -> bool:
-    """Whether labels are positions: whole numbers, of which some is not itself a class."""
+def _are_positions(rows: list[tuple[int, str, str]], class_names: tuple[str, ...]) -> bool:
+    """Whether all labels are whole numbers, of which some is not itself the name of a class."""
     labels = {label for _, _, label in rows}
     return all(label.isdecimal() for label in labels) and not labels <= {*class_names}
+
+
+def _with_numbers(rows: list[tuple[int, str, str]]) -> list[tuple[int, str, int]]:
+    return [(line, path, int(label)) for line, path, label in rows]
 
 
 def _training_rows(root: Path) -> list[tuple[int, str, str]]:
