@@ -1,6 +1,12 @@
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -53,6 +59,7 @@ def test_what_is_wrong_is_counted_and_listed(ill):
     assert found.counts == {"train": {"videos": 4, "missing": 1, "unreadable": 1}}
     assert found.unlisted == [ill / "e.mp4"]
     assert found.report == ill / ".motionaware" / "csv-problems.csv"
+    assert found.report is not None
     lines = found.report.read_text().splitlines()
     assert lines[0] == "split,video,why"
     assert lines[1].startswith(f"train,{ill / 'c.mp4'},") and "fetch it again" in lines[1]
@@ -130,7 +137,7 @@ def test_broken_off_nothing_half_is_left(how, video_folder, tmp_path, monkeypatc
     source = next(video_folder.glob("train/*/*.mp4"))
     save, calls = Image.Image.save, []
 
-    def stop(image: Image.Image, path: Path, **options: object) -> None:
+    def stop(image: Image.Image, path: Path, **options: Any) -> None:
         calls.append(path)
         if len(calls) == 4:
             raise how("stopped")
@@ -151,6 +158,33 @@ def test_what_a_killed_process_left_is_taken_away(video_folder, tmp_path):
     extract_frames(next(video_folder.glob("train/*/*.mp4")), tmp_path / "frames")
     assert [path.name for path in tmp_path.iterdir()] == ["frames"]
     assert len([*(tmp_path / "frames").iterdir()]) == 6
+
+
+def test_ctrl_c_ends_in_one_line_and_leaves_nothing_half(video_folder, tmp_path):
+    root = tmp_path / "many"
+    for place in range(150):
+        source = sorted(video_folder.glob("*/*/*.mp4"))[place % 36]
+        (root / "train" / "x").mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, root / "train" / "x" / f"{place}.mp4")
+    target = tmp_path / "frames"
+    words = ["prepare", "folder", "--root", str(root), "--frames-to", str(target), "--workers", "1"]
+    command = [sys.executable, "-m", "motionaware", *words]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not any(target.glob("train/x/*.mp4")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)  # of a terminal, Ctrl-C reaches every process
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines() == ["motionaware: interrupted"]
+    folders = [*(target / "train" / "x").iterdir()]
+    assert 0 < len(folders) < 150
+    assert all(len([*folder.glob("*.jpg")]) == 6 for folder in folders)
+    assert not any(folder.name.startswith(".") for folder in folders)
+    assert prepare_data("folder", root, frames_to=target, num_workers=0).problems == []
+    assert len([*(target / "train" / "x").iterdir()]) == 150
 
 
 def test_a_broken_video_gets_no_frames_and_is_listed(ill, tmp_path):

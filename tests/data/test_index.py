@@ -38,9 +38,11 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     return folder
 
 
-def make_index(kind: str, root: Path, name: str = "train", **frames: int) -> Split:
+def make_index(
+    kind: str, root: Path, name: str = "train", frames: dict[str, int] | None = None
+) -> Split:
     split = read_lists(kind, root, name)
-    numbers = [frames.get(example.path.stem, 10) for example in split.examples]
+    numbers = [(frames or {}).get(example.path.stem, 10) for example in split.examples]
     write_index(kind, root, split, numbers, facts=facts_of(kind, root, split))
     return split
 
@@ -210,7 +212,7 @@ def test_a_split_that_is_absent_stays_absent(csv_root):
 
 
 def test_only_what_was_missing_is_looked_for_again(csv_root, monkeypatch):
-    make_index("csv", csv_root, b=MISSING, c=UNREADABLE, **{"ä b": MISSING})
+    make_index("csv", csv_root, "train", {"c": UNREADABLE, "ä b": MISSING})
     split = open_index("csv", csv_root, "train")
     asked = []
     exists = Path.exists
@@ -225,7 +227,7 @@ def test_only_what_was_missing_is_looked_for_again(csv_root, monkeypatch):
 
 
 def test_missing_videos_are_skipped_without_leaving_the_arrays(csv_root):
-    make_index("csv", csv_root, **{"ä b": MISSING})
+    make_index("csv", csv_root, "train", {"ä b": MISSING})
     split = open_index("csv", csv_root, "train")
     skips = Skips(0.5)
     there = skips.without_missing(split)
