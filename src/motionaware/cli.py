@@ -200,20 +200,54 @@ def _profile(args: argparse.Namespace) -> int:
     return 0
 
 
+_OF_MOTIONPAIRS = {"train": 1200, "val": 240, "test": 240, "frames": 8, "size": 64, "seed": 0}
+
+
 def _prepare(args: argparse.Namespace) -> int:
+    drawn = args.kind == "motionpairs"
+    folder = "out" if drawn else "root"
+    other = {"out", *_OF_MOTIONPAIRS}
+    if drawn:
+        other = {"root", "frames_to", "short_side", "workers", "allow_broken"}
+    stray = sorted(f"--{key.replace('_', '-')}" for key in other & vars(args).keys())
+    if stray:
+        raise ValueError(f"prepare {args.kind} has no {', '.join(stray)}; see prepare --help")
+    if folder not in args:
+        raise ValueError(f"prepare {args.kind} needs its folder; give --{folder} DIR")
+    return _prepare_motionpairs(args) if drawn else _prepare_data(args)
+
+
+def _prepare_motionpairs(args: argparse.Namespace) -> int:
     from motionaware.apps.prepare import prepare
 
+    given = argparse.Namespace(**_OF_MOTIONPAIRS | vars(args))
     written = prepare(
-        args.out,
-        num_clips={"train": args.train, "val": args.val, "test": args.test},
-        num_frames=args.frames,
-        image_size=args.size,
-        seed=args.seed,
+        given.out,
+        num_clips={"train": given.train, "val": given.val, "test": given.test},
+        num_frames=given.frames,
+        image_size=given.size,
+        seed=given.seed,
         progress=_progress(),
     )
-    print(f"{written} videos written below {args.out}")
-    print(f"next: motionaware doctor {args.out}")
+    print(f"{written} videos written below {given.out}")
+    print(f"next: motionaware doctor {given.out}")
     return 0
+
+
+def _prepare_data(args: argparse.Namespace) -> int:
+    from motionaware.apps.prepare_data import prepare_data
+
+    names = {"frames_to": "frames_to", "short_side": "short_side", "workers": "num_workers"}
+    options = {name: getattr(args, key) for key, name in names.items() if key in args}
+    found = prepare_data(args.kind, args.root, progress=_progress(), **options)
+    for split, counts in found.counts.items():
+        print(f"  {split:<12} " + ", ".join(f"{number} {what}" for what, number in counts.items()))
+    if found.unlisted:
+        print(f"  no label     {len(found.unlisted)}, first {found.unlisted[0]}")
+    if found.report is not None:
+        _say_error(f"absent or broken: {len(found.problems)}; {found.report} lists them")
+    print(f"{found.root} is indexed; next: set data.kind {args.kind}, data.root {found.root}")
+    return 1 if found.problems and "allow_broken" not in args else 0
 
 
 def _doctor(args: argparse.Namespace) -> int:

@@ -58,15 +58,28 @@ def make_parser() -> argparse.ArgumentParser:
     verb.add_argument("--sites", action="store_true", help="list the sites instead")
     verb.add_argument("--json", action="store_true", help="print one JSON object")
 
-    verb = verbs.add_parser("prepare", help="write the embedded data set as video files")
-    verb.add_argument("kind", choices=("motionpairs",))
-    verb.add_argument("--out", required=True, help="folder to write to")
-    verb.add_argument("--train", type=int, default=1200, help="clips of the training split")
-    verb.add_argument("--val", type=int, default=240)
-    verb.add_argument("--test", type=int, default=240)
-    verb.add_argument("--frames", type=int, default=8, help="frames a clip")
-    verb.add_argument("--size", type=int, default=64, help="height and width in pixels")
-    verb.add_argument("--seed", type=int, default=0)
+    verb = verbs.add_parser(
+        "prepare",
+        help="check and index a data set, or write the embedded one as video files",
+        argument_default=argparse.SUPPRESS,  # of two sets of options one is out of place
+    )
+    verb.add_argument("kind", help="motionpairs, or a kind of data set; see docs/data.md")
+    group = verb.add_argument_group("motionpairs")
+    group.add_argument("--out", help="folder to write to")
+    group.add_argument("--train", type=int, help="clips of the training split")
+    group.add_argument("--val", type=int, help="clips of the validation split")
+    group.add_argument("--test", type=int, help="clips of the test split")
+    group.add_argument("--frames", type=int, help="frames a clip")
+    group.add_argument("--size", type=int, help="height and width in pixels")
+    group.add_argument("--seed", type=int)
+    group = verb.add_argument_group("all other kinds")
+    group.add_argument("--root", help="folder of the data set")
+    group.add_argument("--frames-to", help="write every video as a folder of frames below this one")
+    group.add_argument("--short-side", type=int, help="pixels of a frame's shorter side")
+    group.add_argument("--workers", type=int, help="processes; one a CPU by default")
+    group.add_argument(
+        "--allow-broken", action="store_true", help="exit with 0 if videos are absent or broken"
+    )
 
     verb = verbs.add_parser("doctor", help="check the installation and a data set")
     verb.add_argument("data", nargs="?", help="folder of a data set")

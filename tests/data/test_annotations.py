@@ -280,3 +280,49 @@ def test_an_empty_class_list_is_refused(tmp_path):
     (tmp_path / "classes.txt").write_text("\n")
     with pytest.raises(DataError, match="classes.txt is empty; list one class a line, or delete"):
         read_split("folder", tmp_path, "train")
+
+
+# ------------------------------------------------------------------------- numbers for labels
+
+
+def test_numbers_are_positions_in_their_own_order(tmp_path):
+    lines = "".join(f"{number}.mp4,{number}\n" for number in (10, 2, 0))
+    split = read_split("csv", write(tmp_path, train=lines, val="v.mp4,9\n"), "train")
+    assert split.class_names == tuple(map(str, range(11)))  # 10 comes after 9, not after 1
+    assert [example.label for example in split.examples] == [10, 2, 0]
+    assert read_split("csv", tmp_path, "val").examples[0].label == 9
+
+
+def test_numbers_are_positions_in_the_class_list(tmp_path):
+    files = {"train": "a.mp4,1\nb.mp4,0\n", "classes": "wave\nnod\n"}
+    split = read_split("csv", write(tmp_path, **files), "train")
+    assert [split.class_names[example.label] for example in split.examples] == ["nod", "wave"]
+
+
+def test_numbers_that_are_classes_are_names(tmp_path):
+    files = {"train": "a.mp4,1\nb.mp4,2\n", "classes": "1\n2\n"}
+    split = read_split("csv", write(tmp_path, **files), "train")
+    assert [split.class_names[example.label] for example in split.examples] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (
+            {"train": "a.mp4,1\nb.mp4,2\n"},
+            r"train\.csv: labels run from 1 to 2: they look one-based; wanted labels that count "
+            r"from 0: subtract 1 from each, or list the classes in classes\.txt",
+        ),
+        (
+            {"train": "a.mp4,1\nb.mp4,2\n", "classes": "wave\nnod\n"},
+            r"train\.csv: labels run from 1 to 2: they look one-based",
+        ),
+        (
+            {"train": "a.mp4,0\nb.mp4,2\n", "classes": "wave\nnod\n"},
+            r"train\.csv, line 2: label 2, but there are 2 classes; wanted 0 to 1",
+        ),
+    ],
+)
+def test_numbers_that_do_not_count_from_0_are_refused(files, words, tmp_path):
+    with pytest.raises(DataError, match=words):
+        read_split("csv", write(tmp_path, **files), "train")

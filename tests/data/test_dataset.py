@@ -176,6 +176,16 @@ def test_motionpairs_are_taken_as_they_are():
     assert dataset.name(13) == "motionpairs/val/000013"
 
 
+def test_a_data_set_remembers_no_more_videos_than_its_bound(split, monkeypatch):
+    from motionaware.data import dataset as dataset_module
+
+    monkeypatch.setattr(dataset_module, "_MAX_OPENED", 2)
+    dataset = VideoDataset(split, spec=SPEC)
+    for index in (0, 1, 2, 0):
+        assert isinstance(dataset[Request(index)], Sample)
+    assert list(dataset._opened) == [2, 0]
+
+
 # -------------------------------------------------------------------------------- order and chance
 
 
@@ -214,7 +224,8 @@ def test_a_batch_without_clips_is_refused():
 
 
 def test_testing_goes_in_order():
-    assert in_order(5, batch_size=2) == [
+    assert len(in_order(5, batch_size=2)) == 3
+    assert list(in_order(5, batch_size=2)) == [
         [Request(0), Request(1)],
         [Request(2), Request(3)],
         [Request(4)],

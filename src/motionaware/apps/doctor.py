@@ -19,15 +19,16 @@ from motionaware.data.annotations import (
     Split,
     SplitAbsent,
     is_video,
-    read_split,
+    read_lists,
+    unlisted_videos,
 )
+from motionaware.data.index import IndexUnusable, open_index
 from motionaware.data.video import VideoError, open_video
 from motionaware.data.video_file import can_decode
 
 _PACKAGES = ("torch", "torchvision", "timm", "av", "safetensors", "jsonargparse", "tensorboard")
 _EXTRAS = {"matplotlib": "pip install 'motionaware[plots]'  (pictures)"}
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
-_FRAMES_AT_ONCE = 32  # bounds the memory that decoding takes
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,10 @@ def _check_installation() -> tuple[list[tuple[str, str]], list[str]]:
 
 def _check_data(root: Path, kind: str, progress: bool) -> Checkup:
     checkup = Checkup([("data", f"{root}, kind {kind}")], [])
+    splits = []
     for name in SPLITS:
         try:
-            split = read_split(kind, root, name)
+            split = read_lists(kind, root, name)
         except SplitAbsent as error:
             checkup.facts.append((name, "absent"))
             if name == "train":  # other splits may be; this one is what a model learns from
@@ -106,13 +108,29 @@ def _check_data(root: Path, kind: str, progress: bool) -> Checkup:
             if str(error) not in checkup.faults:  # a wrong folder is one fault, not one a split
                 checkup.faults.append(str(error))
         else:
+            splits.append(split)
             _check_split(split, checkup, progress)
+    checkup.facts.extend((f"{one.name} index", _about_index(kind, root, one)) for one in splits)
+    unlisted = unlisted_videos(splits)
+    if unlisted:
+        number = _count(len(unlisted), "video")
+        checkup.facts.append(("no label", f"{number} beside those listed, first {unlisted[0]}"))
     if kind == "folder":
         checkup.faults.extend(
             f"{path} is no video by its name, and left out: rename it, or take it away"
             for path in _strangers(root)
         )
     return checkup
+
+
+def _about_index(kind: str, root: Path, split: Split) -> str:
+    try:
+        open_index(kind, root, split.name)
+    except IndexUnusable as error:
+        return (
+            f"{error}: lists are read anew at each start; motionaware prepare {kind} --root {root}"
+        )
+    return "fresh: read at once"
 
 
 def _check_split(split: Split, checkup: Checkup, progress: bool) -> None:
@@ -168,8 +186,8 @@ def _range(numbers: Iterable[int], word: str) -> str:
 def _look(path: Path) -> _Seen:
     try:
         video = open_video(path)
-        for first in range(0, video.num_frames, _FRAMES_AT_ONCE):
-            video.frames(range(first, min(first + _FRAMES_AT_ONCE, video.num_frames)))
+        for _ in video.pictures():  # one at a time: decoding takes little memory
+            pass
     except (VideoError, OSError) as error:
         return _Seen(0, 0, 0, str(error))
     return _Seen(video.num_frames, video.height, video.width)

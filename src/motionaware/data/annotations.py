@@ -5,6 +5,7 @@ data set, write its reader and give it a line in the table.
 """
 
 import difflib
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from motionaware.data.formats.kinetics import read_kinetics
 from motionaware.data.formats.own import is_video as is_video
 from motionaware.data.formats.own import read_csv, read_folder, read_list
 from motionaware.data.formats.something import read_jester, read_something_v1, read_something_v2
+from motionaware.data.index import IndexUnusable, missing_places, open_index
 from motionaware.data.split import SPLITS as SPLITS
 from motionaware.data.split import DataError as DataError
 from motionaware.data.split import Example as Example
@@ -35,7 +37,9 @@ KINDS: dict[str, Reader] = {
 
 
 def read_split(kind: str, root: str | Path | None, split: str) -> Split:
-    """Read the list of one split; no video is opened.
+    """Read one split from its index, or from its lists where it has none that is fresh.
+
+    No video is opened. See index.py for what makes an index fresh.
 
     Args:
         kind: A key of `KINDS`.
@@ -46,6 +50,30 @@ def read_split(kind: str, root: str | Path | None, split: str) -> Split:
         SplitAbsent: The data set does not have this split.
         DataError: The folder or its lists are not as the kind wants them.
     """
+    folder = _checked(kind, root, split)
+    try:
+        return open_index(kind, folder, split)
+    except IndexUnusable:  # the lists say the same, later; motionaware doctor says why
+        return KINDS[kind](folder, split)
+
+
+def read_lists(kind: str, root: str | Path | None, split: str) -> Split:
+    """Read one split from its lists, whether it has an index or not.
+
+    Args:
+        kind: A key of `KINDS`.
+        root: The folder of the data set.
+        split: `train`, `val` or `test`.
+
+    Raises:
+        SplitAbsent: The data set does not have this split.
+        DataError: The folder or its lists are not as the kind wants them.
+    """
+    folder = _checked(kind, root, split)
+    return KINDS[kind](folder, split)
+
+
+def _checked(kind: str, root: str | Path | None, split: str) -> Path:
     if kind not in KINDS:
         near = difflib.get_close_matches(kind, [*KINDS, "motionpairs"], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -59,19 +87,29 @@ def read_split(kind: str, root: str | Path | None, split: str) -> Split:
         raise DataError(f"data of kind {kind!r} needs its folder; set data.root")
     if not Path(root).is_dir():
         raise DataError(f"data.root {root} is not a folder; give the one that holds its splits")
-    return KINDS[kind](Path(root), split)
+    return Path(root)
 
 
 def check_videos_exist(split: Split) -> None:
     """Look for every listed video, so that a run does not stop hours later.
 
+    Those that an index found are taken to be there still.
+
     Raises:
         DataError: Some are not there.
     """
-    missing = [example.path for example in split.examples if not example.path.exists()]
+    missing = [split.examples[place].path for place in missing_places(split)]
     if missing:
         raise DataError(
             f"{len(missing)} of the {len(split.examples)} videos of {split.name} do not exist, "
             f"first {missing[0]}; motionaware doctor names all of them, data.on_error skip "
             "leaves them out"
         )
+
+
+def unlisted_videos(splits: Iterable[Split]) -> list[Path]:
+    """Find the videos that lie beside listed ones and that no list names: files without labels."""
+    listed = {example.path for split in splits for example in split.examples}
+    folders = sorted({path.parent for path in listed})
+    inside = (path for folder in folders if folder.is_dir() for path in folder.iterdir())
+    return sorted(path for path in inside if path not in listed and is_video(path))

@@ -27,6 +27,8 @@ from motionaware.data.sampling import dense_indices, segment_indices
 from motionaware.data.transforms import Crop, cut, frame_for_training, mirror_some, view_boxes
 from motionaware.data.video import Video, VideoError, open_video
 
+_MAX_OPENED = 8192  # videos of which a process remembers where the frames lie: some 10 KB each
+
 
 def choose_frames(
     num_video_frames: int,
@@ -108,6 +110,8 @@ class VideoDataset(Dataset[Sample | Broken]):
 
     def _open(self, index: int) -> Video:
         if index not in self._opened:
+            if len(self._opened) >= _MAX_OPENED:
+                del self._opened[next(iter(self._opened))]
             self._opened[index] = open_video(self.split.examples[index].path)
         return self._opened[index]
 

@@ -107,18 +107,34 @@ class TrainingOrder(Sampler[list[Request]]):
 
     def __iter__(self) -> Iterator[list[Request]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.num_examples, generator=generator).tolist()
-        seeds = torch.randint(2**62, (self.num_examples,), generator=generator).tolist()
-        requests = [Request(*pair) for pair in zip(order, seeds, strict=True)]
+        order = torch.randperm(self.num_examples, generator=generator)
+        seeds = torch.randint(2**62, (self.num_examples,), generator=generator)
         first = self.start * self.batch_size
         for begin in range(first, self.num_examples, self.batch_size):
-            yield requests[begin : begin + self.batch_size]
+            batch = slice(begin, begin + self.batch_size)
+            pairs = zip(order[batch].tolist(), seeds[batch].tolist(), strict=True)
+            yield [Request(*pair) for pair in pairs]
 
 
-def in_order(num_examples: int, *, batch_size: int) -> list[list[Request]]:
+@dataclass(frozen=True)
+class ViewOrder:
+    """Batches of requests for test views, in order; none is kept."""
+
+    num_examples: int
+    batch_size: int
+
+    def __len__(self) -> int:
+        return -(-self.num_examples // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        for begin in range(0, self.num_examples, self.batch_size):
+            end = min(begin + self.batch_size, self.num_examples)
+            yield [Request(index) for index in range(begin, end)]
+
+
+def in_order(num_examples: int, *, batch_size: int) -> ViewOrder:
     """Batches of requests for test views, in order."""
-    requests = [Request(index) for index in range(num_examples)]
-    return [requests[i : i + batch_size] for i in range(0, num_examples, batch_size)]
+    return ViewOrder(num_examples, batch_size)
 
 
 def make_loader(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from motionaware.data.index import missing_places, without_places
 from motionaware.data.loader import Batch, ClipDataset
 from motionaware.data.split import DataError, Split
 from motionaware.files import write_atomically
@@ -39,14 +40,11 @@ class Skips:
             DataError: More than `max_share` of them are not.
         """
         self._totals[split.name] = len(split.examples)
-        there = []
-        for example in split.examples:
-            if example.path.exists():
-                there.append(example)
-            else:
-                self.rows[split.name, str(example.path)] = "does not exist"
+        missing = missing_places(split)
+        for place in missing:
+            self.rows[split.name, str(split.examples[place].path)] = "does not exist"
         self._check(split.name)
-        return Split(split.name, tuple(there), split.class_names)
+        return without_places(split, missing)
 
     def pass_on(
         self, batches: Iterator[Batch], dataset: ClipDataset, split: str

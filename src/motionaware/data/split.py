@@ -28,10 +28,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a data set."""
+    """One part of a data set.
+
+    Read from lists, its examples are a tuple; read from an index, they are made one by one.
+    """
 
     name: str
-    examples: tuple[Example, ...]
+    examples: Sequence[Example]
     class_names: tuple[str, ...]
 
 

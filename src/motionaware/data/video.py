@@ -5,6 +5,7 @@ many there are, `Video.frames` reads some. Files are the matter of video_file.py
 is read here.
 """
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections import defaultdict
@@ -25,7 +26,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 
-MAX_FRAME_PIXELS = 2**26  # 8192 x 8192; beyond it a file is taken to be broken or hostile
+MAX_FRAME_PIXELS = 2**25  # 4096 x 8192, 8K; beyond it a file is taken to be broken or hostile
 
 REMEDY = "the file is likely damaged: fetch it again, re-encode it, or leave it out"
 
@@ -55,7 +56,8 @@ class Video(ABC):
 
         Raises:
             IndexError: an index is not in `[0, num_frames)`.
-            VideoError: a frame cannot be read, or is not of the video's size.
+            VideoError: a frame cannot be read, or is not of the video's size, or there is no memory
+                for so many of that size.
         """
         places: dict[int, list[int]] = defaultdict(list)
         for place, index in enumerate(indices):
@@ -66,17 +68,37 @@ class Video(ABC):
                 )
             places[index].append(place)
         wanted = sorted(places)
-        pictures = np.empty((len(indices), self.height, self.width, 3), dtype=np.uint8)
+        shape = (len(indices), self.height, self.width, 3)
+        try:
+            pictures = np.empty(shape, dtype=np.uint8)
+        except MemoryError as error:
+            raise VideoError(
+                f"{self.path}: {len(indices)} frames of {self.height} x {self.width} pixels need "
+                f"{math.prod(shape) / 1e9:.1f} GB, more than there is; ask for fewer, or make them "
+                "smaller: motionaware prepare KIND --root ROOT --frames-to DIR --short-side 256"
+            ) from error
+        for index, picture in zip(wanted, self._checked(wanted), strict=True):
+            for place in places[index]:
+                pictures[place] = picture
+        return rearrange(torch.from_numpy(pictures), "t h w c -> t c h w")
+
+    def pictures(self) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+        """Read all frames in order, one at a time: RGB in [0, 255], height x width x 3.
+
+        Raises:
+            VideoError: a frame cannot be read, or is not of the video's size.
+        """
+        return self._checked(list(range(self.num_frames)))
+
+    def _checked(self, wanted: list[int]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
         for index, picture in zip(wanted, self._pictures(wanted), strict=True):
-            if picture.shape != pictures.shape[1:]:
+            if picture.shape != (self.height, self.width, 3):
                 raise VideoError(
                     f"{self._name(index)} is {picture.shape[0]} pixels high, {picture.shape[1]} "
                     f"wide, but {self._name(0)} is {self.height} high, {self.width} wide; a video "
                     "has one size: resize its frames, or leave it out"
                 )
-            for place in places[index]:
-                pictures[place] = picture
-        return rearrange(torch.from_numpy(pictures), "t h w c -> t c h w")
+            yield picture
 
     def _name(self, index: int) -> str:
         return f"{self.path}: frame {index} of {self.num_frames}"
@@ -161,6 +183,10 @@ def _natural(name: str) -> tuple[list[str | int], str]:
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
 
 
+# What PIL says of declared sizes beyond its own limits: ours are lower, and are told in our words.
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
 def _read_image(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
     try:
         with Image.open(path) as image:
@@ -168,5 +194,5 @@ def _read_image(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
             return np.asarray(image.convert("RGB"))
     except VideoError:
         raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, *_BOMBS) as error:
         raise VideoError(f"{path} cannot be read as an image ({error}); {REMEDY}") from error

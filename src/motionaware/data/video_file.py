@@ -28,7 +28,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from jaxtyping import Float64, Int64, UInt8
 
-from motionaware.data.video import REMEDY, Video, VideoError, check_frame_size
+from motionaware.data.video import (
+    MAX_FRAME_PIXELS,
+    REMEDY,
+    Video,
+    VideoError,
+    check_frame_size,
+)
 
 MIN_JUMP_FRAMES = 4  # a jump costs about as much as decoding so many frames (h264 with B-frames)
 
@@ -238,6 +244,8 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         # Loaders work in processes: threads inside each would only compete.
         stream.thread_type = "NONE"
         stream.thread_count = 1
+        # A size may change within a stream: the decoder refuses before it asks for memory.
+        stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
         yield container, stream
 
 

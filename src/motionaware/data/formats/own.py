@@ -1,7 +1,8 @@
 """Data sets of your own.
 
 `folder`  ROOT/train/CLASS/video.mp4 or ROOT/train/CLASS/VIDEO/frame_0001.jpg; val, test alike.
-`csv`     ROOT/train.csv with lines `path,label`; val, test alike; paths start at ROOT.
+`csv`     ROOT/train.csv with lines `path,label`; val, test alike; paths start at ROOT. Labels are
+          names; if all are whole numbers, they count from 0, in the order of classes.txt.
 `list`    ROOT/train.txt with lines `path frames label`, as the TSM authors' tools write them; val,
           test alike; labels count from 0.
 
@@ -82,17 +83,31 @@ def _class_folders(root: Path, split: str) -> tuple[str, ...]:
 
 def read_csv(root: Path, split: str) -> Split:
     """Read `SPLIT.csv`, lines `path,label`."""
-    rows = _rows(root / f"{split}.csv")
+    path = root / f"{split}.csv"
+    rows = _rows(path)
     class_names = listed_classes(root)
+    training = rows if split == "train" or class_names else _training_rows(root)
+    if _are_positions(training + rows, class_names or ()):
+        of_training = root / "train.csv", _with_numbers(training)
+        return _numbered_split(root, split, path, _with_numbers(rows), class_names, of_training)
     if class_names is None:
-        listed = rows if split == "train" else _training_rows(root)
-        class_names = tuple(sorted({label for _, _, label in listed}))
+        class_names = tuple(sorted({label for _, _, label in training}))
     labels = {name: place for place, name in enumerate(class_names)}
     examples = [
-        Example(root / path, position(label, labels, where=f"{root / split}.csv, line {line}"))
-        for line, path, label in rows
+        Example(root / video, position(label, labels, where=f"{path}, line {line}"))
+        for line, video, label in rows
     ]
     return Split(split, tuple(examples), class_names)
+
+
+def _are_positions(rows: list[tuple[int, str, str]], class_names: tuple[str, ...]) -> bool:
+    """Whether all labels are whole numbers, of which some is not itself the name of a class."""
+    labels = {label for _, _, label in rows}
+    return all(label.isdecimal() for label in labels) and not labels <= {*class_names}
+
+
+def _with_numbers(rows: list[tuple[int, str, str]]) -> list[tuple[int, str, int]]:
+    return [(line, path, int(label)) for line, path, label in rows]
 
 
 def _training_rows(root: Path) -> list[tuple[int, str, str]]:
@@ -155,10 +170,22 @@ def read_list(root: Path, split: str) -> Split:
     path, rows = _numbered(root, split)
     listed = (listed_classes(root, name) for name in _CLASS_LISTS)
     class_names = next((names for names in listed if names), None)
+    training = path, rows
+    if class_names is None and split != "train":
+        training = _numbered(root, "train")
+    return _numbered_split(root, split, path, rows, class_names, training)
+
+
+def _numbered_split(
+    root: Path,
+    split: str,
+    path: Path,
+    rows: list[tuple[int, str, int]],
+    class_names: tuple[str, ...] | None,
+    training: tuple[Path, list[tuple[int, str, int]]],
+) -> Split:
+    """A list whose labels are numbers; without class names, those of training name the classes."""
     if class_names is None:
-        training = path, rows
-        if split != "train":
-            training = _numbered(root, "train")
         class_names = tuple(map(str, range(1 + max(label for _, _, label in training[1]))))
         _check_zero_based(*training, num_classes=None)
     else:

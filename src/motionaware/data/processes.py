@@ -1,0 +1,79 @@
+"""Work on many files in several processes; one that dies takes only its own task along."""
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing import get_context
+from typing import TypeVar
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
+
+_AHEAD = 4  # tasks handed out for each process: none waits, and the list is never all in memory
+
+
+def in_processes(
+    function: Callable[[_Task], _Result],
+    tasks: Iterable[_Task],
+    *,
+    num_workers: int,
+    died: Callable[[_Task], _Result],
+) -> Iterator[tuple[_Task, _Result]]:
+    """Apply a function to tasks; yield each with its result, in the order in which they end.
+
+    Ctrl-C, or leaving the loop, waits for the tasks that have begun: none is left half done.
+
+    Args:
+        function: What to do; it must be importable by name.
+        tasks: What to do it to.
+        num_workers: Processes; 0 works in this one.
+        died: The result of a task that ends its process, by a crash in a decoder for example.
+    """
+    if num_workers == 0:
+        for task in tasks:
+            yield task, function(task)
+        return
+    remaining = iter(tasks)
+    while True:
+        waiting: dict[Future[_Result], _Task] = {}
+        refused: list[_Task] = []  # by a pool that broke as the task came
+        pool = _pool(num_workers)
+        try:
+            while True:
+                for task in islice(remaining, _AHEAD * num_workers - len(waiting)):
+                    refused = [task]
+                    waiting[pool.submit(function, task)] = refused.pop()
+                if not waiting:
+                    return
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    result = future.result()
+                    yield waiting.pop(future), result
+        except BrokenProcessPool:
+            pass  # one of those waiting did it
+        finally:
+            pool.shutdown(cancel_futures=True)
+        for task in [*waiting.values(), *refused]:
+            yield task, _alone(function, task, died)
+
+
+def _alone(
+    function: Callable[[_Task], _Result], task: _Task, died: Callable[[_Task], _Result]
+) -> _Result:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(function, task).result()
+        except BrokenProcessPool:
+            return died(task)
+
+
+def _pool(num_workers: int) -> ProcessPoolExecutor:
+    # A forked child of a process with threads may hang; a new one imports what it needs.
+    context = get_context("spawn")
+    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_ignore_interrupts)
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the main process, which lets the tasks that have begun end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
