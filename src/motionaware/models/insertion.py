@@ -161,8 +161,8 @@ def insert(
     causal = causal or is_causal(temporal)
     if causal and takes_volumes(network):
         raise ValueError(
-            f"{type(network).__name__} has 3-D convolutions, which look at frames still to come: it "
-            "cannot be causal; choose a 2-D network, or leave causal out"
+            f"{type(network).__name__} has 3-D convolutions, which look at frames still to come: "
+            "it cannot be causal; choose a 2-D network, or leave causal out"
         )
     make = site_maker(temporal, causal=causal)
     if make is None:

@@ -206,8 +206,8 @@ def _check_causal(model: VideoRecognizer) -> None:
     remedy = "train one with model.causal: true, or create_model(..., causal=True)"
     if model.takes_volumes:
         raise ValueError(
-            f"{type(model.backbone).__name__} looks at whole clips with 3-D convolutions and cannot "
-            f"be fed frame by frame; {remedy}, of a 2-D network"
+            f"{type(model.backbone).__name__} looks at whole clips with 3-D convolutions and "
+            f"cannot be fed frame by frame; {remedy}, of a 2-D network"
         )
     ahead = [name for name, adapter in adapters(model) if not adapter.causal]
     if ahead:

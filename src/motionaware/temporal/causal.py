@@ -10,8 +10,8 @@ and options are those of the ordinary modules; only where they look differs:
     tea        m_t = align(n_t) - n_{t-1}            one frame later, zero in the first frame
     tdn        y = x + x * e(d')                     d' = align(n_{t-1}) - n_t alone
 
-Source   The mechanisms: see their own files. TSM has an online model of its authors': Lin, Gan, Han,
-         2019, https://arxiv.org/abs/1811.08383
+Source   The mechanisms: see their own files. TSM has an online model by its authors: Lin, Gan,
+         Han, 2019, https://arxiv.org/abs/1811.08383
 Kept     There as here the first eighth travels, of which the ordinary shift looks ahead.
 
 Clips may have any number of frames, more than T too.
