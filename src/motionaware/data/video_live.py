@@ -23,6 +23,10 @@ from motionaware.data.video import REMEDY, VideoError, open_video
 from motionaware.data.video_file import check_whole, decoded, opened, to_rgb
 
 PIPE = "-"
+_PIPE_REMEDY = (
+    "pipe a container that can be read from its start: ffmpeg ... -f matroska -, or an mp4 written "
+    "with -movflags +faststart"
+)
 _CAMERA = re.compile(r"(?:/dev/video)?(\d+)")
 
 
@@ -70,7 +74,7 @@ def live_frames(source: str | Path) -> Iterator[LiveFrame]:
             (picture,) = video.frames([number])
             yield LiveFrame(number=number, seconds=None, num_lost=0, picture=picture)
         return
-    camera = is_camera(source)
+    camera = is_camera(source) and not path.is_file()
     number = 0
     with _open(source) as (container, stream):
         try:
@@ -93,7 +97,8 @@ def live_frames(source: str | Path) -> Iterator[LiveFrame]:
                 check_whole(path, container, stream)
         except FFmpegError as error:
             raise VideoError(
-                f"{source}: frame {number} does not decode: {error.strerror}; {REMEDY}"
+                f"{source}: frame {number} does not decode: {error.strerror}; "
+                f"{_PIPE_REMEDY if str(source) == PIPE else REMEDY}"
             ) from error
     if number == 0:
         raise VideoError(f"{source} has a video stream, but no frame came; {REMEDY}")
@@ -102,11 +107,7 @@ def live_frames(source: str | Path) -> Iterator[LiveFrame]:
 def _open(source: str | Path) -> AbstractContextManager[tuple[InputContainer, VideoStream]]:
     path = Path(source)
     if str(source) == PIPE:
-        remedy = (
-            "pipe a container that can be read from its start: ffmpeg ... -f matroska -, or an mp4 "
-            "written with -movflags +faststart"
-        )
-        return opened(sys.stdin.buffer, Path("the standard input"), remedy=remedy)
+        return opened(sys.stdin.buffer, Path("the standard input"), remedy=_PIPE_REMEDY)
     match = _CAMERA.fullmatch(str(source))
     if match and not path.is_file():
         if sys.platform != "linux":
