@@ -120,9 +120,8 @@ def test_a_pipe_is_read_or_its_remedy_said(suffix, code, video, tmp_path):
                 target.mux(packet)
     with piped.open("rb") as file:
         words = [sys.executable, "-m", "motionaware", "stream", tmp_path / "model.safetensors", "-"]
-        pipe = subprocess.Popen(["cat"], stdin=file, stdout=subprocess.PIPE)  # not seekable
-        done = subprocess.run(words, stdin=pipe.stdout, capture_output=True, text=True)
-        pipe.wait()
+        with subprocess.Popen(["cat"], stdin=file, stdout=subprocess.PIPE) as pipe:  # cannot seek
+            done = subprocess.run(words, stdin=pipe.stdout, capture_output=True, text=True)
     assert done.returncode == code
     assert len(done.stdout.splitlines()) == (20 if code == 0 else 0)
     assert code == 0 or "read from its start" in done.stderr

@@ -40,7 +40,7 @@ def stream(
     model: VideoRecognizer | str | Path,
     source: str | Path,
     *,
-    fps: float | None = None,
+    fps: float | int | None = None,
     drop: bool = False,
     top_k: int = 1,
     tell: Callable[[str], None] | None = None,
@@ -79,7 +79,7 @@ def _moments(
     seen: Stream,
     source: str | Path,
     *,
-    fps: float | None,
+    fps: float | int | None,
     drop: bool,
     top_k: int,
     run: "_Run",
@@ -114,7 +114,7 @@ class _Chooser:
     """Which frames are looked at."""
 
     clip: ClipSpec
-    fps: float | None
+    fps: float | int | None
     due_seconds: float = 0.0
 
     def takes(self, frame: LiveFrame) -> bool:

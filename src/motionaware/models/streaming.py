@@ -31,7 +31,7 @@ class Stepper(nn.Module):
         self.module = module
         self.memory: Memory = {}
 
-    def forward(self, *frames: Tensor) -> Tensor:
+    def forward(self, *frames: Tensor | None) -> Tensor:
         """Take one more frame."""
         output, self.memory = self.module.step(self.memory, *frames)
         return output

@@ -23,7 +23,7 @@ Memory = dict[str, Tensor]
 class Steps(Protocol):
     """A module that can be fed one frame at a time."""
 
-    def step(self, memory: Memory, /, *frames: Tensor) -> tuple[Tensor, Memory]:
+    def step(self, memory: Memory, /, *frames: Tensor | None) -> tuple[Tensor, Memory]:
         """Take what `forward` takes, of one frame; give its output, and the memory after it."""
         ...
 
