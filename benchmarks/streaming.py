@@ -26,6 +26,7 @@ T = 8
 
 
 def main() -> None:
+    """Measure each network with each module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbones", nargs="+", default=["resnet18", "mobilenet_v2"])
     parser.add_argument("--temporal", nargs="+", default=["m2a", "tsm"])
@@ -55,6 +56,7 @@ def smooth(num_frames: int) -> torch.Tensor:
 
 @torch.no_grad()
 def measure(backbone: str, temporal: str, video: Path, *, rounds: int) -> None:
+    """Let the ways take turns, and print one line."""
     model = create_model(
         backbone,
         temporal=temporal,
@@ -84,8 +86,9 @@ def measure(backbone: str, temporal: str, video: Path, *, rounds: int) -> None:
             if number:  # the first round warms up
                 seconds[name].append(time.perf_counter() - start)
     median = {name: statistics.median(found) for name, found in seconds.items()}
+    milliseconds = 1e3 * median["clip"], 1e3 * median["frames"] / T
     print(
-        f"{backbone:<14} {temporal:<8} {1e3 * median['clip']:8.1f} {1e3 * median['frames'] / T:9.1f}"
+        f"{backbone:<14} {temporal:<8} {milliseconds[0]:8.1f} {milliseconds[1]:9.1f}"
         f" {median['frames'] / median['clip']:15.2f} {median['window']:9.2f}"
         f" {median['stream']:9.2f} {median['window'] / median['stream']:6.2f}",
         flush=True,
