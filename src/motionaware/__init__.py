@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from motionaware.apps.predict import Prediction as Prediction
     from motionaware.apps.predict import predict as predict
+    from motionaware.apps.stream import stream as stream
     from motionaware.clip import ClipSpec as ClipSpec
     from motionaware.data.annotations import DataError as DataError
     from motionaware.data.motionpairs import MotionPairs as MotionPairs
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from motionaware.models.recognizer import (
         create_model as create_model,
     )
+    from motionaware.models.streaming import Stream as Stream
     from motionaware.temporal import TEMPORAL as TEMPORAL
 
 __version__ = version("motionaware")
@@ -42,6 +44,7 @@ _ROOMS = {  # name -> where it lives; opened at first use, so that the command l
     "MotionPairs": "data.motionpairs",
     "Prediction": "apps.predict",
     "Recipe": "engine.config",
+    "Stream": "models.streaming",
     "TEMPORAL": "temporal",
     "VideoError": "data.video",
     "VideoRecognizer": "models.recognizer",
@@ -54,6 +57,7 @@ _ROOMS = {  # name -> where it lives; opened at first use, so that the command l
     "predict": "apps.predict",
     "read_recipe": "engine.config",
     "save": "models.checkpoint",
+    "stream": "apps.stream",
     "train": "engine.train",
 }
 

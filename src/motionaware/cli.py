@@ -170,6 +170,25 @@ def _predict(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _stream(args: argparse.Namespace) -> int:
+    from motionaware.apps.stream import stream
+    from motionaware.engine.evaluate import pick_device
+    from motionaware.models.checkpoint import load
+
+    model = load(args.checkpoint).to(pick_device())
+    moments = stream(
+        model, args.source, fps=args.fps, drop=args.drop, top_k=args.top, tell=_say_error
+    )
+    for moment in moments:
+        if args.json:
+            print(json.dumps(asdict(moment)), flush=True)
+            continue
+        when = f"frame {moment.frame}" if moment.seconds is None else f"{moment.seconds:.2f} s"
+        classes = "   ".join(f"{share:6.1%}  {name}" for name, share in moment.classes)
+        print(f"{when:>12}  {classes}", flush=True)
+    return 0
+
+
 def _profile(args: argparse.Namespace) -> int:
     from motionaware.apps.profile import profile, profile_table
     from motionaware.apps.profile_sites import profile_sites, sites_table
@@ -273,6 +292,7 @@ RUN = {
     "train": _train,
     "evaluate": _evaluate,
     "predict": _predict,
+    "stream": _stream,
     "profile": _profile,
     "prepare": _prepare,
     "doctor": _doctor,

@@ -45,6 +45,16 @@ def make_parser() -> argparse.ArgumentParser:
     verb.add_argument("--top", type=int, default=5, help="classes to name")
     verb.add_argument("--json", action="store_true", help="print one JSON object a video")
 
+    verb = verbs.add_parser("stream", help="name what happens in a video while it comes")
+    verb.add_argument("checkpoint", help="of a model trained with model.causal: true")
+    verb.add_argument(
+        "source", metavar="VIDEO|CAMERA|-", help="a file, 0 or /dev/video0, the standard input"
+    )
+    verb.add_argument("--fps", type=float, help="frames a second to look at; all by default")
+    verb.add_argument("--drop", action="store_true", help="leave out frames that come late")
+    verb.add_argument("--top", type=int, default=1, help="classes to name")
+    verb.add_argument("--json", action="store_true", help="print one JSON object a line")
+
     verb = verbs.add_parser("profile", help="say what a model costs, and where its modules are")
     verb.add_argument("model", metavar="MODEL", help="a checkpoint, or the name of a backbone")
     verb.add_argument("--temporal", default="m2a", help="module to put into a backbone")

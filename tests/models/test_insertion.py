@@ -179,3 +179,21 @@ def test_a_network_of_unknown_blocks_asks_for_names():
         insert(network, "tsm", num_frames=8)
     assert sites(insert(network, "none", num_frames=8)) == []
     assert sites(insert(network, lambda **_: nn.Identity(), num_frames=8, where="0")) == ["0"]
+
+
+def test_modules_take_the_type_of_their_network():
+    network = insert(resnet18().to(torch.bfloat16), "m2a", num_frames=2)
+    assert {one.dtype for one in network.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("choice", [{"where": []}, {"stages": ()}])
+def test_an_empty_choice_of_sites_is_refused(choice):
+    with pytest.raises(ValueError, match="an empty one names nothing; leave it out to take all"):
+        insert(resnet18(), "m2a", num_frames=2, **choice)
+
+
+def test_what_makes_no_module_is_refused():
+    with pytest.raises(ValueError, match="temporal made None for layer1.0.conv1; wanted an nn"):
+        insert(resnet18(), lambda *, channels, num_frames: None, num_frames=2)  # pyright: ignore
+    with pytest.raises(ValueError, match="temporal = None; wanted a name, 'none' to average"):
+        insert(resnet18(), None, num_frames=2)  # pyright: ignore

@@ -41,7 +41,20 @@ OPTIONS = [
     "patch(patch_size=3)",
     "tea(reduction=4)",
 ]
-NAMES = ALONE + COMBINATIONS + OPTIONS
+CAUSAL = [
+    "m2a(causal=true)",
+    "m2a(causal=true, last=zero, heads=2, cosine=True)",
+    "motion(causal=true)",
+    "attention(causal=true)",
+    "motion+identity(causal=true)",
+    "tsm(causal=true)",
+    "tea(causal=true)",
+    "tea+attention(causal=true)",
+    "tdn(causal=true)",
+    "tdn+attention(causal=true)",
+    "m2a(causal=true),tsm(causal=true)",
+]
+NAMES = ALONE + COMBINATIONS + OPTIONS + CAUSAL
 
 # Attention without motion sees the frames of a clip as a set: the paper's ablation.
 SETS = {"attention", "attention(heads=2, cosine=True)"}
@@ -206,3 +219,34 @@ def test_its_repr_fits_a_screen(module):
     lines = repr(module).splitlines()
     assert len(lines) <= 40
     assert max(map(len, lines)) < 120
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_a_later_frame_does_not_change_a_causal_modules_earlier_output(name):
+    module = make(name).eval()
+    x = clips(name, t=6)
+    other = torch.cat([x[:, :3], torch.randn(2, 3, 16, 6, 6)], dim=1)
+    torch.testing.assert_close(module(x)[:, :3], module(other)[:, :3])
+    assert not torch.allclose(module(x)[:, 3:], module(other)[:, 3:])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("tam", "temporal 'tam' looks at frames still to come and has no causal variant"),
+        ("motion+tam", "temporal 'tam' looks at frames still to come"),
+        ("patch", "choose among attention, identity, motion, tdn, tea, tsm, m2a, or leave causal"),
+        ("m2a(both_directions=True)", "has no option 'both_directions' where it is causal"),
+        ("m2a(causal=false)", "has causal=false, but causal=True is asked of all"),
+        ("m2a(causal=maybe)", "has causal='maybe'; choose true or false"),
+    ],
+)
+def test_what_cannot_be_causal_says_so(name, words):
+    with pytest.raises(ValueError) as error:
+        site_maker(name, causal=True)
+    assert words in str(error.value)
+
+
+def test_a_maker_of_ones_own_must_take_the_keyword_causal():
+    with pytest.raises(ValueError, match="takes no keyword 'causal'; let it take one"):
+        site_maker(lambda *, channels, num_frames: nn.Identity(), causal=True)

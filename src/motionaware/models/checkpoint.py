@@ -86,6 +86,7 @@ def load(path: str | Path, *, temporal: Maker | None = None) -> VideoRecognizer:
         stages=plan.get("stages"),  # files of earlier versions have none
         every=plan.get("every"),
         dropout=plan["dropout"],
+        causal=plan.get("causal", False),
     )
     model.recipe = json.loads(header["recipe"])
     model.load_state_dict(tensors)

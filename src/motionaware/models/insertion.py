@@ -5,24 +5,36 @@ on the host's input. So the backbone keeps its types, its names and every tensor
 weights of the plain network load before and after insertion alike. Nothing runs while we insert.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from motionaware.models.sites import Choice, find_hosts
-from motionaware.models.watching import Host
+from motionaware.models.watching import Host, takes_volumes
 from motionaware.ops import layout
-from motionaware.temporal import Maker, site_maker
+from motionaware.temporal import Maker, is_causal, site_maker
 
 
 @dataclass(frozen=True)
-class FramesAdapter:
-    """Runs the temporal module of a 2-D host: frames `(b t) c h w` in, frames out."""
+class Adapter:
+    """A hook that runs a temporal module before its host; each kind knows one layout.
+
+    Attributes:
+        host: The layer, and what comes to it.
+        causal: The module looks backwards only.
+    """
 
     host: Host
+    causal: bool = False
+
+
+@dataclass(frozen=True)
+class FramesAdapter(Adapter):
+    """Runs the temporal module of a 2-D host: frames `(b t) c h w` in, frames out."""
 
     def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Let the host see its first input through its temporal module (a forward pre-hook)."""
@@ -32,10 +44,8 @@ class FramesAdapter:
 
 
 @dataclass(frozen=True)
-class MapsAdapter:
+class MapsAdapter(Adapter):
     """The same where channels are last: `(b t) h w c`."""
-
-    host: Host
 
     def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Let the host see its first input through its temporal module."""
@@ -45,10 +55,8 @@ class MapsAdapter:
 
 
 @dataclass(frozen=True)
-class TokensAdapter:
+class TokensAdapter(Adapter):
     """The same for tokens, `(b t) n c`; those before the picture's pass untouched."""
-
-    host: Host
 
     def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Let the host see its first input through its temporal module."""
@@ -60,10 +68,8 @@ class TokensAdapter:
 
 
 @dataclass(frozen=True)
-class VolumesAdapter:
+class VolumesAdapter(Adapter):
     """The same for volumes of a 3-D network, `b c t h w`."""
-
-    host: Host
 
     def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Let the host see its first input through its temporal module."""
@@ -73,10 +79,8 @@ class VolumesAdapter:
 
 
 @dataclass(frozen=True)
-class VolumeMapsAdapter:
+class VolumeMapsAdapter(Adapter):
     """The same for volumes with channels last, `b t h w c`."""
-
-    host: Host
 
     def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Let the host see its first input through its temporal module."""
@@ -86,10 +90,8 @@ class VolumeMapsAdapter:
 
 
 @dataclass(frozen=True)
-class VolumeTokensAdapter:
+class VolumeTokensAdapter(Adapter):
     """The same for one row of tokens a clip, `b n c`; the second input is `(t, h, w)`."""
-
-    host: Host
 
     def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Let the host see its first input through its temporal module."""
@@ -109,6 +111,8 @@ ADAPTERS = {
     "volumetokens": VolumeTokensAdapter,
 }
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 def insert(
     network: nn.Module,
@@ -119,6 +123,7 @@ def insert(
     stages: int | Iterable[int] | None = None,
     every: int | None = None,
     image_size: int | None = None,
+    causal: bool = False,
 ) -> nn.Module:
     """Make a network motion-aware, in place; a 2-D one's batch axis then holds whole clips.
 
@@ -136,13 +141,15 @@ def insert(
         every: Of each stage take the first block and every so many blocks another.
         image_size: Height and width of a frame, for networks that do not say by their layers what
             comes to them; by default what the network was made for.
+        causal: All modules look backwards only, so that `Stream` can feed the network frame by
+            frame.
 
     Returns:
         The same network.
 
     Raises:
-        ValueError: A name or pattern that fits nothing, a site to which no clip comes, or one that
-            has a temporal module already. The network is then as it was.
+        ValueError: A name or pattern that fits nothing, a site to which no clip comes, one that has
+            a temporal module already, or what cannot be causal. The network is then as it was.
 
     >>> from torchvision.models import resnet18
     >>> network = insert(resnet18(), "m2a,tsm", num_frames=8)
@@ -151,7 +158,13 @@ def insert(
     """
     if num_frames < 1:
         raise ValueError(f"{num_frames = }; it counts the frames of a clip and starts at 1")
-    make = site_maker(temporal)
+    causal = causal or is_causal(temporal)
+    if causal and takes_volumes(network):
+        raise ValueError(
+            f"{type(network).__name__} has 3-D convolutions, which look at frames still to come: "
+            "it cannot be causal; choose a 2-D network, or leave causal out"
+        )
+    make = site_maker(temporal, causal=causal)
     if make is None:
         return network
     choice = Choice.read(where, stages, every)
@@ -162,17 +175,24 @@ def insert(
             f"each of the {len(found)} sites of {type(network).__name__} sees one frame of "
             f"{num_frames}; give more frames, or name earlier layers with where="
         )
+    kinds = (one for one in network.parameters() if one.is_floating_point())
+    like = next(kinds, None)  # modules lie where the network lies, in its numbers
     modules = {}
     for host in hosts:
         if "temporal" in dict(network.get_submodule(host.name).named_children()):
             raise ValueError(
                 f"{host.name} has a temporal module already; insert into a fresh network"
             )
-        modules[host.name] = make(channels=host.channels, num_frames=host.num_frames)
+        module = make(channels=host.channels, num_frames=host.num_frames)
+        if not isinstance(module, nn.Module):
+            raise ValueError(
+                f"temporal made {module!r} for {host.name}; wanted an nn.Module for clips b t c h w"
+            )
+        modules[host.name] = module if like is None else module.to(like.device, like.dtype)
     for host in hosts:
         layer = network.get_submodule(host.name)
         layer.add_module("temporal", modules[host.name])
-        layer.register_forward_pre_hook(ADAPTERS[host.layout](host))
+        layer.register_forward_pre_hook(ADAPTERS[host.layout](host, causal))
     return network
 
 
@@ -181,3 +201,28 @@ def sites(network: nn.Module) -> list[str]:
     return [
         name for name, host in network.named_modules() if "temporal" in dict(host.named_children())
     ]
+
+
+def adapters(network: nn.Module) -> Iterator[tuple[str, Adapter]]:
+    """Give the adapters that run a network's temporal modules, each with its host's name."""
+    for name, host in network.named_modules():
+        for hook in host._forward_pre_hooks.values():
+            if isinstance(hook, Adapter):
+                yield name, hook
+
+
+def twin(
+    network: Network, *, num_frames: int, instead: Iterable[tuple[object, object]] = ()
+) -> Network:
+    """Copy a 2-D network for clips of another number of frames; both share every tensor.
+
+    Args:
+        network: Stays as it is.
+        num_frames: Frames of the copy's clips.
+        instead: Things in the network, each with what stands in its place in the copy.
+    """
+    shared: dict[int, Any] = {id(t): t for t in [*network.parameters(), *network.buffers()]}
+    for _, adapter in adapters(network):
+        host = replace(adapter.host, num_frames=num_frames)
+        shared[id(adapter)] = replace(adapter, host=host)
+    return copy.deepcopy(network, shared | {id(thing): other for thing, other in instead})

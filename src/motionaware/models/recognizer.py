@@ -28,6 +28,7 @@ class Plan:
         temporal: What was put in; None where it was a callable, which `load` must be handed again.
         where, stages, every: Sites as they were asked for.
         dropout: Share of the features dropped before the classifier in training.
+        causal: Whether the modules were asked to look backwards only.
     """
 
     backbone: str
@@ -36,6 +37,7 @@ class Plan:
     dropout: float
     stages: tuple[int, ...] | None = None
     every: int | None = None
+    causal: bool = False
 
 
 class VideoRecognizer(nn.Module):
@@ -129,6 +131,7 @@ def create_model(
     stages: int | Sequence[int] | None = None,
     every: int | None = None,
     dropout: float = 0.5,
+    causal: bool = False,
 ) -> VideoRecognizer:
     """Open a backbone by name, put temporal modules into it and set a classifier on top.
 
@@ -144,6 +147,8 @@ def create_model(
         stages: Stages that get modules.
         every: Step from block to block.
         dropout: Share of the features dropped before the classifier in training.
+        causal: Temporal modules look backwards only, so that the model can be fed frame by frame;
+            see `motionaware.models.streaming`.
 
     Raises:
         ValueError: An unknown name, or numbers that contradict each other.
@@ -178,6 +183,7 @@ def create_model(
         stages=choice.stages,
         every=choice.every,
         image_size=clip.image_size,
+        causal=causal,
     )
     return VideoRecognizer(
         backbone,
@@ -191,5 +197,6 @@ def create_model(
             stages=choice.stages,
             every=choice.every,
             dropout=dropout,
+            causal=causal,
         ),
     )

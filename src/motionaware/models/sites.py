@@ -55,11 +55,13 @@ class Choice:
             )
         if every is not None and every < 1:
             raise ValueError(f"{every = }; it steps from block to block and starts at 1")
-        return cls(
-            where=(where,) if isinstance(where, str) else None if where is None else tuple(where),
-            stages=(stages,) if isinstance(stages, int) else None if stages is None else (*stages,),
-            every=every,
-        )
+        names = (where,) if isinstance(where, str) else None if where is None else tuple(where)
+        numbers = (stages,) if isinstance(stages, int) else None if stages is None else (*stages,)
+        if names == () or numbers == ():
+            raise ValueError(
+                f"{where = }, {stages = }: an empty one names nothing; leave it out to take all"
+            )
+        return cls(where=names, stages=numbers, every=every)
 
 
 def find_hosts(

@@ -9,12 +9,14 @@ A temporal module is chosen by one string, or by any callable that makes one:
 | `motion+attention`, `tea+tam`, ... | one gate in which a motion mechanism feeds an attention |
 | `m2a,tsm` | several modules at a site, in that order |
 | `m2a(reduction=4)` | options in brackets, handed to the parts whose constructors name them |
+| `m2a(causal=true)` | looking backwards only; see causal.py |
 | `tea@official` | as the M2A authors' code has it, where that is not as its paper has it |
 | `lambda *, channels, num_frames: ...` | your own module; nothing to register |
 """
 
 import ast
 import difflib
+import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -24,6 +26,15 @@ from typing import Any
 from torch import nn
 
 from motionaware.temporal.action import Action
+from motionaware.temporal.causal import (
+    PastAlignedDifference,
+    PastDifference,
+    PastLongTermDifference,
+    PastMotionAttention,
+    PastMotionExcitation,
+    PastShift,
+    backward_difference,
+)
 from motionaware.temporal.gate import Gate, narrow_width
 from motionaware.temporal.m2a import MotionAttention, MotionSkip, TemporalDifference
 from motionaware.temporal.official import (
@@ -78,14 +89,28 @@ TEMPORAL: dict[str, Mechanism | str] = {  # a string is another spelling
     "tam@official": Mechanism(gate=narrow_adaptation, attention=MotionAdaptation),
 }
 
+CAUSAL: dict[str, Mechanism] = {  # the same names, looking backwards only
+    "motion": Mechanism(gate=PastDifference, motion=PastDifference),
+    "attention": Mechanism(gate=PastMotionAttention, attention=PastMotionAttention),
+    "identity": Mechanism(attention=MotionSkip),  # it looks at no other frame
+    "tea": Mechanism(site=PastMotionExcitation, motion=PastAlignedDifference),
+    "tdn": Mechanism(site=PastLongTermDifference, motion=backward_difference),
+    "tsm": Mechanism(site=PastShift),
+}
+
 _TERM = re.compile(r"\s*([\w@+\s]+?)\s*(?:\(([^()]*)\))?\s*(,|$)")
 
 
-def site_maker(temporal: str | Maker) -> Maker | None:
+def site_maker(temporal: str | Maker, *, causal: bool = False) -> Maker | None:
     """Read a temporal name; give what makes its module at each site, or None for `none`.
 
+    Args:
+        temporal: The name, or a maker.
+        causal: All modules look backwards only; a maker is told so by the keyword `causal`.
+
     Raises:
-        ValueError: The name does not follow the grammar, or an option is unknown.
+        ValueError: The name does not follow the grammar, an option is unknown, or something has no
+            causal variant.
 
     >>> site_maker("m2a")(channels=64, num_frames=8).down
     Conv2d(64, 8, kernel_size=(1, 1), stride=(1, 1))
@@ -97,16 +122,37 @@ m2a, motion, patch, patch@official, tam, tam@official, tdn, tdn@official, tdn_st
 tea@official, tsm, none; join with '+' (motion feeds attention) and ',' (one after the other)
     """
     if not isinstance(temporal, str):
-        return temporal
+        if not callable(temporal):
+            raise ValueError(
+                f"{temporal = }; wanted a name, 'none' to average frames, or a callable that makes "
+                "a module from the keywords channels and num_frames"
+            )
+        if causal and "causal" not in inspect.signature(temporal).parameters:
+            raise ValueError(
+                f"{causal = }, but {temporal} takes no keyword 'causal'; let it take one, and then "
+                "make a module that looks backwards only (docs/streaming.md)"
+            )
+        return functools.partial(temporal, causal=True) if causal else temporal
     if temporal.strip() == "none":
         return None
-    terms = [_Term.read(names, options) for names, options in _split(temporal)]
+    terms = _read(temporal, causal=causal)
 
     def make(*, channels: int, num_frames: int) -> nn.Module:
         modules = [term.make(channels=channels, num_frames=num_frames) for term in terms]
         return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
 
     return make
+
+
+def is_causal(temporal: str | Maker) -> bool:
+    """Tell whether a name makes modules that look backwards only, by its own options."""
+    if not isinstance(temporal, str) or temporal.strip() == "none":
+        return False
+    return all(term.causal for term in _read(temporal, causal=False))
+
+
+def _read(temporal: str, *, causal: bool) -> list["_Term"]:
+    return [_Term.read(names, options, causal=causal) for names, options in _split(temporal)]
 
 
 def _split(temporal: str) -> list[tuple[str, str]]:
@@ -132,12 +178,15 @@ class _Term:
     makers: tuple[Maker, ...]
     gated: bool
     options: Mapping[str, Any]
+    causal: bool
 
     @classmethod
-    def read(cls, names: str, options: str) -> "_Term":
+    def read(cls, names: str, written_options: str, *, causal: bool) -> "_Term":
         parts = [part.strip() for part in names.split("+")]
+        options = _read_options(names, written_options)
+        causal = _choose_causal(names, options.pop("causal", causal), asked=causal)
         gated = True
-        match [mechanism for part in parts for mechanism in _look_up(part, written=names)]:
+        match [found for part in parts for found in _look_up(part, written=names, causal=causal)]:
             case [alone]:
                 makers, gated = [alone.site or alone.gate], alone.site is None
             case [before, after]:
@@ -151,7 +200,7 @@ class _Term:
                 f"{_having('motion')}; after it one of {_having('attention')}; alone one of "
                 f"{_having('site', 'gate')}. Put a module after another with ','"
             )
-        term = cls(chosen, gated, _read_options(names, options))
+        term = cls(chosen, gated, options, causal)
         term._check_options(names)
         return term
 
@@ -178,7 +227,8 @@ class _Term:
         for option in self.options:
             if option not in known:
                 raise ValueError(
-                    f"temporal {names!r} has no option {option!r}; "
+                    f"temporal {names!r} has no option {option!r}"
+                    f"{' where it is causal' if self.causal else ''}; "
                     f"its options are {', '.join(sorted(known)) or 'none'}"
                 )
 
@@ -201,7 +251,7 @@ def _having(*roles: str) -> str:
     )
 
 
-def _look_up(name: str, *, written: str) -> tuple[Mechanism, ...]:
+def _look_up(name: str, *, written: str, causal: bool) -> tuple[Mechanism, ...]:
     entry = TEMPORAL.get(name)
     if name == "none":
         raise ValueError("temporal 'none' stands alone; leave it out where modules are named")
@@ -214,8 +264,26 @@ def _look_up(name: str, *, written: str) -> tuple[Mechanism, ...]:
             "none; join with '+' (motion feeds attention) and ',' (one after the other)"
         )
     if isinstance(entry, str):
-        return tuple(m for part in entry.split("+") for m in _look_up(part, written=written))
-    return (entry,)
+        parts = entry.split("+")
+        return tuple(m for p in parts for m in _look_up(p, written=written, causal=causal))
+    if causal and name not in CAUSAL:
+        raise ValueError(
+            f"temporal {name!r} looks at frames still to come and has no causal variant; "
+            f"choose among {', '.join(sorted(CAUSAL))}, m2a, or leave causal out"
+        )
+    return (CAUSAL[name] if causal else entry,)
+
+
+def _choose_causal(names: str, own: object, *, asked: bool) -> bool:
+    """What `causal` in a term's brackets says, held against what is asked of all terms."""
+    if not isinstance(own, bool):
+        raise ValueError(f"temporal {names!r} has causal={own!r}; choose true or false")
+    if asked and not own:
+        raise ValueError(f"temporal {names!r} has causal=false, but causal=True is asked of all")
+    return own
+
+
+_WORDS = {"true": True, "false": False}
 
 
 def _read_options(names: str, options: str) -> dict[str, Any]:
@@ -224,7 +292,7 @@ def _read_options(names: str, options: str) -> dict[str, Any]:
         call = ast.parse(f"f({options})", mode="eval").body
         assert isinstance(call, ast.Call) and not call.args
         return {
-            keyword.arg: keyword.value.id
+            keyword.arg: _WORDS.get(keyword.value.id, keyword.value.id)
             if isinstance(keyword.value, ast.Name)
             else ast.literal_eval(keyword.value)
             for keyword in call.keywords

@@ -69,11 +69,12 @@ class BidirectionalDifference(nn.Module):
         """Average the excitations of both directions."""
         aligned = per_frame(self.align, clips)
         return (
-            self._excite(aligned_difference(clips, aligned, toward="next"))
-            + self._excite(aligned_difference(clips, aligned, toward="previous"))
+            self.excite(aligned_difference(clips, aligned, toward="next"))
+            + self.excite(aligned_difference(clips, aligned, toward="previous"))
         ) / 2
 
-    def _excite(self, difference: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c2 h w"]:
+    def excite(self, difference: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c2 h w"]:
+        """Excitation of one direction, given its difference."""
         return self.combine(difference, per_frame(self.fine, difference))
 
     def combine(
@@ -102,11 +103,13 @@ class LongTermDifference(nn.Module):
         reduction: How many times fewer channels differences are taken in.
     """
 
+    difference = BidirectionalDifference  # causal.py has another
+
     def __init__(self, *, channels: int, reduction: int = 16) -> None:
         super().__init__()
         width = narrow_width(channels, reduction=reduction)
         self.squeeze = convolve_and_norm(channels, width)
-        self.motion = BidirectionalDifference(channels=width, num_outputs=channels)
+        self.motion = self.difference(channels=width, num_outputs=channels)
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
         """Raise what moves."""

@@ -59,11 +59,13 @@ class MotionExcitation(nn.Module):
         reduction: How many times fewer channels motion is looked for in.
     """
 
+    difference = AlignedDifference  # causal.py has another
+
     def __init__(self, *, channels: int, reduction: int = 16) -> None:
         super().__init__()
         width = narrow_width(channels, reduction=reduction)
         self.squeeze = convolve_and_norm(channels, width)
-        self.motion = AlignedDifference(channels=width)
+        self.motion = self.difference(channels=width)
         self.expand = convolve_and_norm(width, channels)
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from motionaware.ops.motion import shift_channels
 
+FOLD = 8  # one part in so many travels
+
 
 class TemporalShift(nn.Module):
     """Shift `channels // fold` channels each way along time. No parameters.
@@ -20,7 +22,7 @@ class TemporalShift(nn.Module):
         ValueError: So few channels that none would travel.
     """
 
-    def __init__(self, *, channels: int, fold: int = 8) -> None:
+    def __init__(self, *, channels: int, fold: int = FOLD) -> None:
         super().__init__()
         if not 2 <= fold <= channels:
             raise ValueError(
