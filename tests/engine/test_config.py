@@ -24,7 +24,14 @@ from motionaware.models.insertion import sites
 
 UNUSUAL = Recipe(
     model=ModelConfig(
-        backbone="mobilenet_v2", temporal="m2a(reduction=4),tsm", pretrained="a.pth", dropout=0.25
+        backbone="mobilenet_v2",
+        temporal="m2a(reduction=4),tsm",
+        where=("layer2.*",),
+        stages=(2,),
+        every=2,
+        causal=True,
+        pretrained="a.pth",
+        dropout=0.25,
     ),
     clip=ClipSpec(
         num_frames=5, image_size=96, sampling="dense", frame_stride=3, crop_fraction=0.75
