@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def smooth(num_frames: int) -> torch.Tensor:
-    """Blobs that drift: 240 x 320, and about as hard to decode as a real scene."""
+    """Blobs that change, 240 x 320."""
     coarse = torch.rand(num_frames, 3, 30, 40).cumsum(dim=0).frac()
     large = torch.nn.functional.interpolate(coarse, size=(240, 320), mode="bilinear")
     return (large * 255).to(torch.uint8)

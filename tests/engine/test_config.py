@@ -26,9 +26,10 @@ UNUSUAL = Recipe(
     model=ModelConfig(
         backbone="mobilenet_v2",
         temporal="m2a(reduction=4),tsm",
-        where=("features.*",),
-        stages=(1, 3),
+        where=("layer2.*",),
+        stages=(2,),
         every=2,
+        causal=True,
         pretrained="a.pth",
         dropout=0.25,
     ),

@@ -122,11 +122,6 @@ m2a, motion, patch, patch@official, tam, tam@official, tdn, tdn@official, tdn_st
 tea@official, tsm, none; join with '+' (motion feeds attention) and ',' (one after the other)
     """
     if not isinstance(temporal, str):
-        if not callable(temporal):
-            raise ValueError(
-                f"{temporal = }; wanted a name, 'none' to average frames, or a callable that makes "
-                "a module from the keywords channels and num_frames"
-            )
         if causal and "causal" not in inspect.signature(temporal).parameters:
             raise ValueError(
                 f"{causal = }, but {temporal} takes no keyword 'causal'; let it take one, and then "
