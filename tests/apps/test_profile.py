@@ -73,10 +73,7 @@ def test_the_products_between_frames_are_counted_and_a_shift_is_not():
     found = profile(wrap(network, num_features=8), num_repeats=1)
     narrow = 32 * 32 * 1  # one of eight channels passes the gate's reduction
     convolutions, products = 2 * 4 * 8 * narrow, 2 * 4 * 4 * narrow
-    differences = 3 * 4**3  # between frames, of matrices of 4 x 4
-    assert (found.model.gmac - found.plain.gmac) * 1e9 == pytest.approx(
-        convolutions + products + differences
-    )
+    assert (found.model.gmac - found.plain.gmac) * 1e9 == pytest.approx(convolutions + products)
     shifted = profile(small("tsm"), num_repeats=1)
     assert shifted.model.gmac == shifted.plain.gmac
     assert shifted.model.num_parameters == shifted.plain.num_parameters

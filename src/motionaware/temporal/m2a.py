@@ -6,8 +6,6 @@
 Source   Gebotys, Wong, Clausi, 2021, https://arxiv.org/abs/2111.09976
 Kept     The last frame has no successor: zeros stand in, its motion is -norm(x). (their code)
 Kept     The logits grow with sqrt(chw), so attention saturates toward the diagonal. (their code)
-Changed  In closed form on t x t matrices; see ops/motion_attention.py. Other motions than the one
-         above, and `both_directions`, take the direct way.
 Changed  Nothing is stored on the module: a hook may recompute the map with `attention_map`.
 Added    Options, all off: `last`, `both_directions`, `heads`, `temperature`, `cosine`.
 
@@ -26,7 +24,6 @@ from motionaware.ops.attention import (
     time_attention_map,
 )
 from motionaware.ops.motion import Last, temporal_difference, two_way_difference
-from motionaware.ops.motion_attention import add_attended_motion
 
 
 class TemporalDifference(nn.Module):
@@ -102,11 +99,6 @@ class MotionAttention(nn.Module):
         Raises:
             ValueError: The heads do not share the channels evenly.
         """
-        options = {"heads": self.heads, "temperature": self.temperature, "cosine": self.cosine}
-        if isinstance(self.motion, nn.Identity):
-            return add_attended_motion(clips, last=None, **options)
-        if isinstance(self.motion, TemporalDifference) and not self.motion.both_directions:
-            return add_attended_motion(clips, last=self.motion.last, **options)
         motion = self.motion(normalize_frames(clips))
         return clips + gather_over_time(motion, self._weights(motion))
 
