@@ -161,11 +161,11 @@ def test_what_a_killed_process_left_is_taken_away(video_folder, tmp_path):
 
 
 def test_ctrl_c_ends_in_one_line_and_leaves_nothing_half(video_folder, tmp_path):
-    root = tmp_path / "many"
-    for place in range(150):
-        source = sorted(video_folder.glob("*/*/*.mp4"))[place % 36]
-        (root / "train" / "x").mkdir(parents=True, exist_ok=True)
-        shutil.copy(source, root / "train" / "x" / f"{place}.mp4")
+    root, num_videos = tmp_path / "many", 1000  # so many that it is not done before it hears us
+    (root / "train" / "x").mkdir(parents=True)
+    sources = sorted(video_folder.glob("*/*/*.mp4"))[:36]
+    for place in range(num_videos):
+        shutil.copy(sources[place % 36], root / "train" / "x" / f"{place}.mp4")
     target = tmp_path / "frames"
     words = ["prepare", "folder", "--root", str(root), "--frames-to", str(target), "--workers", "1"]
     command = [sys.executable, "-m", "motionaware", *words]
@@ -180,11 +180,11 @@ def test_ctrl_c_ends_in_one_line_and_leaves_nothing_half(video_folder, tmp_path)
     assert process.returncode == 130
     assert said.splitlines() == ["motionaware: interrupted"]
     folders = [*(target / "train" / "x").iterdir()]
-    assert 0 < len(folders) < 150
+    assert 0 < len(folders) < num_videos
     assert all(len([*folder.glob("*.jpg")]) == 6 for folder in folders)
     assert not any(folder.name.startswith(".") for folder in folders)
     assert prepare_data("folder", root, frames_to=target, num_workers=0).problems == []
-    assert len([*(target / "train" / "x").iterdir()]) == 150
+    assert len([*(target / "train" / "x").iterdir()]) == num_videos
 
 
 def test_a_broken_video_gets_no_frames_and_is_listed(ill, tmp_path):
