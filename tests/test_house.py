@@ -62,7 +62,7 @@ def saying(*words: str) -> Callable[[str], bool]:
 # What a line does -> the rooms in which it may.
 ROOMS = {
     "time and batch share an axis": (saying("(b t)"), ["ops/layout.py"]),
-    "print, exit": (calling("print", "exit"), ["cli.py", "__main__.py"]),
+    "print, exit": (calling("print", "exit"), ["cli/", "__main__.py"]),
     "timm": (importing("timm"), ["models/backbones.py"]),
     "torchvision.models": (importing("torchvision.models"), ["models/backbones.py"]),
     "decoders": (importing("av", "torchcodec"), ["data/video"]),

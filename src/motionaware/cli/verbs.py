@@ -1,4 +1,4 @@
-"""The verbs of the command line and their options. What they do is in cli.py."""
+"""The verbs of the command line and their options. What they do is in the files beside."""
 
 import argparse
 from importlib.metadata import version

@@ -1,0 +1,71 @@
+"""Words -> the functions of apps and engine. Only this package prints."""
+
+import os
+import sys
+from collections.abc import Sequence
+from itertools import islice
+
+from motionaware.cli.data import run_doctor, run_prepare
+from motionaware.cli.models import run_predict, run_profile, run_stream
+from motionaware.cli.say import say_error
+from motionaware.cli.training import run_evaluate, run_quickstart, run_train
+from motionaware.cli.verbs import make_parser
+from motionaware.engine.allocation import keep_freed_memory
+from motionaware.errors import is_expected, one_line
+
+# Nothing heavy is imported here: `motionaware --help` answers at once. Each verb imports its own.
+
+INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
+
+RUN = {
+    "quickstart": run_quickstart,
+    "train": run_train,
+    "evaluate": run_evaluate,
+    "predict": run_predict,
+    "stream": run_stream,
+    "profile": run_profile,
+    "prepare": run_prepare,
+    "doctor": run_doctor,
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one verb; return the process's exit code."""
+    # Two threads that spin on a busy machine can be slower than one; said before torch comes in.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
+    parser = make_parser()
+    words, overrides = _part_overrides(sys.argv[1:] if words is None else words)
+    args, rest = parser.parse_known_args(words)
+    args.overrides = overrides + rest
+    if args.overrides and args.verb != "train":
+        parser.error(f"unrecognized arguments: {' '.join(args.overrides)}")
+    try:
+        return RUN[args.verb](args)
+    except KeyboardInterrupt:
+        say_error("interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        if args.traceback or not is_expected(error):
+            raise
+        say_error(one_line(error))
+        return INTERRUPTED if type(error).__name__ == "TrainingInterrupted" else 1
+
+
+def _part_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take out `--group.key=value` and `--group.key value`, wherever they stand.
+
+    >>> _part_overrides(["train", "--train.epochs", "5", "recipe.yaml", "--data.root=x"])
+    (['train', 'recipe.yaml'], ['--train.epochs', '5', '--data.root=x'])
+    """
+    others, overrides = [], []
+    remaining = iter(words)
+    for word in remaining:
+        key, equals, _ = word.partition("=")
+        if not (key.startswith("--") and "." in key):
+            others.append(word)
+        elif equals:
+            overrides.append(word)
+        else:
+            overrides += [word, *islice(remaining, 1)]
+    return others, overrides

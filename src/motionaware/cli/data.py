@@ -1,0 +1,69 @@
+"""The verbs prepare and doctor."""
+
+import argparse
+
+from motionaware.cli.say import say_error, show_progress
+
+_OF_MOTIONPAIRS = {"train": 1200, "val": 240, "test": 240, "frames": 8, "size": 64, "seed": 0}
+
+
+def run_prepare(args: argparse.Namespace) -> int:
+    """Check and index a data set, or write the embedded one."""
+    drawn = args.kind == "motionpairs"
+    folder = "out" if drawn else "root"
+    other = {"out", *_OF_MOTIONPAIRS}
+    if drawn:
+        other = {"root", "frames_to", "short_side", "workers", "allow_broken"}
+    stray = sorted(f"--{key.replace('_', '-')}" for key in other & vars(args).keys())
+    if stray:
+        raise ValueError(f"prepare {args.kind} has no {', '.join(stray)}; see prepare --help")
+    if folder not in args:
+        raise ValueError(f"prepare {args.kind} needs its folder; give --{folder} DIR")
+    return _motionpairs(args) if drawn else _downloaded(args)
+
+
+def _motionpairs(args: argparse.Namespace) -> int:
+    from motionaware.apps.prepare import prepare
+
+    given = argparse.Namespace(**_OF_MOTIONPAIRS | vars(args))
+    written = prepare(
+        given.out,
+        num_clips={"train": given.train, "val": given.val, "test": given.test},
+        num_frames=given.frames,
+        image_size=given.size,
+        seed=given.seed,
+        progress=show_progress(),
+    )
+    print(f"{written} videos written below {given.out}")
+    print(f"next: motionaware doctor {given.out}")
+    return 0
+
+
+def _downloaded(args: argparse.Namespace) -> int:
+    from motionaware.apps.prepare_data import prepare_data
+
+    names = {"frames_to": "frames_to", "short_side": "short_side", "workers": "num_workers"}
+    options = {name: getattr(args, key) for key, name in names.items() if key in args}
+    found = prepare_data(args.kind, args.root, progress=show_progress(), **options)
+    for split, counts in found.counts.items():
+        print(f"  {split:<12} " + ", ".join(f"{number} {what}" for what, number in counts.items()))
+    if found.unlisted:
+        print(f"  no label     {len(found.unlisted)}, first {found.unlisted[0]}")
+    if found.report is not None:
+        say_error(f"absent or broken: {len(found.problems)}; {found.report} lists them")
+    print(f"{found.root} is indexed; next: set data.kind {args.kind}, data.root {found.root}")
+    return 1 if found.problems and "allow_broken" not in args else 0
+
+
+def run_doctor(args: argparse.Namespace) -> int:
+    """Check the installation and a data set."""
+    from motionaware.apps.doctor import doctor
+
+    checkup = doctor(args.data, kind=args.kind, progress=show_progress())
+    for about, fact in checkup.facts:
+        print(f"  {about:<12} {fact}")
+    for fault in checkup.faults:
+        print(f"! {fault}")
+    num_faults = len(checkup.faults)
+    print(f"{num_faults or 'no'} {'fault' if num_faults < 2 else 'faults'} found")
+    return 1 if checkup.faults else 0

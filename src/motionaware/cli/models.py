@@ -1,0 +1,81 @@
+"""The verbs predict, stream and profile."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from motionaware.cli.say import say_error
+
+
+def run_predict(args: argparse.Namespace) -> int:
+    """Name what happens in videos."""
+    from motionaware.apps.predict import predict
+    from motionaware.data.video import VideoError
+    from motionaware.engine.evaluate import pick_device
+    from motionaware.models.checkpoint import load
+
+    model = load(args.checkpoint).to(pick_device())
+    failed = 0
+    for video in args.videos:
+        try:
+            prediction = predict(model, video, num_clips=args.clips, top_k=args.top)
+        except VideoError as error:  # the other videos are still worth their answers
+            say_error(str(error))
+            failed += 1
+            continue
+        print(json.dumps(asdict(prediction)) if args.json else prediction.table())
+    if failed and len(args.videos) > 1:
+        say_error(f"{failed} of {len(args.videos)} videos could not be read")
+    return 1 if failed else 0
+
+
+def run_stream(args: argparse.Namespace) -> int:
+    """Name what happens in a video while it comes."""
+    from motionaware.apps.stream import stream
+    from motionaware.engine.evaluate import pick_device
+    from motionaware.models.checkpoint import load
+
+    model = load(args.checkpoint).to(pick_device())
+    moments = stream(
+        model, args.source, fps=args.fps, drop=args.drop, top_k=args.top, tell=say_error
+    )
+    for moment in moments:
+        if args.json:
+            print(json.dumps(asdict(moment)), flush=True)
+            continue
+        when = f"frame {moment.frame}" if moment.seconds is None else f"{moment.seconds:.2f} s"
+        classes = "   ".join(f"{share:6.1%}  {name}" for name, share in moment.classes)
+        print(f"{when:>12}  {classes}", flush=True)
+    return 0
+
+
+def run_profile(args: argparse.Namespace) -> int:
+    """Say what a model costs, or where its modules are."""
+    from motionaware.apps.profile import profile, profile_table
+    from motionaware.apps.profile_sites import profile_sites, sites_table
+    from motionaware.clip import ClipSpec
+    from motionaware.models.checkpoint import load
+    from motionaware.models.recognizer import create_model
+
+    if Path(args.model).is_file():
+        model = load(args.model)
+    else:
+        clip = ClipSpec(num_frames=args.frames, image_size=args.size)
+        model = create_model(
+            args.model,
+            temporal=args.temporal,
+            num_classes=174,
+            num_frames=args.frames,
+            clip=clip,
+            where=args.where,
+            stages=args.stages,
+            every=args.every,
+        )
+    if args.sites:
+        sites = profile_sites(model)
+        print(json.dumps([asdict(site) for site in sites]) if args.json else sites_table(sites))
+        return 0
+    found = profile(model, batch_size=args.batch, num_threads=args.threads)
+    print(json.dumps(asdict(found)) if args.json else profile_table(found))
+    return 0

@@ -1,0 +1,96 @@
+"""The verbs quickstart, train and evaluate."""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from motionaware.cli.say import show_progress
+
+
+def run_quickstart(args: argparse.Namespace) -> int:
+    """Train frame averaging and M2A side by side."""
+    from motionaware.apps.quickstart import BASELINE, CHALLENGER, ORDER_BLIND_CEILING, quickstart
+
+    found = quickstart(args.out, seed=args.seed, progress=show_progress())
+    print("MotionPairs, 12 classes in 6 pairs, each its partner played backwards; test top-1:\n")
+    print(f"  {BASELINE:<20} {found.reports[BASELINE].top1:6.1%}   frames averaged (TSN)")
+    print(f"  {'':<20} {ORDER_BLIND_CEILING:6.1%}   the most that whoever ignores order can reach")
+    print(f"  {CHALLENGER:<20} {found.reports[CHALLENGER].top1:6.1%}   Motion Aware Attention\n")
+    for temporal, prediction in found.predictions.items():
+        name, probability = prediction.classes[0]
+        print(f"  {found.video} shows {found.right_class}; {temporal}: {name} ({probability:.0%})")
+    print(f"\nPicture: {found.picture}\nTook {found.seconds:.0f} s. Next, on your own videos:")
+    print(f"  motionaware predict {found.checkpoints[CHALLENGER]} {found.video}")
+    return 0
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train a model from a recipe."""
+    from motionaware.engine.config import describe_keys, read_recipe
+
+    if args.keys:
+        print(describe_keys())
+        return 0
+    if (args.recipe is None) == (args.resume is None):
+        raise ValueError("give either a recipe to start from, or --resume RUN to go on with a run")
+    if args.resume and (args.overrides or args.run_folder):
+        raise ValueError("a resumed run keeps its recipe and its folder; give --resume RUN alone")
+    if args.resume:
+        folder, recipe = Path(args.resume), None
+    else:
+        folder = Path(args.run_folder or Path("runs") / Path(args.recipe).stem)
+        recipe = read_recipe(args.recipe, args.overrides)
+
+    from motionaware.engine.run_folder import RunFolder
+    from motionaware.engine.train import train
+
+    files = RunFolder(folder)
+    report = train(
+        recipe or files.recipe(),
+        folder,
+        resume=bool(args.resume),
+        progress=show_progress(),
+        tell=lambda line: print(line, flush=True),
+    )
+    print(f"validation, last epoch: {report.summary()}")
+    print(f"log: {folder / 'log.csv'}\nbest on validation: {files.best}")
+    print(f"next: motionaware evaluate {files.best}")
+    return 0
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Judge a checkpoint on a data set."""
+    from motionaware.engine.config import recipe_from_dict
+    from motionaware.engine.evaluate import evaluate, pick_device
+    from motionaware.models.checkpoint import load
+
+    model = load(args.checkpoint).to(pick_device())
+    trained = {key: value for key, value in model.recipe.items() if key != "trained"}
+    recipe = recipe_from_dict(trained, source=args.checkpoint)
+    if not trained and not args.root:
+        raise ValueError(f"{args.checkpoint} does not say what data it was trained on; give --root")
+    if args.root and not args.kind and recipe.data.kind == "motionpairs":
+        raise ValueError(
+            f"{args.checkpoint} was trained on motionpairs, which is drawn, not read; say of what "
+            f"kind {args.root} is: --kind folder or --kind csv, for example"
+        )
+    data = replace(
+        recipe.data, kind=args.kind or recipe.data.kind, root=args.root or recipe.data.root
+    )
+    views = recipe.eval.num_views if args.views is None else args.views
+    crops = recipe.eval.num_crops if args.crops is None else args.crops
+    report = evaluate(
+        model,
+        data,
+        split=args.split,
+        config=replace(recipe.eval, num_views=views, num_crops=crops),
+        progress=show_progress(),
+    )
+    if args.json:
+        print(json.dumps(report.to_dict()))
+    else:
+        print(f"{args.split}: {report.summary()}")
+        for name, share in report.per_class.items():
+            print(f"  {'  none ' if share is None else f'{share:7.1%}'}  {name}")
+    return 0
