@@ -339,6 +339,18 @@ def test_bf16_trains_and_keeps_float32_weights(tiny_recipe: Recipe, tmp_path: Pa
     assert {weight.dtype for weight in weights} == {torch.float32}
 
 
+def test_a_3_d_network_trains_with_channels_last(tiny_recipe: Recipe, tmp_path: Path):
+    recipe = changed(
+        tiny_recipe,
+        model={"backbone": "i3d_resnet18_quarter"},
+        train={"epochs": 1, "channels_last": True},
+    )
+    run = begin(recipe, tmp_path / "run")
+    kernel = run.model.backbone.get_parameter("conv1.weight")
+    assert kernel.is_contiguous(memory_format=torch.channels_last_3d)
+    assert math.isfinite(run.finish().loss)
+
+
 def test_the_average_is_off_by_default_and_is_what_is_saved_where_it_is_on(
     tiny_recipe: Recipe, tmp_path: Path
 ):

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+import torch
+from torch import nn
+
 from motionaware.engine.groups import Recipe
 from motionaware.models.recognizer import VideoRecognizer, create_model
 
@@ -32,3 +35,14 @@ def make_model(recipe: Recipe, class_names: Sequence[str], *, fresh: bool) -> Vi
         dropout=model.dropout,
         causal=model.causal,
     )
+
+
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the axes of a kernel
+
+
+def lay_channels_last(model: nn.Module) -> None:
+    """Lay the kernels of a 2-D or 3-D network out with channels last, where they are."""
+    for parameter in model.parameters():
+        if parameter.ndim in _CHANNELS_LAST:
+            layout = _CHANNELS_LAST[parameter.ndim]
+            parameter.data = parameter.data.contiguous(memory_format=layout)

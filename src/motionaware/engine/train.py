@@ -20,7 +20,7 @@ from motionaware.engine.config import Recipe, recipe_to_dict
 from motionaware.engine.evaluate import judge, pick_device
 from motionaware.engine.interrupt import TrainingDiverged, TrainingInterrupted, stop_on_signal
 from motionaware.engine.metrics import Report
-from motionaware.engine.model import make_model
+from motionaware.engine.model import lay_channels_last, make_model
 from motionaware.engine.optim import freeze_batch_norms, make_average, make_optimizer, make_schedule
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.training_data import TrainingData
@@ -102,7 +102,7 @@ class TrainingRun:
         self.model = make_model(recipe, self.data.class_names, fresh=state is None)
         self.model.to(self.device)
         if config.channels_last:
-            self.model.to(memory_format=torch.channels_last)
+            lay_channels_last(self.model)
         self._training_mode()
         self.optimizer = make_optimizer(self.model, recipe.optim)
         self.schedule = make_schedule(
