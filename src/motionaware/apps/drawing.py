@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _SMALL = 7  # points
 _MOST_NUMBERS = 10  # frames up to which an attention map has room for its numbers
-_CAM = "magma"
+_COLUMNS = 9  # panels side by side
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,7 +82,9 @@ def draw_sheet(scene: Scene) -> "Figure":
     num_frames = len(scene.frames)
     width = max(1.15 * num_frames + 1.2, 8.0)
     cell = (width - 1.2) / num_frames
-    below_height = min(2.9, width / (len(attending) + 1.6) + 0.5)
+    num_lines = _num_lines(1 + len(attending))
+    below_height = num_lines * (width / min(1.6 + len(attending), _COLUMNS) + 0.4)
+    below_height = min(below_height, 2.9 * num_lines)
     above_height = (1 + len(rows)) * (cell + 0.08) + 0.5
     figure = figure_maker()(figsize=(width, above_height + below_height), layout="constrained")
     above, below = figure.subfigures(
@@ -107,19 +109,6 @@ def draw_sheet(scene: Scene) -> "Figure":
     return figure
 
 
-def _draw_below(below: "SubFigure", scene: Scene, attending: Sequence[Site]) -> None:
-    bars, *squares = below.subplots(
-        1, 1 + len(attending), width_ratios=[1.6] + [1] * len(attending), squeeze=False
-    )[0]
-    _draw_classes(bars, scene)
-    image = None
-    for axes, site in zip(squares, attending, strict=True):
-        image = _draw_attention(axes, site)
-    if image is not None:
-        bar = below.colorbar(image, ax=squares, fraction=0.02, pad=0.01)
-        bar.ax.tick_params(labelsize=_SMALL - 1)
-
-
 def draw_movie(scene: Scene) -> Iterator[UInt8[Tensor, "3 h w"]]:
     """The same, frame by frame: one picture a frame, with its row of the attention marked.
 
@@ -131,21 +120,20 @@ def draw_movie(scene: Scene) -> Iterator[UInt8[Tensor, "3 h w"]]:
 
     rows = _rows(scene)
     attending = [site for site in scene.look.sites if site.attention is not None]
-    num_columns = max(1 + len(rows), 1 + len(attending), 2)
+    columns = min(max(1 + len(rows), 1 + len(attending), 3), _COLUMNS)
+    heights = [1.9 * _num_lines(1 + len(rows)), 2.1 * _num_lines(1 + len(attending))]
     for number, frame in enumerate(scene.frames):
-        figure = new_figure(figsize=(1.9 * num_columns, 4.6), dpi=80, layout="constrained")
+        size = (1.9 * columns, 0.4 + sum(heights))
+        figure = new_figure(figsize=size, dpi=80, layout="constrained")
         figure.suptitle(scene.title, fontsize=9)
-        above, below = figure.subfigures(2, 1, height_ratios=[1, 1], squeeze=False)[:, 0]
-        panels = above.subplots(1, 1 + len(rows), squeeze=False)[0]
+        above, below = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
+        panels = _grid(above, 1 + len(rows))
         _show(panels[0], frame)
         panels[0].set_title(scene.captions[number], fontsize=_SMALL)
         for row, axes in zip(rows, panels[1:], strict=True):
             _overlay(axes, frame, row, number)
             axes.set_title(row.label, fontsize=_SMALL - 1)
-        bars, *squares = below.subplots(1, 1 + len(attending), squeeze=False)[0]
-        _draw_classes(bars, scene)
-        for axes, site in zip(squares, attending, strict=True):
-            _draw_attention(axes, site, marked=number / len(scene.frames))
+        _draw_below(below, scene, attending, marked=number / len(scene.frames))
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         picture = torch.from_numpy(np.array(canvas.buffer_rgba()))[..., :3]
@@ -181,6 +169,31 @@ def save_gif(path: Path, pictures: UInt8[Tensor, "t 3 h w"], *, fps: float) -> N
 # ------------------------------------------------------------------------------------------ panels
 
 
+def _num_lines(num_panels: int) -> int:
+    return -(-num_panels // _COLUMNS)
+
+
+def _grid(figure: "SubFigure", num_panels: int) -> list["Axes"]:
+    """So many panels, in lines where they are many."""
+    columns = min(num_panels, _COLUMNS)
+    panels = figure.subplots(_num_lines(num_panels), columns, squeeze=False).flatten()
+    for axes in panels[num_panels:]:
+        axes.axis("off")
+    return list(panels[:num_panels])
+
+
+def _draw_below(
+    figure: "SubFigure", scene: Scene, attending: Sequence[Site], *, marked: float | None = None
+) -> None:
+    bars, *squares = _grid(figure, 1 + len(attending))
+    _draw_classes(bars, scene)
+    for axes, site in zip(squares, attending, strict=True):
+        image = _draw_attention(axes, site, marked=marked)
+        if axes is squares[-1]:
+            bar = figure.colorbar(image, ax=squares, fraction=0.02, pad=0.01)
+            bar.ax.tick_params(labelsize=_SMALL - 1)
+
+
 def _rows(scene: Scene) -> list[_Row]:
     rows = []
     for site in scene.look.sites:
@@ -195,7 +208,7 @@ def _rows(scene: Scene) -> list[_Row]:
     if scene.look.cam is not None:
         target = scene.class_names[scene.look.target]
         label = f"Grad-CAM, {scene.look.layer}\n{target}"
-        rows.append(_Row(label, _fit(scene.look.cam, scene), _CAM, 0, 1))
+        rows.append(_Row(label, _fit(scene.look.cam, scene), "magma", 0, 1))
     return rows
 
 
