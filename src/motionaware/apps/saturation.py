@@ -5,9 +5,8 @@ frame then gathers from itself alone, and the attention does no more than a skip
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from einops import reduce
@@ -33,7 +32,8 @@ class SiteAttention:
     Attributes:
         site: Name of the host; of several modules there, each has its own below it.
         diagonal: Mean weight of a frame in its own row.
-        last_diagonal: The same of the last row alone.
+        last_row: The same of the last row alone; its frame has no successor.
+        other_rows: The same of the rows before it.
         entropy: Of a row, divided by the logarithm of the frames it can see: 0 is one frame, 1 all
             alike.
         to_identity: Total variation distance of a row to the identity's, in [0, 1]: 1 - diagonal.
@@ -44,7 +44,8 @@ class SiteAttention:
 
     site: str
     diagonal: float
-    last_diagonal: float
+    last_row: float
+    other_rows: float
     entropy: float
     to_identity: float
     to_uniform: float
@@ -63,19 +64,15 @@ class Saturation:
     def table(self) -> str:
         """As lines to read."""
         width = max(len(one.site) for one in self.sites)
-        head = "diagonal  of last row  entropy  to identity  to uniform  largest other"
+        head = "diagonal  last row  others  entropy  to identity  to uniform  largest other"
         lines = [f"{self.num_clips} clips of {self.split}", f"{'site':<{width}}  {head}"]
         for one in self.sites:
             lines.append(
-                f"{one.site:<{width}}  {one.diagonal:8.3f}  {one.last_diagonal:11.3f}  "
-                f"{one.entropy:7.3f}  {one.to_identity:11.3f}  {one.to_uniform:10.3f}  "
-                f"{one.largest_other:13.3f}"
+                f"{one.site:<{width}}  {one.diagonal:8.3f}  {one.last_row:8.3f}  "
+                f"{one.other_rows:6.3f}  {one.entropy:7.3f}  {one.to_identity:11.3f}  "
+                f"{one.to_uniform:10.3f}  {one.largest_other:13.3f}"
             )
         return "\n".join(lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
 
 
 def saturation(
@@ -153,7 +150,7 @@ class _Sums:
         self.num_maps += maps.shape[0] * maps.shape[1]
 
     def means(self, site: str) -> SiteAttention:
-        names = ("diagonal", "last_diagonal", "entropy", "to_uniform", "largest_other")
+        names = ("diagonal", "last_row", "other_rows", "entropy", "to_uniform", "largest_other")
         facts = dict(zip(names, (self.totals / self.num_maps).tolist(), strict=True))
         rows = tuple(map(tuple, (self.map / self.num_maps).tolist()))
         return SiteAttention(site=site, to_identity=1 - facts["diagonal"], mean_map=rows, **facts)
@@ -162,7 +159,7 @@ class _Sums:
 def _facts(
     maps: Float[Tensor, "b heads t t2"], *, window: int | None
 ) -> Iterator[Float[Tensor, "b heads"]]:
-    """Diagonal, that of the last row, entropy, distance to uniform, largest other weight."""
+    """The facts of `SiteAttention` in its order, without the distance to the identity."""
     t = maps.shape[-1]
     place = torch.arange(t)
     visible = torch.ones(t, t, dtype=torch.bool)
@@ -175,17 +172,32 @@ def _facts(
     choosing = num_visible > 1  # a frame that sees itself alone has no choice
     yield own.mean(dim=-1)
     yield own[..., -1]
+    yield own[..., :-1].mean(dim=-1)
     yield (entropies / num_visible.log().clamp(min=1e-9))[..., choosing].mean(dim=-1)
     yield (maps - uniform).abs().sum(dim=-1).mean(dim=-1) / 2
     yield maps.masked_fill(torch.eye(t, dtype=torch.bool), 0).amax(dim=(-2, -1))
+
+
+def check_picture(path: str | Path) -> None:
+    """Refuse what `draw_saturation` could not draw, before the work and not after.
+
+    Raises:
+        ValueError: It does not end with `.png`.
+        ImportError: matplotlib is not installed.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise ValueError(f"{path} ends with {Path(path).suffix!r}; the attention is drawn as .png")
+    figure_maker()
 
 
 def draw_saturation(found: Saturation, path: str | Path) -> None:
     """Draw the mean map of every site, and how far each is from the identity, as PNG.
 
     Raises:
+        ValueError: The path does not end with `.png`.
         ImportError: matplotlib is not installed.
     """
+    check_picture(path)
     columns = min(len(found.sites), 8)
     lines = -(-len(found.sites) // columns)
     figure = figure_maker()(
@@ -204,7 +216,8 @@ def draw_saturation(found: Saturation, path: str | Path) -> None:
     axes = below.subplots()
     names = [one.site for one in found.sites]
     axes.plot(names, [one.diagonal for one in found.sites], "o-", label="diagonal (identity: 1)")
-    axes.plot(names, [one.last_diagonal for one in found.sites], "s--", label="of the last row")
+    axes.plot(names, [one.last_row for one in found.sites], "s--", label="of the last row")
+    axes.plot(names, [one.other_rows for one in found.sites], ".--", label="of the other rows")
     axes.plot(names, [one.entropy for one in found.sites], "^-", label="entropy (uniform: 1)")
     axes.set_ylim(0, 1.03)
     axes.tick_params(labelsize=7)

@@ -158,18 +158,18 @@ def choose_sites(hosts: list[str], sites: tuple[str, ...] | list[str] | str | No
     Raises:
         ValueError: A name is no site's.
     """
+    if sites is None and not hosts:
+        return []
     match [sites] if isinstance(sites, str) else sites:
         case None:
-            return [hosts[place] for place in sorted({0, len(hosts) // 2, len(hosts) - 1})] * bool(
-                hosts
-            )
+            return [hosts[place] for place in sorted({0, len(hosts) // 2, len(hosts) - 1})]
         case ["all"]:
             return hosts
         case ["first"]:
             return hosts[:1]
         case ["last"]:
             return hosts[-1:]
-        case names:
+        case _ as names:
             for name in names:
                 check_known(name, hosts, what="site")
             return [name for name in hosts if name in names]
