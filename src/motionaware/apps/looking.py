@@ -37,9 +37,9 @@ SHOWN = (Gate, MotionAttention, LongTermDifference, *MOTIONS, *PATCHES)
 
 # How a gate combines or starts -> what its last convolution says, and in which words.
 GATES: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
-    "half": ("factor, in (1, 2)", lambda wide: 1 + wide.sigmoid()),
-    "identity": ("factor, in (0, 2)", lambda wide: 2 * wide.sigmoid()),
-    "add": ("what is added", lambda wide: wide),
+    "half": ("gate, in (1, 2)", lambda wide: 1 + wide.sigmoid()),
+    "identity": ("gate, in (0, 2)", lambda wide: 2 * wide.sigmoid()),
+    "add": ("gate: what is added", lambda wide: wide),
 }
 
 
@@ -200,7 +200,7 @@ def _hooks(term: nn.Module, note: dict[str, Any]) -> Iterator[tuple[nn.Module, H
 
         def keep_factor(_: nn.Module, inputs: tuple[Tensor], clips: Tensor) -> None:
             note["gate"] = reduce(1 + clips[0].detach(), "t c h w -> t h w", "mean").cpu()
-            note["gate_words"] = "factor, in (1/2, 3/2)"
+            note["gate_words"] = "gate, in (1/2, 3/2)"
 
         yield excited.motion, keep_factor
     if (motion := _first(term, *MOTIONS)) is not None:
