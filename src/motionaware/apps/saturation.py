@@ -24,6 +24,8 @@ from motionaware.ops.layout import fold_views
 from motionaware.temporal.causal import PastMotionAttention
 from motionaware.temporal.m2a import MotionAttention
 
+SATURATED = 0.9  # of a row's weight on its own frame
+
 
 @dataclass(frozen=True, kw_only=True)
 class SiteAttention:
@@ -34,6 +36,7 @@ class SiteAttention:
         diagonal: Mean weight of a frame in its own row.
         last_row: The same of the last row alone; its frame has no successor.
         other_rows: The same of the rows before it.
+        saturated: Share of these rows in which that weight is above `SATURATED`.
         entropy: Of a row, divided by the logarithm of the frames it can see: 0 is one frame, 1 all
             alike.
         to_identity: Total variation distance of a row to the identity's, in [0, 1]: 1 - diagonal.
@@ -46,6 +49,7 @@ class SiteAttention:
     diagonal: float
     last_row: float
     other_rows: float
+    saturated: float
     entropy: float
     to_identity: float
     to_uniform: float
@@ -64,13 +68,15 @@ class Saturation:
     def table(self) -> str:
         """As lines to read."""
         width = max(len(one.site) for one in self.sites)
-        head = "diagonal  last row  others  entropy  to identity  to uniform  largest other"
+        head = (
+            "diagonal  last row  others  saturated  entropy  to identity  to uniform  largest other"
+        )
         lines = [f"{self.num_clips} clips of {self.split}", f"{'site':<{width}}  {head}"]
         for one in self.sites:
             lines.append(
                 f"{one.site:<{width}}  {one.diagonal:8.3f}  {one.last_row:8.3f}  "
-                f"{one.other_rows:6.3f}  {one.entropy:7.3f}  {one.to_identity:11.3f}  "
-                f"{one.to_uniform:10.3f}  {one.largest_other:13.3f}"
+                f"{one.other_rows:6.3f}  {one.saturated:9.3f}  {one.entropy:7.3f}  "
+                f"{one.to_identity:11.3f}  {one.to_uniform:10.3f}  {one.largest_other:13.3f}"
             )
         return "\n".join(lines)
 
@@ -150,7 +156,15 @@ class _Sums:
         self.num_maps += maps.shape[0] * maps.shape[1]
 
     def means(self, site: str) -> SiteAttention:
-        names = ("diagonal", "last_row", "other_rows", "entropy", "to_uniform", "largest_other")
+        names = (
+            "diagonal",
+            "last_row",
+            "other_rows",
+            "saturated",
+            "entropy",
+            "to_uniform",
+            "largest_other",
+        )
         facts = dict(zip(names, (self.totals / self.num_maps).tolist(), strict=True))
         rows = tuple(map(tuple, (self.map / self.num_maps).tolist()))
         return SiteAttention(site=site, to_identity=1 - facts["diagonal"], mean_map=rows, **facts)
@@ -173,6 +187,7 @@ def _facts(
     yield own.mean(dim=-1)
     yield own[..., -1]
     yield own[..., :-1].mean(dim=-1)
+    yield (own[..., :-1] > SATURATED).to(own.dtype).mean(dim=-1)
     yield (entropies / num_visible.log().clamp(min=1e-9))[..., choosing].mean(dim=-1)
     yield (maps - uniform).abs().sum(dim=-1).mean(dim=-1) / 2
     yield maps.masked_fill(torch.eye(t, dtype=torch.bool), 0).amax(dim=(-2, -1))
