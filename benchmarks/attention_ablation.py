@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from einops import rearrange
+from einops import repeat
 from torch import Tensor, nn
 
 from motionaware.apps.saturation import attentions, saturation
@@ -51,7 +51,8 @@ def _attend_by(weights: Tensor) -> Callable[[nn.Module, tuple[Tensor], Tensor], 
     def attend(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         assert isinstance(module, MotionAttention)
         motion = module.motion(normalize_frames(inputs[0]))
-        return inputs[0] + gather_over_time(motion, rearrange(weights, "t t2 -> 1 1 t t2"))
+        maps = repeat(weights, "t t2 -> b 1 t t2", b=len(motion))
+        return inputs[0] + gather_over_time(motion, maps)
 
     return attend
 

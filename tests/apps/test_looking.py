@@ -230,20 +230,20 @@ def test_grad_cam_lights_up_where_the_class_is_seen():
     class Light(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.pixels = nn.Conv2d(3, 2, 1)
+            self.pixels = nn.Conv2d(3, 2, 1, bias=False)
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.pixels(images).mean(dim=(2, 3))
 
+    light = Light()
     model = VideoRecognizer(
-        Backbone(Light(), 2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+        Backbone(light, 2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
         clip=ClipSpec(num_frames=4, image_size=64),
         class_names=["red", "blue"],
     )
     with torch.no_grad():
         model.head.weight.copy_(torch.eye(2))
-        model.backbone.pixels.weight.copy_(torch.eye(3)[[0, 2], :, None, None])
-        model.backbone.pixels.bias.zero_()
+        light.pixels.weight.copy_(torch.eye(3)[[0, 2], :, None, None])
     clip = torch.zeros_like(CLIP)
     clip[1, 0, :8, :8] = 255
     clip[2, 2, 8:, 8:] = 255

@@ -99,9 +99,11 @@ def draw_sheet(scene: Scene) -> "Figure":
         axes.set_title(scene.captions[number], fontsize=_SMALL)
     grid[0, -1].axis("off")
     for row, panels in zip(rows, grid[1:], strict=True):
-        for number, axes in enumerate(panels[:-1]):
-            image = _overlay(axes, scene.frames[number], row, number)
-        bar = above.colorbar(image, cax=panels[-1])
+        images = [
+            _overlay(axes, frame, row, number)
+            for number, (axes, frame) in enumerate(zip(panels[:-1], scene.frames, strict=True))
+        ]
+        bar = above.colorbar(images[-1], cax=panels[-1])
         bar.ax.tick_params(labelsize=_SMALL - 1)
         bar.solids.set_alpha(1)
         panels[0].set_ylabel(row.label, fontsize=_SMALL - 1)
@@ -147,7 +149,7 @@ def save_sheet(figure: "Figure", path: Path) -> None:
         figure.savefig(whole, dpi=110, format="png")
 
 
-def save_gif(path: Path, pictures: UInt8[Tensor, "t 3 h w"], *, fps: float) -> None:
+def save_gif(path: Path, pictures: UInt8[Tensor, "t 3 h w"], *, fps: float | int) -> None:
     """Write pictures as a GIF that plays for ever."""
     from PIL import Image
 
@@ -199,7 +201,9 @@ def _rows(scene: Scene) -> list[_Row]:
     for site in scene.look.sites:
         if site.motion is not None:
             high = max(float(site.motion.max()), 1e-6)
-            rows.append(_Row(f"{site.name}\nmotion", _fit(site.motion, scene), "inferno", 0, high))
+            rows.append(
+                _Row(f"{site.name}\nmotion", _fit(site.motion, scene), "inferno", 0.0, high)
+            )
         if site.gate is not None:
             low, high = float(site.gate.min()), float(site.gate.max())
             high = max(high, low + 1e-6)
@@ -208,7 +212,7 @@ def _rows(scene: Scene) -> list[_Row]:
     if scene.look.cam is not None:
         target = scene.class_names[scene.look.target]
         label = f"Grad-CAM, {scene.look.layer}\n{target}"
-        rows.append(_Row(label, _fit(scene.look.cam, scene), "magma", 0, 1))
+        rows.append(_Row(label, _fit(scene.look.cam, scene), "magma", 0.0, 1.0))
     return rows
 
 
@@ -259,8 +263,13 @@ def _draw_attention(axes: "Axes", site: Site, *, marked: float | None = None) ->
         for (row, column), weight in np.ndenumerate(weights):
             colour = "white" if weight < 0.6 else "black"
             digits = f"{weight:.2f}".removeprefix("0")
-            place = {"ha": "center", "va": "center"}
-            axes.text(column, row, digits, fontsize=_SMALL - 2.5, color=colour, **place)
+            axes.text(
+                *(column, row, digits),
+                fontsize=_SMALL - 2.5,
+                color=colour,
+                ha="center",
+                va="center",
+            )
     if marked is not None:
         top = int(marked * size) - 0.5
         axes.plot(

@@ -161,7 +161,8 @@ def check_known(name: str, known: Iterable[str], *, what: str) -> None:
         return
     if not known:
         raise ValueError(f"{what} {name!r} was asked for, but the model has none; leave it out")
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    longer = [one for one in known if one.startswith(name)]
+    near = (longer or difflib.get_close_matches(name, known, n=1, cutoff=0.0))[0]
     shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
     raise ValueError(f"{what} {name!r} is unknown; did you mean {near!r}? There are {shown}")
 

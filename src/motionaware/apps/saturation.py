@@ -222,11 +222,12 @@ def draw_saturation(found: Saturation, path: str | Path) -> None:
     panels = above.subplots(lines, columns, squeeze=False).flatten()
     for axes in panels[len(found.sites) :]:
         axes.axis("off")
+    images = []
     for axes, one in zip(panels, found.sites, strict=False):
-        image = axes.imshow(one.mean_map, vmin=0, vmax=1, cmap="viridis")
+        images.append(axes.imshow(one.mean_map, vmin=0, vmax=1, cmap="viridis"))
         axes.set_title(f"{one.site}\ndiagonal {one.diagonal:.2f}", fontsize=7)
         axes.set(xticks=[], yticks=[])
-    above.colorbar(image, ax=panels, fraction=0.02, pad=0.01).ax.tick_params(labelsize=6)
+    above.colorbar(images[0], ax=panels, fraction=0.02, pad=0.01).ax.tick_params(labelsize=6)
     above.suptitle(f"attention, mean over {found.num_clips} clips of {found.split}", fontsize=9)
     axes = below.subplots()
     names = [one.site for one in found.sites]

@@ -1,8 +1,8 @@
 """Visualize: what a model looks at in a video, as a sheet (PNG) or a movie (GIF, mp4)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -74,13 +74,13 @@ def visualize(
     video: str | Path,
     out: str | Path = "visualize.png",
     *,
-    sites: tuple[str, ...] | list[str] | Literal["first", "last", "all"] | None = None,
+    sites: str | Sequence[str] | None = None,
     shown_class: str | int | None = None,
     clip: int = 1,
     layer: str | None = None,
     title: str | None = None,
     top_k: int = 5,
-    fps: float = 2.0,
+    fps: float | int = 2.0,
 ) -> Visualization:
     """Draw what a model looks at in a part of a video; the model is left as it was.
 
@@ -88,7 +88,7 @@ def visualize(
         model: A recognizer, or the path of its checkpoint.
         video: A file, or a folder of frames.
         out: The picture; its ending says what is drawn: a sheet (`.png`), a movie (`.gif`, `.mp4`).
-        sites: Names of sites, or one word for some; by default the first, middle and last.
+        sites: Names of sites, or `first`, `last` or `all`; by default the first, middle and last.
         shown_class: Name or number (from 0) of the class for Grad-CAM; the likeliest by default.
         clip: Which part of the video, from 1; the parts are those of `predict`.
         layer: Where Grad-CAM is taken; see `look`.
@@ -152,7 +152,7 @@ def visualize(
     )
 
 
-def choose_sites(hosts: list[str], sites: tuple[str, ...] | list[str] | str | None) -> list[str]:
+def choose_sites(hosts: list[str], sites: str | Sequence[str] | None) -> list[str]:
     """Names of the sites that names, or one word for some, ask for.
 
     Raises:
