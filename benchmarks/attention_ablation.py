@@ -6,6 +6,7 @@ Each checkpoint is judged on the test split of the data it was trained on, as it
 map of every site replaced, in every clip alike, by
 
     identity  each frame keeps its own motion
+    no last   likewise, but the last frame, whose motion is -norm(x), keeps nothing
     uniform   each frame gathers the mean of all motions
     mean      the site's mean map over the validation split
     nothing   the motion is not added at all
@@ -30,7 +31,7 @@ from motionaware.models.checkpoint import load
 from motionaware.ops.attention import gather_over_time, normalize_frames
 from motionaware.temporal.m2a import MotionAttention
 
-WAYS = ("identity", "uniform", "mean", "nothing")
+WAYS = ("identity", "no last", "uniform", "mean", "nothing")
 
 
 @contextmanager
@@ -82,8 +83,11 @@ def ablate(path: str, *, root: str | None = None, kind: str | None = None) -> di
     recipe = recipe_on_data(model.recipe, path, kind=kind, root=root)
     t = model.clip.num_frames
     found = saturation(model, recipe.data, split="val", config=recipe.eval).sites
+    without_last = torch.eye(t)
+    without_last[-1] = 0
     by_way = {
         "identity": {site.site: torch.eye(t) for site in found},
+        "no last": {site.site: without_last for site in found},
         "uniform": {site.site: torch.full((t, t), 1 / t) for site in found},
         "mean": {site.site: torch.tensor(site.mean_map) for site in found},
         "nothing": {site.site: torch.zeros(t, t) for site in found},

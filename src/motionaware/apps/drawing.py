@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, reduce
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -103,7 +103,8 @@ def draw_sheet(scene: Scene) -> "Figure":
             _overlay(axes, frame, row, number)
             for number, (axes, frame) in enumerate(zip(panels[:-1], scene.frames, strict=True))
         ]
-        bar = above.colorbar(images[-1], cax=panels[-1])
+        beyond = "max" if float(row.maps.max()) > row.high else "neither"
+        bar = above.colorbar(images[-1], cax=panels[-1], extend=beyond)
         bar.ax.tick_params(labelsize=_SMALL - 1)
         bar.solids.set_alpha(1)
         panels[0].set_ylabel(row.label, fontsize=_SMALL - 1)
@@ -154,7 +155,9 @@ def save_gif(path: Path, pictures: UInt8[Tensor, "t 3 h w"], *, fps: float | int
     from PIL import Image
 
     first, *others = [
-        Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).quantize(128)
+        Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).quantize(
+            dither=Image.Dither.NONE
+        )
         for picture in pictures
     ]
     with whole_file(path, what="the picture") as whole:
@@ -200,7 +203,9 @@ def _rows(scene: Scene) -> list[_Row]:
     rows = []
     for site in scene.look.sites:
         if site.motion is not None:
-            high = max(float(site.motion.max()), 1e-6)
+            # Of all frames but one: that at the end is compared with nothing and outshines them.
+            peaks = reduce(site.motion, "t h w -> t", "max").sort().values[-2:]
+            high = max(float(peaks[0]), 1e-6)
             rows.append(
                 _Row(f"{site.name}\nmotion", _fit(site.motion, scene), "inferno", 0.0, high)
             )
