@@ -84,7 +84,7 @@ def test_help_answers_at_once_and_loads_nothing_heavy():
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     assert ended.ru_utime - began.ru_utime < 1.0  # seconds of the processor, however busy it is
-    for verb in ("quickstart", "train", "evaluate", "predict", "prepare", "doctor"):
+    for verb in ("quickstart", "train", "evaluate", "predict", "visualize", "prepare", "doctor"):
         assert verb in done.stdout
 
 
@@ -436,6 +436,63 @@ def test_one_broken_video_does_not_take_the_others_answers(
     assert broken.startswith("motionaware: ")
     assert "bad.mp4" in broken
     assert count == "motionaware: 1 of 3 videos could not be read"
+
+
+# -------------------------------------------------------------------------------------- visualize
+
+
+def test_visualize_draws_what_is_asked_for_and_says_it(
+    checkpoint: Path, video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    video = str(next((video_folder / "test").glob("*/*.mp4")))
+    out = tmp_path / "sheet.png"
+    words = ["visualize", str(checkpoint), video, "--out", str(out), "--class", "moving up"]
+    assert main([*words, "--sites", "layer1.0.conv1", "layer2.0.conv1"]) == 0
+    *_, cam, sites, picture = capsys.readouterr().out.splitlines()
+    assert cam == "Grad-CAM of moving up at layer3"
+    assert sites == "sites: layer1.0.conv1, layer2.0.conv1"
+    assert picture == f"picture: {out}"
+    assert out.stat().st_size > 10_000
+    assert main([*words, "--sites", "first", "--layer", "layer2", "--clip", "1", "--json"]) == 0
+    drawn = json.loads(capsys.readouterr().out)
+    assert (drawn["sites"], drawn["cam_layer"]) == (["layer1.0.conv1"], "layer2")
+
+
+def test_visualize_saturation_prints_a_table_or_json_and_draws_if_asked(
+    checkpoint: Path, video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["visualize", str(checkpoint), "--saturation"]
+    assert main(words) == 0
+    head, columns, *rows = capsys.readouterr().out.splitlines()
+    assert head == "12 clips of val"
+    assert columns.startswith("site            diagonal  last row  others  saturated  entropy")
+    assert len(rows) == 8
+    out = tmp_path / "maps.png"
+    words += ["--root", str(video_folder), "--kind", "folder", "--split", "test"]
+    assert main([*words, "--out", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["split"], found["num_clips"], len(found["sites"])) == ("test", 12, 8)
+    assert out.is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "this does not fit: give either a VIDEO"),
+        (["a.mp4", "--saturation"], "this does not fit: give either a VIDEO"),
+        (["--saturation", "--class", "1", "--clip", "2"], "--class, --clip does not fit"),
+        (["a.mp4", "--split", "val"], "--split does not fit"),
+        (["a.mp4", "--out", "a.pdf"], "a.pdf ends with '.pdf'; choose .png, .gif, .mp4"),
+        (["--saturation", "--out", "a.gif"], "a.gif ends with '.gif'; the attention is drawn as"),
+        (["none.mp4"], "none.mp4 does not exist"),
+        (["a.mp4", "--class", "turning"], "class 'turning' is unknown; did you mean 'turning cl"),
+        (["a.mp4", "--sites", "layer9"], "site 'layer9' is unknown; did you mean 'layer"),
+    ],
+)
+def test_what_cannot_be_visualized_is_one_line(
+    options: list[str], words: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert words in complaint(capsys, ["visualize", checkpoint, *options])
 
 
 # ------------------------------------------------------------------------------- prepare, doctor

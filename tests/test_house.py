@@ -71,7 +71,7 @@ ROOMS = {
         calling(".add_module", ".set_submodule", ".register_forward_pre_hook"),
         ["models/insertion.py"],
     ),
-    "a hook that looks": (calling(".register_forward_hook"), ["apps/visualize.py"]),
+    "a hook that looks": (calling(".register_forward_hook"), ["apps/looking.py"]),
     "pictures": (importing("matplotlib"), ["apps/"]),
     "fake tensors": (importing("torch._subclasses"), ["models/watching.py"]),
     "blind reshapes": (calling(".view", ".reshape"), []),

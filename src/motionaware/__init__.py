@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from motionaware.apps.predict import Prediction as Prediction
     from motionaware.apps.predict import predict as predict
     from motionaware.apps.stream import stream as stream
+    from motionaware.apps.visualize import visualize as visualize
     from motionaware.clip import ClipSpec as ClipSpec
     from motionaware.data.annotations import DataError as DataError
     from motionaware.data.motionpairs import MotionPairs as MotionPairs
@@ -59,6 +60,7 @@ _ROOMS = {  # name -> where it lives; opened at first use, so that the command l
     "save": "models.checkpoint",
     "stream": "apps.stream",
     "train": "engine.train",
+    "visualize": "apps.visualize",
 }
 
 __all__ = list(_ROOMS)  # pyright: ignore[reportUnsupportedDunderAll] - the table is the list

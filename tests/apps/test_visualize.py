@@ -5,64 +5,151 @@ import pytest
 import torch
 from PIL import Image
 
-from motionaware.apps.visualize import judge_with_attention, visualize
+from motionaware.apps.visualize import class_number, visualize
+from motionaware.clip import ClipSpec
+from motionaware.data.video import open_video
+from motionaware.data.video_writer import write_video
+from motionaware.models.checkpoint import save
 from motionaware.models.recognizer import VideoRecognizer, create_model
 
-CLIP = torch.randint(
-    0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-)
 
-
-def model_with(temporal: str) -> VideoRecognizer:
+def model_with(temporal: str = "m2a") -> VideoRecognizer:
     torch.manual_seed(0)
-    return create_model("resnet18_quarter", temporal=temporal, num_classes=3, num_frames=4)
+    return create_model(
+        "resnet18_quarter",
+        temporal=temporal,
+        num_frames=4,
+        class_names=["left", "right", "7"],
+        clip=ClipSpec(num_frames=4, image_size=32),
+    )
 
 
-@pytest.mark.parametrize("temporal", ["m2a", "m2a,tsm", "none", "tsm"])
-def test_a_picture_is_drawn_with_or_without_attention(temporal: str, tmp_path: Path):
-    path = tmp_path / "picture.png"
-    visualize(model_with(temporal), CLIP, path, title="a clip", top_k=9)
-    with Image.open(path) as picture:
-        assert picture.size == (1440, 552)
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """25 seconds of noise at 2 frames a second."""
+    path = tmp_path_factory.mktemp("video") / "noise.mp4"
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (50, 3, 36, 48), dtype=torch.uint8, generator=generator)
+    write_video(path, frames, fps=2)
+    return path
 
 
-def test_there_is_a_map_of_each_site_and_its_rows_sum_to_one():
-    model = model_with("m2a")
-    probabilities, maps = judge_with_attention(model, CLIP)
-    assert [site for site, _ in maps] == [
-        f"layer{stage}.{block}.conv1" for stage in (1, 2, 3, 4) for block in (0, 1)
-    ]
-    for _, weights in maps:
-        assert weights.shape == (4, 4)
-        torch.testing.assert_close(weights.sum(dim=1), torch.ones(4))
-    torch.testing.assert_close(probabilities, model.eval()(CLIP[None])[0].softmax(dim=-1).detach())
+def test_a_sheet_is_drawn_whatever_there_is_to_see(video: Path, tmp_path: Path):
+    heights = {}
+    for temporal in ("m2a", "m2a,tsm", "patch", "tea", "none", "tsm"):
+        drawn = visualize(model_with(temporal), video, tmp_path / "sheet.png")
+        assert drawn.picture == str(tmp_path / "sheet.png")
+        assert drawn.cam_layer == "layer3"
+        with Image.open(drawn.picture) as picture:
+            assert picture.format == "PNG"
+            heights[temporal] = picture.height
+    # Below the frames are motion and gate of three sites, or motion alone, or neither; Grad-CAM.
+    assert heights["m2a"] == heights["m2a,tsm"] == heights["patch"]
+    assert heights["m2a"] > heights["tea"] > heights["none"] == heights["tsm"]
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_nothing_stays_on_the_model(training: bool):
-    model = model_with("m2a").train(training)
-    before = [
-        (name, set(vars(module)), len(module._forward_hooks), module.training)
-        for name, module in model.named_modules()
-    ]
-    judge_with_attention(model, CLIP)
-    after = [
-        (name, set(vars(module)), len(module._forward_hooks), module.training)
-        for name, module in model.named_modules()
-    ]
-    assert before == after
+def test_a_row_is_drawn_for_each_map_of_each_chosen_site(video: Path, tmp_path: Path):
+    heights = []
+    for names in (["layer1.0.conv1"], ["layer1.0.conv1", "layer3.0.conv1"]):
+        drawn = visualize(model_with(), video, tmp_path / "sheet.png", sites=names)
+        assert list(drawn.sites) == names
+        with Image.open(drawn.picture) as picture:
+            heights.append(picture.height)
+    assert heights[1] > heights[0] + 200
 
 
-def test_hooks_are_gone_though_the_model_refused_the_clip():
-    model = model_with("m2a")
-    with pytest.raises(ValueError, match="have 3 frames"):
-        judge_with_attention(model, CLIP[:3])
-    assert not any(module._forward_hooks for module in model.modules())
+def test_a_gif_plays_one_picture_a_frame_for_ever(video: Path, tmp_path: Path):
+    drawn = visualize(model_with(), video, tmp_path / "movie.gif", fps=4, sites="all")
+    with Image.open(drawn.picture) as movie:
+        assert (getattr(movie, "n_frames", 0), movie.info["duration"]) == (4, 250)
+        assert movie.info["loop"] == 0
+
+
+def test_an_mp4_plays_one_picture_a_frame(video: Path, tmp_path: Path):
+    drawn = visualize(model_with(), video, tmp_path / "movie.MP4", fps=4)
+    movie = open_video(drawn.picture)
+    assert movie.num_frames == 4
+    assert movie.height % 2 == movie.width % 2 == 0
+    assert movie.times_seconds is not None and movie.times_seconds[1] == 0.25
+    first, last = movie.frames([0, 3])
+    assert (first != last).any()
+
+
+@pytest.mark.parametrize(
+    ("sites", "drawn"),
+    [
+        (None, ("layer1.0.conv1", "layer3.0.conv1", "layer4.1.conv1")),
+        ("first", ("layer1.0.conv1",)),
+        (["last"], ("layer4.1.conv1",)),
+        (["layer2.0.conv1", "layer1.1.conv1"], ("layer1.1.conv1", "layer2.0.conv1")),
+        ("layer2.0.conv1", ("layer2.0.conv1",)),
+    ],
+)
+def test_sites_are_named_or_chosen_by_a_word(sites, drawn, video: Path, tmp_path: Path):
+    found = visualize(model_with(), video, tmp_path / "sheet.png", sites=sites)
+    assert found.sites == drawn
+
+
+def test_the_part_of_the_video_is_that_of_predict(video: Path, tmp_path: Path):
+    second = visualize(model_with("none"), video, tmp_path / "sheet.png", clip=2)
+    assert second.start_seconds == 8.0
+    assert second.end_seconds == 16.5
+    assert all(16 <= frame < 33 for frame in second.frames)
+    with pytest.raises(ValueError, match=r"clip = 4; .*noise.mp4 is looked at in 3 parts, from 1"):
+        visualize(model_with("none"), video, tmp_path / "sheet.png", clip=4)
+
+
+def test_the_class_of_grad_cam_is_the_likeliest_or_the_one_asked_for(video: Path, tmp_path: Path):
+    model = model_with("none")
+    likeliest = visualize(model, video, tmp_path / "sheet.png")
+    assert likeliest.shown_class == likeliest.classes[0][0]
+    asked = visualize(model, video, tmp_path / "sheet.png", shown_class="right")
+    assert asked.shown_class == "right"
+    assert "Grad-CAM of right at layer3" in asked.table()
+
+
+def test_a_class_is_found_by_its_name_first_then_by_its_number():
+    names = ("left", "right", "7", *"abcdefg")
+    assert class_number("right", names) == 1
+    assert class_number("7", names) == 2
+    assert class_number("1", names) == 1
+    assert class_number(9, names) == 9
+    with pytest.raises(ValueError, match="class 'lift' is unknown; did you mean 'left'"):
+        class_number("lift", names)
+    with pytest.raises(ValueError, match="class 10 is none of the 10 classes, from 0 on"):
+        class_number("10", names)
+
+
+def test_a_checkpoint_and_a_folder_of_frames_will_do(tmp_path: Path):
+    save(model_with(), tmp_path / "model.safetensors")
+    (tmp_path / "frames").mkdir()
+    for number in range(5):
+        Image.new("RGB", (40, 40), (50 * number, 0, 0)).save(tmp_path / f"frames/{number}.png")
+    drawn = visualize(tmp_path / "model.safetensors", tmp_path / "frames", tmp_path / "sheet.png")
+    assert drawn.start_seconds is None
+    assert drawn.table().splitlines()[0] == str(tmp_path / "frames")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"out": "sheet.jpg"}, r"sheet.jpg ends with '.jpg'; choose .png, .gif, .mp4"),
+        ({"sites": ["layer1"]}, "site 'layer1' is unknown; did you mean 'layer1.0.conv1'?"),
+        ({"layer": "layer9"}, r"layer 'layer9' is unknown; did you mean 'layer"),
+        ({"top_k": 0}, "top_k = 0, fps = 2.0; name at least 1 class"),
+        ({"fps": 0.0}, "play above 0 a second"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(options, words: str, video: Path, tmp_path: Path):
+    options = {"out": tmp_path / "sheet.png", **options}
+    with pytest.raises(ValueError, match=words):
+        visualize(model_with(), video, **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_matplotlib_the_error_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, video: Path, tmp_path: Path
 ):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"run: pip install 'motionaware\[plots\]'"):
-        visualize(model_with("m2a"), CLIP, tmp_path / "picture.png")
+        visualize(model_with(), video, tmp_path / "sheet.png")

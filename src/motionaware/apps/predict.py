@@ -82,7 +82,7 @@ def predict(
     if not isinstance(model, VideoRecognizer):
         model = load(model)
     opened = open_video(video)
-    bounds = _bounds(opened, num_clips)
+    bounds = part_bounds(opened, num_clips)
     with evaluation_mode(model):
         probabilities = torch.cat(
             [
@@ -100,8 +100,8 @@ def predict(
 
     parts = [
         Part(
-            start_seconds=_seconds(opened, start),
-            end_seconds=_seconds(opened, end),
+            start_seconds=seconds_at(opened, start),
+            end_seconds=seconds_at(opened, end),
             classes=named(row),
         )
         for (start, end), row in zip(bounds, probabilities, strict=True)
@@ -109,8 +109,12 @@ def predict(
     return Prediction(video=str(video), classes=named(probabilities.mean(dim=0)), parts=parts)
 
 
-def _bounds(video: Video, num_clips: int | None) -> list[tuple[int, int]]:
-    """First frame of each part, and the one after its last."""
+def part_bounds(video: Video, num_clips: int | None = None) -> list[tuple[int, int]]:
+    """First frame of each part that is a clip of its own, and the one after its last.
+
+    Raises:
+        ValueError: `num_clips` is below 1.
+    """
     if num_clips is None:
         times = video.times_seconds
         seconds = 0.0 if times is None else float(times[-1])
@@ -131,7 +135,7 @@ def _judge(model: VideoRecognizer, video: Video, bounds: list[tuple[int, int]]) 
     return view_probabilities(model, clips[:, None])
 
 
-def _seconds(video: Video, frame: int) -> float | None:
+def seconds_at(video: Video, frame: int) -> float | None:
     """When a frame begins to be shown; past the last one, when the video ends."""
     times = video.times_seconds
     if times is None:

@@ -9,12 +9,11 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from motionaware.apps.drawing import figure_maker
 from motionaware.apps.predict import Prediction, predict
-from motionaware.apps.visualize import figure_maker, visualize
+from motionaware.apps.visualize import visualize
 from motionaware.clip import ClipSpec
-from motionaware.data.dataset import choose_frames
 from motionaware.data.motionpairs import MotionPairs
-from motionaware.data.video import open_video
 from motionaware.data.video_writer import write_video
 from motionaware.engine.allocation import keep_freed_memory
 from motionaware.engine.config import (
@@ -104,11 +103,11 @@ def quickstart(
     video, picture = out / "clip.mp4", out / "prediction.png"
     right_class = _render_video(shared, video)
     predictions = {temporal: predict(model, video) for temporal, model in models.items()}
-    opened = open_video(video)
     visualize(
         models[CHALLENGER],
-        opened.frames(choose_frames(opened.num_frames, shared.clip)),
+        video,
         picture,
+        sites="first",
         title=f"{video.name}: {right_class}; predicted with {CHALLENGER}",
     )
     return Comparison(

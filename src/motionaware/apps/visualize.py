@@ -1,107 +1,198 @@
-"""Visualize: a picture of a clip, what was predicted, and which frames attend to which."""
+"""Visualize: what a model looks at in a video, as a sheet (PNG) or a movie (GIF, mp4)."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor, nn
 
-from motionaware.engine.evaluate import evaluation_mode
+from motionaware.apps.drawing import (
+    Scene,
+    draw_movie,
+    draw_sheet,
+    figure_maker,
+    save_gif,
+    save_sheet,
+)
+from motionaware.apps.looking import check_known, look
+from motionaware.apps.predict import part_bounds, seconds_at
+from motionaware.data.dataset import choose_frames
+from motionaware.data.transforms import frame_for_testing
+from motionaware.data.video import Video, open_video
+from motionaware.data.video_writer import write_video
+from motionaware.models.checkpoint import load
+from motionaware.models.insertion import sites as sites_of
 from motionaware.models.recognizer import VideoRecognizer
-from motionaware.temporal.m2a import MotionAttention
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+ENDINGS = (".png", ".gif", ".mp4")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visualization:
+    """What was drawn of a video.
+
+    Attributes:
+        picture: The file.
+        video: The video.
+        start_seconds, end_seconds: The part of it; None where it has no clock.
+        frames: Numbers of the video's frames in the clip.
+        classes: With their probabilities, the likeliest first.
+        shown_class: The one that Grad-CAM was asked about.
+        cam_layer: Where Grad-CAM was taken; None if it could not.
+        sites: Of which motion, gate or attention are drawn.
+        absent: What is not drawn, and why, a sentence each.
+    """
+
+    picture: str
+    video: str
+    start_seconds: float | None
+    end_seconds: float | None
+    frames: tuple[int, ...]
+    classes: list[tuple[str, float]]
+    shown_class: str
+    cam_layer: str | None
+    sites: tuple[str, ...]
+    absent: tuple[str, ...]
+
+    def table(self) -> str:
+        """As lines to read."""
+        when = ""
+        if self.start_seconds is not None:
+            when = f", {self.start_seconds:.1f} to {self.end_seconds:.1f} s"
+        lines = [f"{self.video}{when}"]
+        lines += [f"  {probability:6.1%}  {name}" for name, probability in self.classes]
+        if self.cam_layer is not None:
+            lines.append(f"Grad-CAM of {self.shown_class} at {self.cam_layer}")
+        if self.sites:
+            lines.append(f"sites: {', '.join(self.sites)}")
+        lines += self.absent
+        return "\n".join([*lines, f"picture: {self.picture}"])
 
 
 def visualize(
-    model: VideoRecognizer,
-    clip: UInt8[Tensor, "t 3 h w"],
-    path: str | Path,
+    model: VideoRecognizer | str | Path,
+    video: str | Path,
+    out: str | Path = "visualize.png",
     *,
-    title: str = "",
+    sites: str | Sequence[str] | None = None,
+    shown_class: str | int | None = None,
+    clip: int = 1,
+    layer: str | None = None,
+    title: str | None = None,
     top_k: int = 5,
-) -> None:
-    """Draw a clip's frames, the likeliest classes and the attention maps of three sites to a file.
+    fps: float | int = 2.0,
+) -> Visualization:
+    """Draw what a model looks at in a part of a video; the model is left as it was.
 
     Args:
-        model: Any recognizer; it is judged in evaluation mode and left as it was.
-        clip: Frames as the model wants them.
-        path: Of the picture; its ending says the format.
-        title: Words above the frames.
-        top_k: Classes to draw.
+        model: A recognizer, or the path of its checkpoint.
+        video: A file, or a folder of frames.
+        out: The picture; its ending says what is drawn: a sheet (`.png`), a movie (`.gif`, `.mp4`).
+        sites: Names of sites, or `first`, `last` or `all`; by default the first, middle and last.
+        shown_class: Name or number (from 0) of the class for Grad-CAM; the likeliest by default.
+        clip: Which part of the video, from 1; the parts are those of `predict`.
+        layer: Where Grad-CAM is taken; see `look`.
+        title: Words above the frames; the video's name by default.
+        top_k: Classes to name.
+        fps: Frames a second of a movie.
 
     Raises:
+        VideoError: The video cannot be read.
+        ValueError: A site, class, layer, part or ending is unknown, or the checkpoint is damaged.
+        FileNotFoundError: The checkpoint does not exist.
         ImportError: matplotlib is not installed.
     """
-    new_figure = figure_maker()
-    probabilities, maps = judge_with_attention(model, clip)
-    shown = [maps[place] for place in sorted({0, len(maps) // 2, len(maps) - 1})] if maps else []
-    num_frames = len(clip)
+    out = Path(out)
+    if out.suffix.lower() not in ENDINGS:
+        raise ValueError(f"{out} ends with {out.suffix!r}; choose {', '.join(ENDINGS)}")
+    if top_k < 1 or fps <= 0:
+        raise ValueError(f"{top_k = }, {fps = }; name at least 1 class, and play above 0 a second")
+    figure_maker()  # missed before the work, not after
+    if not isinstance(model, VideoRecognizer):
+        model = load(model)
+    target = None if shown_class is None else class_number(shown_class, model.class_names)
+    chosen = choose_sites(sites_of(model.backbone), sites)
+    opened = open_video(video)
+    bounds = part_bounds(opened)
+    if not 1 <= clip <= len(bounds):
+        raise ValueError(f"{clip = }; {video} is looked at in {len(bounds)} parts, from 1 on")
+    start, end = bounds[clip - 1]
+    indices = [start + index for index in choose_frames(end - start, model.clip)]
+    frames = frame_for_testing(opened.frames(indices), spec=model.clip)
+    seen = look(model, frames, sites=chosen, target=target, layer=layer)
+    scene = Scene(
+        frames=frames,
+        captions=[_caption(opened, index) for index in indices],
+        look=seen,
+        class_names=model.class_names,
+        title=Path(video).name if title is None else title,
+        top_k=top_k,
+    )
+    if out.suffix.lower() == ".png":
+        save_sheet(draw_sheet(scene), out)
+    else:
+        pictures = torch.stack(list(draw_movie(scene)))
+        save = save_gif if out.suffix.lower() == ".gif" else write_video
+        save(out, pictures, fps=fps)
+    values, places = seen.probabilities.topk(min(top_k, len(model.class_names)))
+    return Visualization(
+        picture=str(out),
+        video=str(video),
+        start_seconds=seconds_at(opened, start),
+        end_seconds=seconds_at(opened, end),
+        frames=tuple(indices),
+        classes=[
+            (model.class_names[place], value)
+            for place, value in zip(places.tolist(), values.tolist(), strict=True)
+        ],
+        shown_class=model.class_names[seen.target],
+        cam_layer=seen.layer,
+        sites=tuple(site.name for site in seen.sites),
+        absent=seen.absent,
+    )
 
-    figure = new_figure(figsize=(12, 4.6), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[1, 1.7], squeeze=False)[:, 0]
-    above.suptitle(title)
-    for number, (axes, frame) in enumerate(
-        zip(above.subplots(1, num_frames, squeeze=False)[0], clip, strict=True), start=1
-    ):
-        axes.imshow(frame.permute(1, 2, 0).numpy())
-        axes.set_xlabel(f"frame {number}", fontsize=8)
-        axes.set(xticks=[], yticks=[])
-    panels = below.subplots(1, 1 + len(shown), width_ratios=[1.8] + [1] * len(shown), squeeze=False)
-    bars, *squares = panels[0]
-    values, places = probabilities.topk(min(top_k, len(probabilities)))
-    names = [model.class_names[place] for place in places.tolist()]
-    bars.barh(names[::-1], values.tolist()[::-1], color="#4477aa")
-    bars.set(xlim=(0, 1), xlabel="probability")
-    for axes, (site, weights) in zip(squares, shown, strict=True):
-        axes.imshow(weights.numpy(), vmin=0, vmax=1, cmap="viridis")
-        axes.set_title(f"attention at\n{site}", fontsize=8)
-        axes.set_xlabel("attended frame", fontsize=8)
-        axes.set_ylabel("frame", fontsize=8)
-        axes.set(xticks=[], yticks=[])
-    figure.savefig(path, dpi=120)
 
-
-def figure_maker() -> "type[Figure]":
-    """Matplotlib's figure; not pyplot: no window, no global state.
+def choose_sites(hosts: list[str], sites: str | Sequence[str] | None) -> list[str]:
+    """Names of the sites that names, or one word for some, ask for.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ValueError: A name is no site's.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "pictures need matplotlib; run: pip install 'motionaware[plots]'"
-        ) from error
-    return Figure
+    if sites is None and not hosts:
+        return []
+    match [sites] if isinstance(sites, str) else sites:
+        case None:
+            return [hosts[place] for place in sorted({0, len(hosts) // 2, len(hosts) - 1})]
+        case ["all"]:
+            return hosts
+        case ["first"]:
+            return hosts[:1]
+        case ["last"]:
+            return hosts[-1:]
+        case _ as names:
+            for name in names:
+                check_known(name, hosts, what="site")
+            return [name for name in hosts if name in names]
 
 
-@torch.inference_mode()
-def judge_with_attention(
-    model: VideoRecognizer, clip: UInt8[Tensor, "t 3 h w"]
-) -> tuple[Float[Tensor, "k"], list[tuple[str, Float[Tensor, "t t2"]]]]:
-    """Probabilities of a clip, and the attention map of each site that has one, by its name.
+def class_number(shown_class: str | int, class_names: tuple[str, ...]) -> int:
+    """The place of a class, given its name or its number.
 
-    The maps are taken by hooks that are gone when this returns.
+    Raises:
+        ValueError: There is no such class.
     """
-    maps: list[tuple[str, Tensor]] = []
-    hooks = []
-    for name, module in model.backbone.named_modules():
-        if isinstance(module, MotionAttention):
-            site = name.partition(".temporal")[0]
-
-            def keep(one: nn.Module, inputs: tuple[Tensor], output: Tensor, site: str = site):
-                assert isinstance(one, MotionAttention)
-                maps.append((site, one.attention_map(inputs[0])[0].cpu()))
-
-            hooks.append(module.register_forward_hook(keep))
+    if shown_class in class_names:
+        return class_names.index(str(shown_class))
     try:
-        with evaluation_mode(model):
-            scores = model(clip[None].to(model.mean.device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return scores[0].softmax(dim=-1).cpu(), maps
+        number = int(shown_class)
+    except ValueError:
+        check_known(str(shown_class), class_names, what="class")
+        raise
+    if not 0 <= number < len(class_names):
+        raise ValueError(f"class {number} is none of the {len(class_names)} classes, from 0 on")
+    return number
+
+
+def _caption(video: Video, index: int) -> str:
+    seconds = seconds_at(video, index)
+    return f"frame {index}" if seconds is None else f"{seconds:.2f} s"

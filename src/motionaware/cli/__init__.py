@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from motionaware.cli.data import run_doctor, run_prepare
-from motionaware.cli.models import run_predict, run_profile, run_stream
+from motionaware.cli.models import run_predict, run_profile, run_stream, run_visualize
 from motionaware.cli.say import say_error
 from motionaware.cli.training import run_evaluate, run_quickstart, run_train
 from motionaware.cli.verbs import make_parser
@@ -22,6 +22,7 @@ RUN = {
     "train": run_train,
     "evaluate": run_evaluate,
     "predict": run_predict,
+    "visualize": run_visualize,
     "stream": run_stream,
     "profile": run_profile,
     "prepare": run_prepare,

@@ -1,11 +1,15 @@
-"""The verbs predict, stream and profile."""
+"""The verbs predict, visualize, stream and profile."""
 
 import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
 
-from motionaware.cli.say import say_error
+from motionaware.cli.say import say_error, show_progress
+from motionaware.cli.training import recipe_on_data
+
+_OF_VIDEO = ("sites", "shown_class", "clip", "layer", "fps")
+_OF_DATA = ("split", "kind", "root")
 
 
 def run_predict(args: argparse.Namespace) -> int:
@@ -28,6 +32,49 @@ def run_predict(args: argparse.Namespace) -> int:
     if failed and len(args.videos) > 1:
         say_error(f"{failed} of {len(args.videos)} videos could not be read")
     return 1 if failed else 0
+
+
+def run_visualize(args: argparse.Namespace) -> int:
+    """Draw what a model looks at in a video, or measure its attention over a data set."""
+    of_data = "saturation" in args
+    stray = [key for key in (_OF_VIDEO if of_data else _OF_DATA) if key in args]
+    if stray or of_data == ("video" in args):
+        options = ", ".join(f"--{key.replace('shown_', '')}" for key in stray)
+        raise ValueError(
+            f"{options or 'this'} does not fit: give either a VIDEO, with --sites, --class, "
+            "--clip, --layer, --fps, or --saturation, with --split, --kind, --root"
+        )
+    return _saturation(args) if of_data else _visualize(args)
+
+
+def _visualize(args: argparse.Namespace) -> int:
+    from motionaware.apps.visualize import visualize
+    from motionaware.engine.evaluate import pick_device
+    from motionaware.models.checkpoint import load
+
+    model = load(args.checkpoint).to(pick_device())
+    options = {key: getattr(args, key) for key in ("out", *_OF_VIDEO) if key in args}
+    drawn = visualize(model, args.video, **options)
+    print(json.dumps(asdict(drawn)) if "json" in args else drawn.table())
+    return 0
+
+
+def _saturation(args: argparse.Namespace) -> int:
+    from motionaware.apps.saturation import check_picture, draw_saturation, saturation
+    from motionaware.engine.evaluate import pick_device
+    from motionaware.models.checkpoint import load
+
+    if "out" in args:
+        check_picture(args.out)
+    model = load(args.checkpoint).to(pick_device())
+    data = {key: getattr(args, key, None) for key in ("kind", "root")}
+    recipe = recipe_on_data(model.recipe, args.checkpoint, **data)
+    split = {"split": args.split} if "split" in args else {}
+    found = saturation(model, recipe.data, config=recipe.eval, progress=show_progress(), **split)
+    print(json.dumps(asdict(found)) if "json" in args else found.table())
+    if "out" in args:
+        draw_saturation(found, args.out)
+    return 0
 
 
 def run_stream(args: argparse.Namespace) -> int:

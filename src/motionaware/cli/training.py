@@ -2,10 +2,15 @@
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from motionaware.cli.say import show_progress
+
+if TYPE_CHECKING:
+    from motionaware.engine.config import Recipe
 
 
 def run_quickstart(args: argparse.Namespace) -> int:
@@ -61,28 +66,16 @@ def run_train(args: argparse.Namespace) -> int:
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """Judge a checkpoint on a data set."""
-    from motionaware.engine.config import recipe_from_dict
     from motionaware.engine.evaluate import evaluate, pick_device
     from motionaware.models.checkpoint import load
 
     model = load(args.checkpoint).to(pick_device())
-    trained = {key: value for key, value in model.recipe.items() if key != "trained"}
-    recipe = recipe_from_dict(trained, source=args.checkpoint)
-    if not trained and not args.root:
-        raise ValueError(f"{args.checkpoint} does not say what data it was trained on; give --root")
-    if args.root and not args.kind and recipe.data.kind == "motionpairs":
-        raise ValueError(
-            f"{args.checkpoint} was trained on motionpairs, which is drawn, not read; say of what "
-            f"kind {args.root} is: --kind folder or --kind csv, for example"
-        )
-    data = replace(
-        recipe.data, kind=args.kind or recipe.data.kind, root=args.root or recipe.data.root
-    )
+    recipe = recipe_on_data(model.recipe, args.checkpoint, kind=args.kind, root=args.root)
     views = recipe.eval.num_views if args.views is None else args.views
     crops = recipe.eval.num_crops if args.crops is None else args.crops
     report = evaluate(
         model,
-        data,
+        recipe.data,
         split=args.split,
         config=replace(recipe.eval, num_views=views, num_crops=crops),
         progress=show_progress(),
@@ -94,3 +87,26 @@ def run_evaluate(args: argparse.Namespace) -> int:
         for name, share in report.per_class.items():
             print(f"  {'  none ' if share is None else f'{share:7.1%}'}  {name}")
     return 0
+
+
+def recipe_on_data(
+    recipe: Mapping[str, Any], checkpoint: str, *, kind: str | None, root: str | None
+) -> "Recipe":
+    """The recipe that a checkpoint carries, on its own data or on those asked for.
+
+    Raises:
+        ValueError: It does not follow which data are meant.
+    """
+    from motionaware.engine.config import recipe_from_dict
+
+    trained = {key: value for key, value in recipe.items() if key != "trained"}
+    found = recipe_from_dict(trained, source=checkpoint)
+    if not trained and not root:
+        raise ValueError(f"{checkpoint} does not say what data it was trained on; give --root")
+    if root and not kind and found.data.kind == "motionpairs":
+        raise ValueError(
+            f"{checkpoint} was trained on motionpairs, which is drawn, not read; say of what "
+            f"kind {root} is: --kind folder or --kind csv, for example"
+        )
+    data = replace(found.data, kind=kind or found.data.kind, root=root or found.data.root)
+    return replace(found, data=data)

@@ -45,6 +45,30 @@ def make_parser() -> argparse.ArgumentParser:
     verb.add_argument("--top", type=int, default=5, help="classes to name")
     verb.add_argument("--json", action="store_true", help="print one JSON object a video")
 
+    verb = verbs.add_parser(
+        "visualize",
+        help="draw what a model looks at in a video",
+        description="Draw the frames of a clip with the motion, the gate and the attention at some "
+        "sites, and Grad-CAM of a class; or, with --saturation, measure how far the attention is "
+        "from the identity over a data set. See docs/looking.md.",
+        argument_default=argparse.SUPPRESS,  # of two sets of options one is out of place
+    )
+    verb.add_argument("checkpoint")
+    verb.add_argument("--out", help="the picture: .png a sheet, .gif or .mp4 a movie")
+    verb.add_argument("--json", action="store_true", help="print one JSON object")
+    group = verb.add_argument_group("a video")
+    group.add_argument("video", nargs="?", metavar="VIDEO", help="a file, or a folder of frames")
+    group.add_argument("--sites", nargs="+", help="their names; or first, last, all")
+    group.add_argument("--class", dest="shown_class", help="name or number, from 0, for Grad-CAM")
+    group.add_argument("--clip", type=int, help="which part of a long video, from 1")
+    group.add_argument("--layer", help="whose map Grad-CAM takes")
+    group.add_argument("--fps", type=float, help="frames a second of a movie")
+    group = verb.add_argument_group("a data set")
+    group.add_argument("--saturation", action="store_true", help="measure the attention there")
+    group.add_argument("--split", choices=("train", "val", "test"))
+    group.add_argument("--kind", help="kind of the data, if not those it was trained on")
+    group.add_argument("--root", help="folder of the data, if not the one it was trained on")
+
     verb = verbs.add_parser("stream", help="name what happens in a video while it comes")
     verb.add_argument("checkpoint", help="of a model trained with model.causal: true")
     verb.add_argument(

@@ -91,9 +91,9 @@ class PastMotionAttention(MotionAttention):
         """Add attended motion to the clips."""
         return clips + self.gather(self.motion(normalize_frames(clips)))
 
-    def attention_map(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t t2"]:
+    def head_maps(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b heads t t2"]:
         """How much each frame (row) attends to each frame (column); zero above the diagonal."""
-        return self.gather.weights(self.motion(normalize_frames(clips))).mean(dim=1)
+        return self.gather.weights(self.motion(normalize_frames(clips)))
 
 
 class PastShift(TemporalShift):

@@ -107,7 +107,11 @@ class MotionAttention(nn.Module):
 
         With several heads their mean, whose rows sum to 1 as well.
         """
-        return self._weights(self.motion(normalize_frames(clips))).mean(dim=1)
+        return self.head_maps(clips).mean(dim=1)
+
+    def head_maps(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b heads t t2"]:
+        """The same of each head."""
+        return self._weights(self.motion(normalize_frames(clips)))
 
     def _weights(self, motion: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b heads t t2"]:
         return time_attention_map(
