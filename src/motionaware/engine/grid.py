@@ -143,7 +143,7 @@ def _recipe_of(
             values |= cell.overrides
     own = {"model.backbone": backbone, "model.temporal": temporal, "train.seed": seed}
     content = {group: dict(keys) for group, keys in base.items()}
-    for key, value in values.items():
+    for key in values:
         check_override(Recipe, f"--{key}", source=f"{source}: overrides")
         if key in own:
             raise RecipeError(f"{source}: overrides name {key}, which the grid itself varies")

@@ -92,14 +92,8 @@ def exact_mcnemar(only_one: int, only_other: int) -> float:
     return float(min(Fraction(1), Fraction(2 * total, 2**num)))
 
 
-def mcnemar_of(one: Bool[np.ndarray, "n"], other: Bool[np.ndarray, "n"]) -> tuple[int, int, float]:
-    """Videos only one run has right, only the other, and the exact McNemar p of the two."""
-    counts = int((one & ~other).sum()), int((other & ~one).sum())
-    return *counts, exact_mcnemar(*counts)
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values corrected by Holm's method: of all that stay below 0.05, any is false in 5 % at most.
+    """P values corrected by Holm's method, so that all may be held against one level at once.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
