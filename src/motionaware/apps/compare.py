@@ -15,7 +15,7 @@ from motionaware.apps.comparison.judging import (
     check_same_videos,
     judge_run,
 )
-from motionaware.apps.comparison.report import Findings, write_report
+from motionaware.apps.comparison.report import write_report
 from motionaware.apps.comparison.runs import (
     Run,
     check_runs,
@@ -23,6 +23,7 @@ from motionaware.apps.comparison.runs import (
     plan_runs,
     train_missing,
 )
+from motionaware.apps.comparison.sections import Findings
 from motionaware.apps.visualize import figure_maker
 from motionaware.engine.grid import grid_recipes, read_grid
 from motionaware.engine.run_folder import RunFolder
@@ -84,9 +85,9 @@ def compare(
         runs, jobs=jobs or max(1, torch.cuda.device_count()), progress=progress, tell=tell
     )
     whole = [run for run in runs if run.name not in failures]
-    file = grid.parent / config.recipe
-    where = f"{config.recipe}, grid {grid}"
-    where += f", at commit {commit_of(file)}" if commit_of(file) else ""
+    commit = commit_of(grid)
+    where = f"{config.recipe}, varied by {_as_seen(grid)}"
+    where += f", at commit {commit}" if commit else ""
     return _report(
         whole,
         out,
@@ -134,6 +135,7 @@ def compare_runs(
     runs = [_finished(Path(folder)) for folder in folders]
     check_same_data(runs, split=split)
     _check_columns(runs)
+    _check_pairs(runs, pairs)
     runs.sort(key=lambda run: run.seed)
     return _report(
         runs,
@@ -148,6 +150,12 @@ def compare_runs(
         num_examples=num_examples,
         progress=progress,
     )
+
+
+def _as_seen(path: Path) -> str:
+    """A path from here on where it is below; else its name: a report says nothing of a home."""
+    full = path.resolve()
+    return full.relative_to(Path.cwd()).as_posix() if full.is_relative_to(Path.cwd()) else path.name
 
 
 def _finished(folder: Path) -> Run:
@@ -170,7 +178,7 @@ def _finished(folder: Path) -> Run:
 
 
 def _check_columns(runs: Sequence[Run]) -> None:
-    """Refuse a run that is there twice, and runs of one column that differ by more than the seed."""
+    """Refuse a run given twice, and runs of one column that differ by more than the seed."""
     first: dict[tuple[str, str], Run] = {}
     seen: dict[str, Run] = {}
     for run in runs:
@@ -187,6 +195,16 @@ def _check_columns(runs: Sequence[Run]) -> None:
             raise ValueError(
                 f"{other.folder.path} and {run.folder.path} would be one column, but {key} is "
                 f"{one!r} in the one, {two!r} in the other; compare them apart"
+            )
+
+
+def _check_pairs(runs: Sequence[Run], pairs: Sequence[tuple[str, str]]) -> None:
+    columns = {(run.backbone, run.temporal) for run in runs}
+    for one, other in pairs:
+        if not any({(name, one), (name, other)} <= columns for name, _ in columns):
+            known = ", ".join(sorted({temporal for _, temporal in columns}))
+            raise ValueError(
+                f"pair {one} {other}: no backbone has runs of both; there are runs of {known}"
             )
 
 

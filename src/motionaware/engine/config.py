@@ -23,7 +23,6 @@ from motionaware.engine.keys import (
     known_keys,
 )
 
-
 _Config = TypeVar("_Config")
 
 

@@ -94,7 +94,7 @@ class Predictions:
     Attributes:
         probabilities: Mean over the views of the softmax of the scores.
         labels: The right classes.
-        names: How each video is named to a person.
+        names: The videos: paths, from the root of the data on where they are below.
         indices: Its place in the split.
         class_names: One name a class.
         num_skipped: Videos left out because they are absent or cannot be read.
@@ -166,11 +166,16 @@ def predict_split(
     return Predictions(
         probabilities=probabilities,
         labels=labels,
-        names=tuple(dataset.name(index) for index in indices.tolist()),
+        names=tuple(_below(data.root, dataset.name(index)) for index in indices.tolist()),
         indices=indices,
         class_names=tuple(model.class_names),
         num_skipped=skips.count(split),
     )
+
+
+def _below(root: str | None, name: str) -> str:
+    path = Path(name)
+    return path.relative_to(root).as_posix() if root and path.is_relative_to(root) else name
 
 
 def judge(

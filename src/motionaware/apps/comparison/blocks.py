@@ -34,12 +34,16 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of words; the first `num_names` columns are names, the others numbers."""
+    """Rows of words; the first `num_names` columns are names, the others numbers.
+
+    One that has a `summary` is folded up under these words.
+    """
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str
     num_names: int = 1
+    summary: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,10 @@ def _markdown_table(table: Table) -> str:
     num = len(table.header)
     rule = "|" + "|".join(["---"] * table.num_names + ["---:"] * (num - table.num_names)) + "|"
     lines = [line(table.header), rule, *(line(row) for row in table.rows)]
-    return "\n".join(lines) + f"\n\n*{table.caption}*"
+    words = "\n".join(lines) + f"\n\n*{table.caption}*"
+    if not table.summary:
+        return words
+    return f"<details><summary>{table.summary}</summary>\n\n{words}\n\n</details>"
 
 
 def to_html_body(blocks: Sequence[Block]) -> str:
@@ -133,10 +140,13 @@ def _html_table(table: Table) -> str:
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in table.rows)
     head = f"<thead><tr>{cells(table.header, 'th')}</tr></thead>"
-    return (
+    written = (
         f"<div class=wide><table>{head}<tbody>{body}</tbody></table></div>"
         f"<p class=caption>{_inline(table.caption)}</p>"
     )
+    if not table.summary:
+        return written
+    return f"<details><summary>{escape(table.summary)}</summary>{written}</details>"
 
 
 def to_latex(tables: Sequence[Table]) -> str:
@@ -168,7 +178,7 @@ def to_latex(tables: Sequence[Table]) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "<": "$<$", ">": "$>$", "`": "",
+    "±": r"$\pm$", "<": "$<$", ">": "$>$", "`": "",
 }  # fmt: skip
 
 

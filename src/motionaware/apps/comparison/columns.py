@@ -149,13 +149,14 @@ def make_gains(
     Columns without a finished run, and pairs that share no seed, are left out.
     """
     whole = {(one.backbone, one.temporal): one for one in columns if one.runs}
-    wanted = [(one.temporal, baseline) for one in columns] + list(pairs)
-    chosen = [
-        (whole[backbone, one], whole[backbone, other])
-        for backbone in dict.fromkeys(column.backbone for column in columns)
-        for one, other in dict.fromkeys(wanted)
-        if one != other and (backbone, one) in whole and (backbone, other) in whole
-    ]
+    chosen = []
+    for backbone in dict.fromkeys(column.backbone for column in columns):
+        over = [(one.temporal, baseline) for one in columns if one.backbone == backbone]
+        chosen += [
+            (whole[backbone, one], whole[backbone, other])
+            for one, other in dict.fromkeys([*over, *pairs])
+            if one != other and (backbone, one) in whole and (backbone, other) in whole
+        ]
     chosen = [(a, b) for a, b in chosen if set(a.seeds) & set(b.seeds)]
     shared = [tuple(sorted(set(a.seeds) & set(b.seeds))) for a, b in chosen]
     differences = [

@@ -1,4 +1,4 @@
-"""Clips that one column has right and another wrong: their frames and the attention between them."""
+"""Clips that one column has right and another wrong: frames, and the attention between them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,8 @@ def choose_examples(gain: Gain, *, num: int) -> list[Example]:
     """
     found = []
     for right, wrong in ((gain.one, gain.other), (gain.other, gain.one)):
-        sure = right.right(gain.seeds).all(axis=0) & ~wrong.right(gain.seeds).any(axis=0)
+        always, ever = right.right(gain.seeds).all(axis=0), wrong.right(gain.seeds).any(axis=0)
+        sure = np.asarray(always & ~ever)
         margins = _confidence(right, gain.seeds) - _confidence(wrong, gain.seeds)
         labels, taken = right.runs[0].labels, set()
         for place in np.argsort(-np.where(sure, margins, -np.inf)).tolist():

@@ -77,7 +77,7 @@ def draw_costs(columns: Sequence[Column], path: Path) -> None:
             error = 100 * (spread(values) or 0.0)
             mean = 100 * float(np.mean(values))
             axes.errorbar(cost, mean, yerr=error, label=label if not place else None, **mark)
-    panels[0].set(xlabel="multiply-adds a clip, 10^9", ylabel="top-1, %")
+    panels[0].set(xlabel="GMAC a clip", ylabel="top-1, %")
     panels[1].set(xlabel="latency of a clip, ms")
     for axes in panels:
         axes.grid(alpha=0.3)

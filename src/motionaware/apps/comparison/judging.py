@@ -75,7 +75,7 @@ def judge_run(run: Run, *, split: str, progress: bool = False) -> JudgedRun:
             "num_skipped": np.array(found.num_skipped),
         }
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **content)
+        np.savez_compressed(buffer, allow_pickle=False, **content)
         write_atomically(path, buffer.getvalue())
     return _judged(run, content)
 

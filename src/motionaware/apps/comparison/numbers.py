@@ -1,6 +1,7 @@
 """The tables of a report, for people and for machines."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def accuracy_table(columns: Sequence[Column]) -> Table:
         if column.runs:
             cost = column.cost
             assert cost is not None
-            row += [str(len(column.runs)), mean_and_spread(column.top1())]
+            row += [_count_seeds(column), mean_and_spread(column.top1())]
             row += [mean_and_spread(column.top5())] if has_top5 else []
             row += [
                 f"{cost.num_parameters / 1e6:.2f}",
@@ -62,14 +63,19 @@ def accuracy_table(columns: Sequence[Column]) -> Table:
                 f"{column.training_seconds() / 60:.1f}",
             ]
         else:
-            row += ["0", "failed"] + [""] * (len(header) - 4)
+            row += [_count_seeds(column), "failed"] + [""] * (len(header) - 4)
         rows.append(tuple(row))
     caption = (
-        "Accuracy: mean ± sample standard deviation over seeds. Multiply-adds, latency (median, all "
-        "models in turns) and memory held for the backward pass are those of one clip. Training: "
-        "mean over seeds of the time all epochs took."
+        "Accuracy: mean ± sample standard deviation over seeds. Multiply-adds, latency (median, "
+        "all models in turns) and memory held for the backward pass are those of one clip. "
+        "Training: mean over seeds of the time all epochs took."
     )
     return Table(tuple(header), tuple(rows), caption, num_names=2)
+
+
+def _count_seeds(column: Column) -> str:
+    num, failed = len(column.runs), len(column.failures)
+    return f"{num} of {num + failed}" if failed else str(num)
 
 
 def gains_table(gains: Sequence[Gain]) -> Table:
@@ -97,7 +103,7 @@ def gains_table(gains: Sequence[Gain]) -> Table:
             )
         )
     caption = (
-        f"Gains in points of top-1, paired by seed and by video; ± is the sample standard deviation "
+        "Gains in points of top-1, paired by seed and by video; ± is the sample standard deviation "
         f"over seeds. Intervals are not corrected; p is, for the {len(gains)} pairs of this table."
     )
     return Table(header, tuple(rows), caption, num_names=3)
@@ -135,7 +141,8 @@ def mcnemar_table(gains: Sequence[Gain]) -> Table:
         f"Exact McNemar test for each pair of runs, two-sided; corrected for the {len(rows)} pairs "
         "of this table."
     )
-    return Table(header, tuple(rows), caption, num_names=3)
+    summary = "Run by run: the exact McNemar test"
+    return Table(header, tuple(rows), caption, num_names=3, summary=summary)
 
 
 RESULTS_HEADER = (
@@ -178,8 +185,8 @@ RUNS_HEADER = (
 )  # fmt: skip
 
 
-def runs_rows(columns: Sequence[Column]) -> list[list]:
-    """A row a run, for machines."""
+def runs_rows(columns: Sequence[Column], out: Path) -> list[list]:
+    """A row a run, for machines; folders below `out` are named from there on."""
     rows = []
     for column in columns:
         top5 = column.top5() if column.runs else None
@@ -195,11 +202,15 @@ def runs_rows(columns: Sequence[Column]) -> list[list]:
                     top5[place] if top5 else None,
                     one.num_skipped,
                     round(seconds, 2),
-                    run.folder.path.as_posix(),
+                    _from(out, run.folder.path).as_posix(),
                     *(said.get(key) for key in ("date", "commit", "machine")),
                 ]
             )
     return rows
+
+
+def _from(out: Path, folder: Path) -> Path:
+    return folder.relative_to(out) if folder.is_relative_to(out) else folder
 
 
 def class_rows(columns: Sequence[Column]) -> tuple[list[str], list[list]]:

@@ -148,6 +148,7 @@ class _Child:
     run: Run
     process: "subprocess.Popen[bytes]"
     slot: int
+    facts: dict[str, str]  # of its start
 
 
 def train_missing(
@@ -185,8 +186,9 @@ def train_missing(
                 while waiting and len(active) < jobs:
                     slot = min(set(range(jobs)) - {child.slot for child in active})
                     run = waiting.pop(0)
-                    active.append(_Child(run, _start(run, slot=slot, jobs=jobs), slot))
-                stop.wait(0.2)
+                    process = _start(run, slot=slot, jobs=jobs)
+                    active.append(_Child(run, process, slot, present_facts()))
+                stop.wait(0.3)
                 for child in [one for one in active if one.process.poll() is not None]:
                     active.remove(child)
                     finished += 1
@@ -232,8 +234,8 @@ def _record(child: _Child) -> str | None:
     """Note where a run was trained, or say why it failed."""
     run, log = child.run, child.run.beside(".log")
     if child.process.returncode == 0 and run.is_finished():
-        facts = json.dumps(present_facts(), indent=1)
-        write_atomically(run.folder.path / "provenance.json", facts.encode())
+        facts = child.facts | {"date": present_facts()["date"]}
+        write_atomically(run.folder.path / "provenance.json", json.dumps(facts).encode())
         return None
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     said = [line for line in lines if line.strip()][-1:] or ["it said nothing"]
