@@ -41,7 +41,7 @@ def colour_of(columns: Sequence[Column], temporal: str) -> str:
 
 def draw_curves(columns: Sequence[Column], backbone: str, path: Path) -> None:
     """Validation top-1 over the epochs: mean over the seeds as a line, their range as a band."""
-    figure, axes = _axes(7, 4)
+    figure, axes = _axes(7.0, 4.0)
     for column in columns:
         if column.backbone != backbone or not column.runs:
             continue
@@ -124,7 +124,7 @@ def draw_classes(gain: Gain, path: Path) -> None:
     if len(order) > _MOST_BARS:  # the ends are what one looks for
         order = order[: _MOST_BARS // 2] + order[-_MOST_BARS // 2 :]
     values = differences[order]
-    figure, axes = _axes(7, 0.6 + 0.24 * len(order) + 0.5)
+    figure, axes = _axes(7.0, 0.6 + 0.24 * len(order) + 0.5)
     colours = ["#228833" if value >= 0 else "#cc3311" for value in values]
     axes.barh(range(len(order)), values, color=colours)
     axes.set_yticks(range(len(order)), [names[place] for place in order], fontsize=8)

@@ -3,10 +3,12 @@
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -154,11 +156,12 @@ def _read(path: Path, key: str) -> dict[str, np.ndarray] | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Its bytes, not its path: of a damaged file numpy leaves the handle open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             if str(file["key"]) != key:
                 return None
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, KeyError):  # damaged: it is made again
+    except (BadZipFile, zlib.error, ValueError, KeyError, EOFError):  # damaged: made again
         return None
 
 
