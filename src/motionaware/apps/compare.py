@@ -22,6 +22,7 @@ from motionaware.apps.comparison.runs import (
     different_keys,
     plan_runs,
     train_missing,
+    with_cache,
 )
 from motionaware.apps.comparison.sections import Findings
 from motionaware.apps.visualize import figure_maker
@@ -132,7 +133,7 @@ def compare_runs(
         ImportError: matplotlib, which draws the pictures, is not installed.
     """
     figure_maker()
-    runs = [_finished(Path(folder)) for folder in folders]
+    runs = [_finished(Path(folder), Path(out)) for folder in folders]
     check_same_data(runs, split=split)
     _check_columns(runs)
     _check_pairs(runs, pairs)
@@ -158,7 +159,7 @@ def _as_seen(path: Path) -> str:
     return full.relative_to(Path.cwd()).as_posix() if full.is_relative_to(Path.cwd()) else path.name
 
 
-def _finished(folder: Path) -> Run:
+def _finished(folder: Path, out: Path) -> Run:
     files = RunFolder(folder)
     recipe = files.recipe()
     model = recipe.model
@@ -166,7 +167,7 @@ def _finished(folder: Path) -> Run:
         backbone=model.backbone,
         temporal=model.temporal,
         seed=recipe.train.seed,
-        recipe=recipe,
+        recipe=with_cache(recipe, out),
         folder=files,
     )
     if not run.is_finished():

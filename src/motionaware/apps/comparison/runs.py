@@ -67,13 +67,11 @@ def plan_runs(recipes: Mapping[tuple[str, str, int], Recipe], out: Path) -> list
     runs = []
     for (backbone, temporal, seed), recipe in recipes.items():
         folder = out / "runs" / safe_name(backbone) / safe_name(temporal) / f"seed{seed}"
-        if recipe.data.kind == "motionpairs" and recipe.data.root is None:  # drawn once for all
-            recipe = replace(recipe, data=replace(recipe.data, root=str(out / "cache")))
         run = Run(
             backbone=backbone,
             temporal=temporal,
             seed=seed,
-            recipe=recipe,
+            recipe=with_cache(recipe, out),
             folder=RunFolder(folder),
         )
         runs.append(run)
@@ -89,10 +87,18 @@ def plan_runs(recipes: Mapping[tuple[str, str, int], Recipe], out: Path) -> list
 def safe_name(name: str) -> str:
     """A name that may stand in a path.
 
-    >>> safe_name("m2a(reduction=4), tsm")
-    'm2a(reduction=4),_tsm'
+    >>> safe_name("m2a(reduction=4)"), safe_name("m2a(reduction=4),tsm")
+    ('m2a_reduction=4', 'm2a_reduction=4_,tsm')
     """
-    return re.sub(r"[^\w.@+,=()-]+", "_", name)
+    return re.sub(r"[^\w.@+,=-]+", "_", name).strip("_")
+
+
+def with_cache(recipe: Recipe, out: Path) -> Recipe:
+    """Let MotionPairs be drawn once for all runs, below `out`, where no other place is there."""
+    data = recipe.data
+    if data.kind != "motionpairs" or (data.root and Path(data.root).is_dir()):
+        return recipe
+    return replace(recipe, data=replace(data, root=str(out / "cache")))
 
 
 def different_keys(one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
