@@ -81,6 +81,7 @@ def draw_costs(columns: Sequence[Column], path: Path) -> None:
     panels[1].set(xlabel="latency of a clip, ms")
     for axes in panels:
         axes.grid(alpha=0.3)
+        axes.locator_params(axis="x", nbins=5)
     figure.legend(loc="outside right upper", fontsize=8)
     _save(figure, path)
 
@@ -92,9 +93,8 @@ def draw_confusion(columns: Sequence[Column], backbone: str, path: Path) -> None
     wide = min(3, len(shown))
     high = -(-len(shown) // wide)
     named = len(names) <= 16
-    figure = figure_maker()(
-        figsize=(3.1 * wide + 1.4, 3.1 * high + (1.2 if named else 0.4)), layout="constrained"
-    )
+    size = (3.1 * wide + 1.6, 3.3 * high + (1.5 if named else 0.4))
+    figure = figure_maker()(figsize=size, layout="constrained")
     panels = figure.subplots(high, wide, squeeze=False)
     picture = None
     for place, axes in enumerate(panels.flat):
@@ -102,17 +102,18 @@ def draw_confusion(columns: Sequence[Column], backbone: str, path: Path) -> None
             axes.axis("off")
             continue
         picture = axes.imshow(shown[place].confusion(), vmin=0, vmax=1, cmap="Blues")
-        axes.set_title(shown[place].temporal, fontsize=9)
+        axes.set_title(f"{backbone}\n{shown[place].temporal}", fontsize=8)
         axes.set(xticks=[], yticks=[])
         if named and place % wide == 0:
             axes.set_yticks(range(len(names)), names, fontsize=7)
         if named and place + wide >= len(shown):
             axes.set_xticks(range(len(names)), names, fontsize=7, rotation=90)
-    figure.supylabel("right class", fontsize=9)
-    figure.supxlabel("predicted class", fontsize=9)
+        if place % wide == 0:
+            axes.set_ylabel("right class", fontsize=8)
+        if place + wide >= len(shown):
+            axes.set_xlabel("predicted class", fontsize=8)
     assert picture is not None
     figure.colorbar(picture, ax=panels, shrink=0.6, label="share of the class")
-    figure.suptitle(backbone, fontsize=10)
     _save(figure, path)
 
 

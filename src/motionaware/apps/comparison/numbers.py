@@ -179,6 +179,35 @@ def _pair(shares: Sequence[float] | None) -> tuple[float | None, float | None]:
     return (None, None) if not shares else (float(np.mean(shares)), spread(shares))
 
 
+GAINS_HEADER = (
+    "backbone", "temporal", "against", "seeds", "gain", "gain_sd", "gain_low", "gain_high", "p",
+    "p_holm", "most_class", "most_gain", "least_class", "least_gain", "mcnemar_p_by_seed",
+    "mcnemar_p_holm_by_seed",
+)  # fmt: skip
+
+
+def gains_rows(gains: Sequence[Gain]) -> list[list]:
+    """A row a pair of columns, for machines: shares, not percent."""
+    return [
+        [
+            gain.one.backbone,
+            gain.one.temporal,
+            gain.other.temporal,
+            " ".join(map(str, gain.seeds)),
+            gain.difference,
+            gain.spread,
+            gain.interval.low,
+            gain.interval.high,
+            gain.interval.p,
+            gain.p_holm,
+            *(part for extreme in extreme_classes(gain) for part in extreme),
+            " ".join(f"{pair.p:.3g}" for pair in gain.runs),
+            " ".join(f"{pair.p_holm:.3g}" for pair in gain.runs),
+        ]
+        for gain in gains
+    ]
+
+
 RUNS_HEADER = (
     "backbone", "temporal", "seed", "top1", "top5", "num_skipped", "training_seconds", "folder",
     "trained_date", "trained_commit", "trained_machine",

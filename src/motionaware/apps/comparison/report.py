@@ -50,6 +50,7 @@ def write_report(found: Findings, out: Path, *, num_examples: int) -> None:
             numbers.RESULTS_HEADER,
             numbers.results_rows(found.columns, found.gains, found.baseline),
         ),
+        "gains.csv": b.to_csv(numbers.GAINS_HEADER, numbers.gains_rows(found.gains)),
         "runs.csv": b.to_csv(numbers.RUNS_HEADER, numbers.runs_rows(found.columns, out)),
     }
     if whole:
