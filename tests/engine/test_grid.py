@@ -114,3 +114,17 @@ def test_a_missing_grid_says_where_to_read(tmp_path: Path):
 def test_a_grid_that_is_a_list_is_refused(write):
     with pytest.raises(RecipeError, match="holds list, wanted keys such as recipe:"):
         read_grid(write("[1, 2]"))
+
+
+def test_the_grid_in_the_docs_is_one(tmp_path: Path):
+    root = Path(__file__).parents[2]
+    text = (
+        (root / "docs" / "comparing.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    )
+    path = tmp_path / "grids" / "grid.yaml"
+    path.parent.mkdir()
+    path.write_text(text)
+    (tmp_path / "recipes").symlink_to(root / "recipes")
+    recipes = grid_recipes(read_grid(path), path)
+    assert recipes["mobilenetv2_035", "tsm", 2].train.epochs == 24
+    assert recipes["mobilenetv2_035", "tsm", 2].optim.learning_rate == 0.05

@@ -16,6 +16,7 @@ from motionaware.apps.comparison.sections import (
     examples_section,
     pictures_section,
     provenance_section,
+    remove_figures,
 )
 from motionaware.files import write_atomically
 
@@ -27,6 +28,7 @@ def write_report(found: Findings, out: Path, *, num_examples: int) -> None:
         ImportError: matplotlib is not installed.
         OSError: A file cannot be written.
     """
+    remove_figures(out)
     whole = [column for column in found.columns if column.runs]
     accuracy, gains = numbers.accuracy_table(found.columns), numbers.gains_table(found.gains)
     mcnemar = numbers.mcnemar_table(found.gains)

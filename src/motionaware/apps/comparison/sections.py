@@ -1,7 +1,6 @@
 """The sections of a report that draw pictures, and the one that says where all comes from."""
 
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from motionaware.apps.comparison.figures import (
     draw_costs,
     draw_curves,
 )
-from motionaware.apps.comparison.runs import different_keys
+from motionaware.apps.comparison.runs import different_keys, safe_name
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -173,5 +172,11 @@ def provenance_section(found: Findings) -> list[b.Block]:
 
 
 def _figure(out: Path, *names: str) -> Path:
-    safe = "-".join(re.sub(r"[^\w+.-]+", "_", name).strip("_") for name in names)
-    return out / "figures" / f"{safe}.png"
+    return out / "figures" / f"{'-'.join(map(safe_name, names))}.png"
+
+
+def remove_figures(out: Path) -> None:
+    """Take away the pictures of an earlier report: of other pairs, perhaps, and other clips."""
+    for kind in ("classes-*", "confusion-*", "cost", "curves-*", "example-*"):
+        for path in (out / "figures").glob(f"{kind}.png"):
+            path.unlink()
