@@ -118,9 +118,8 @@ def test_a_grid_that_is_a_list_is_refused(write):
 
 def test_the_grid_in_the_docs_is_one(tmp_path: Path):
     root = Path(__file__).parents[2]
-    text = (
-        (root / "docs" / "comparing.md").read_text().partition("```yaml\n")[2].partition("```")[0]
-    )
+    page = (root / "docs" / "comparing.md").read_text()
+    text = page.partition("```yaml\n")[2].partition("```")[0]
     path = tmp_path / "grids" / "grid.yaml"
     path.parent.mkdir()
     path.write_text(text)
