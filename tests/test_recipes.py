@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from motionaware.engine.config import Recipe, read_recipe
+from motionaware.engine.grid import grid_recipes, read_grid
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import train
 from motionaware.models.checkpoint import load
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+GRIDS = sorted((Path(__file__).parents[1] / "recipes" / "grids").glob("*.yaml"))
 PUBLISHED = [
     path for path in RECIPES if path.stem.split("-")[0] in ("something", "jester", "kinetics")
 ]
@@ -53,3 +55,8 @@ def test_the_papers_other_rows_run_too(temporal: str, trees, plant, tmp_path: Pa
     root = plant(trees["something-v1"], tmp_path / "data", real=True)
     recipe = replace(recipe, data=replace(recipe.data, root=str(root)))
     assert train(recipe, tmp_path / "run").num_videos == 1
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_a_grid_names_a_recipe_that_can_be_read(path: Path):
+    assert grid_recipes(read_grid(path), path)

@@ -92,16 +92,54 @@ def profile(
     Raises:
         ValueError: A number is below 1.
     """
+    with torch.inference_mode(mode=False):  # the caller's would make copies without gradients
+        copies = [model, copy_without_modules(model)]
+    costs, runs, num_threads = measure(
+        copies, batch_size=batch_size, num_threads=num_threads, num_repeats=num_repeats
+    )
+    return Profile(
+        model=costs[0],
+        plain=costs[1],
+        latency_ratio=statistics.median(mine / plain for mine, plain in runs),
+        clip=model.clip,
+        batch_size=batch_size,
+        num_threads=num_threads,
+        num_repeats=num_repeats,
+        device=str(model.mean.device),
+    )
+
+
+def measure(
+    models: Sequence[VideoRecognizer],
+    *,
+    batch_size: int = 1,
+    num_threads: int | None = None,
+    num_repeats: int = 10,
+) -> tuple[list[Cost], list[list[float]], int]:
+    """Measure what models cost, all timed in turns: a machine that is busy slows them all down.
+
+    Args:
+        models: Any recognizers; they are not changed.
+        batch_size: Clips a batch.
+        num_threads: Threads of torch on the CPU while it is measured; as they are if None.
+        num_repeats: Timed runs of each.
+
+    Returns:
+        The cost of each; seconds of each by round; threads.
+
+    Raises:
+        ValueError: A number is below 1.
+    """
     if min(batch_size, num_repeats, 1 if num_threads is None else num_threads) < 1:
         raise ValueError(f"{batch_size = }, {num_threads = }, {num_repeats = }; all start at 1")
     threads_before = torch.get_num_threads()
     num_threads = num_threads or threads_before
     torch.set_num_threads(num_threads)
     try:
-        with torch.inference_mode(mode=False):  # the caller's would make copies without gradients
-            clips = make_clips(model, batch_size)
-            copies = [copy.deepcopy(model), copy_without_modules(model)]
-            counts = [count(one, clips) for one in copies]
+        with torch.inference_mode(mode=False):
+            copies = [copy.deepcopy(model) for model in models]
+            clips = [make_clips(model, batch_size) for model in copies]
+            counts = [count(*pair) for pair in zip(copies, clips, strict=True)]
             runs = _time_in_turns(copies, clips, num_repeats)
     finally:
         torch.set_num_threads(threads_before)
@@ -114,16 +152,7 @@ def profile(
         )
         for one, (macs, held), seconds in zip(copies, counts, zip(*runs, strict=True), strict=True)
     ]
-    return Profile(
-        model=costs[0],
-        plain=costs[1],
-        latency_ratio=statistics.median(mine / plain for mine, plain in runs),
-        clip=model.clip,
-        batch_size=batch_size,
-        num_threads=num_threads,
-        num_repeats=num_repeats,
-        device=str(clips.device),
-    )
+    return costs, runs, num_threads
 
 
 def profile_table(found: Profile) -> str:
@@ -187,11 +216,13 @@ def _memory(tensors: list[Tensor]) -> dict[int, int]:
 
 
 def _time_in_turns(
-    models: Sequence[VideoRecognizer], clips: UInt8[Tensor, "b t 3 h w"], num_repeats: int
+    models: Sequence[VideoRecognizer],
+    clips: Sequence[UInt8[Tensor, "b _ 3 _ _"]],
+    num_repeats: int,
 ) -> list[list[float]]:
     """Seconds of each model in each round but the first, in which memory is laid out."""
 
-    def seconds(model: VideoRecognizer) -> float:
+    def seconds(model: VideoRecognizer, clips: Tensor) -> float:
         model.eval()
         began = time.perf_counter()
         model(clips)
@@ -199,8 +230,9 @@ def _time_in_turns(
             torch.cuda.synchronize(clips.device)
         return time.perf_counter() - began
 
+    pairs = list(zip(models, clips, strict=True))
     with torch.inference_mode():
-        return [[seconds(model) for model in models] for _ in range(1 + num_repeats)][1:]
+        return [[seconds(*pair) for pair in pairs] for _ in range(1 + num_repeats)][1:]
 
 
 def make_clips(model: VideoRecognizer, batch_size: int) -> UInt8[Tensor, "b t 3 h w"]:

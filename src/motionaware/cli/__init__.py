@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from itertools import islice
 
+from motionaware.cli.compare import run_compare
 from motionaware.cli.data import run_doctor, run_prepare
 from motionaware.cli.models import run_predict, run_profile, run_stream, run_visualize
 from motionaware.cli.say import say_error
@@ -21,6 +22,7 @@ RUN = {
     "quickstart": run_quickstart,
     "train": run_train,
     "evaluate": run_evaluate,
+    "compare": run_compare,
     "predict": run_predict,
     "visualize": run_visualize,
     "stream": run_stream,

@@ -38,6 +38,24 @@ def make_parser() -> argparse.ArgumentParser:
     verb.add_argument("--crops", type=int, help="boxes cut from each clip: 1 or 3")
     verb.add_argument("--json", action="store_true", help="print one JSON object")
 
+    verb = verbs.add_parser(
+        "compare",
+        help="compare backbones and temporal modules: train, judge, report",
+        description="Train what is missing of a grid, judge every run, write a report; or report "
+        "on runs that are finished. See docs/comparing.md.",
+    )
+    verb.add_argument("what", nargs="+", metavar="GRID.yaml|RUN", help="a grid, or folders of runs")
+    verb.add_argument("--out", help="folder of the report; runs/GRID, or comparison, by default")
+    verb.add_argument("--jobs", type=int, help="runs trained at a time; one a GPU by default")
+    verb.add_argument("--examples", type=int, default=2, help="clips drawn of a pair, each way")
+    group = verb.add_argument_group("finished runs (a grid says these itself)")
+    group.add_argument("--split", choices=("val", "test"), help="of the data; test by default")
+    group.add_argument("--baseline", help="temporal module that gains are counted from; or none")
+    group.add_argument(
+        "--pair", nargs=2, action="append", metavar="TEMPORAL", help="two more to be compared"
+    )
+    group.add_argument("--title", help="of the report")
+
     verb = verbs.add_parser("predict", help="name what happens in videos")
     verb.add_argument("checkpoint")
     verb.add_argument("videos", nargs="+", metavar="VIDEO", help="a file, or a folder of frames")

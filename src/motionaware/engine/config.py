@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -23,6 +23,8 @@ from motionaware.engine.keys import (
     known_keys,
 )
 
+_Config = TypeVar("_Config")
+
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe from YAML; what it does not name has the defaults above.
@@ -38,11 +40,19 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"recipe {path} does not exist; those that ship are in recipes/")
+    return _parse(read_yaml(path), overrides, source=str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds, as plain values; no keys where it is empty.
+
+    Raises:
+        RecipeError: It is not YAML.
+    """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not YAML: {_on_one_line(error)}") from error
-    return _parse(content or {}, overrides, source=str(path))
 
 
 def recipe_from_dict(content: Mapping[str, Any], *, source: str) -> Recipe:
@@ -68,31 +78,46 @@ def recipe_to_yaml(recipe: Recipe) -> str:
 
 
 def _parse(content: Any, overrides: Sequence[str], *, source: str) -> Recipe:
-    from jsonargparse import ArgumentError, ArgumentParser
-
     if not isinstance(content, Mapping):
         raise RecipeError(f"{source} holds {type(content).__name__}, wanted keys such as model:")
     check_keys(Recipe, content, source)
     for override in overrides:
-        check_override(Recipe, override)
+        check_override(Recipe, override, source="the command line")
+    return build_config(Recipe, content, overrides, source=source)
+
+
+def build_config(
+    config: type[_Config],
+    content: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    source: str,
+) -> _Config:
+    """Build a dataclass from plain values; its keys are known to be there.
+
+    Raises:
+        RecipeError: A value is of the wrong kind; `source` is named.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Recipe)
+    parser.add_class_arguments(config)
     try:
         defaults = parser.parse_object(dict(content), defaults=True)
         values = parser.parse_args(list(overrides), namespace=defaults)
-        return Recipe(**vars(parser.instantiate(values)))
+        return config(**vars(parser.instantiate(values)))
     except (ArgumentError, TypeError, ValueError) as error:
-        raise RecipeError(f"{source}: {_explain(error)}") from error
+        raise RecipeError(f"{source}: {_explain(config, error)}") from error
 
 
-def _explain(error: Exception) -> str:
-    """Say of a value of the wrong kind what the recipe wants there; pass other words on."""
+def _explain(config: type, error: Exception) -> str:
+    """Say of a value of the wrong kind what is wanted there; pass other words on."""
     words = _on_one_line(error)
     found = re.match(r'Parser key "([\w.]+)": .*(?:Got|Given) value: (.*)$', words)
     if found is None:
         return words
     key, value = found.groups()
-    return f"{key} is {value}, wanted {kind_words(known_keys(Recipe)[key])}"
+    return f"{key} is {value}, wanted {kind_words(known_keys(config)[key])}"
 
 
 def _on_one_line(error: Exception) -> str:

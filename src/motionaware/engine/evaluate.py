@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -87,6 +87,32 @@ def open_dataset(
     return MotionPairsDataset(clips, flip=config.flip, augment=augment)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What a model said of each video of a split.
+
+    Attributes:
+        probabilities: Mean over the views of the softmax of the scores.
+        labels: The right classes.
+        names: The videos: paths, from the root of the data on where they are below.
+        indices: Its place in the split.
+        class_names: One name a class.
+        num_skipped: Videos left out because they are absent or cannot be read.
+    """
+
+    probabilities: Float[Tensor, "n k"]
+    labels: Int[Tensor, "n"]
+    names: tuple[str, ...]
+    indices: Int[Tensor, "n"]
+    class_names: tuple[str, ...]
+    num_skipped: int
+
+    def report(self) -> Report:
+        """How well that was."""
+        report = make_report(self.probabilities, self.labels, self.class_names)
+        return replace(report, num_skipped=self.num_skipped)
+
+
 def evaluate(
     model: VideoRecognizer,
     data: DataConfig,
@@ -95,7 +121,19 @@ def evaluate(
     config: EvalConfig | None = None,
     progress: bool = False,
 ) -> Report:
-    """Judge a model on one split.
+    """Judge a model on one split; arguments and errors are those of `predict_split`."""
+    return predict_split(model, data, split=split, config=config, progress=progress).report()
+
+
+def predict_split(
+    model: VideoRecognizer,
+    data: DataConfig,
+    *,
+    split: str = "test",
+    config: EvalConfig | None = None,
+    progress: bool = False,
+) -> Predictions:
+    """What a model says of each video of one split.
 
     Args:
         model: On the device to work on.
@@ -122,15 +160,37 @@ def evaluate(
         skip=data.on_error == "skip",
     )
     batches = skips.pass_on(batches_of(loader), dataset, split)
-    report = judge(model, batches, num_batches=len(loader), progress=progress)
-    return replace(report, num_skipped=skips.count(split))
+    probabilities, labels, indices = _collect(
+        model, batches, num_batches=len(loader), progress=progress
+    )
+    return Predictions(
+        probabilities=probabilities,
+        labels=labels,
+        names=tuple(_below(data.root, dataset.name(index)) for index in indices.tolist()),
+        indices=indices,
+        class_names=tuple(model.class_names),
+        num_skipped=skips.count(split),
+    )
+
+
+def _below(root: str | None, name: str) -> str:
+    path = Path(name)
+    return path.relative_to(root).as_posix() if root and path.is_relative_to(root) else name
 
 
 def judge(
     model: VideoRecognizer, batches: Iterator[Batch], *, num_batches: int, progress: bool = False
 ) -> Report:
     """Judge a model on the videos of some batches."""
-    probabilities, labels = [], []
+    probabilities, labels, _ = _collect(model, batches, num_batches=num_batches, progress=progress)
+    return make_report(probabilities, labels, model.class_names)
+
+
+def _collect(
+    model: VideoRecognizer, batches: Iterator[Batch], *, num_batches: int, progress: bool
+) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """Probabilities, labels and indices of the videos of some batches."""
+    probabilities, labels, indices = [], [], []
     bar = tqdm(batches, "judge", total=num_batches, leave=False, disable=not progress)
     with evaluation_mode(model):
         for batch in bar:
@@ -138,7 +198,8 @@ def judge(
                 continue
             probabilities.append(view_probabilities(model, batch.views))
             labels.append(batch.labels)
-    return make_report(torch.cat(probabilities), torch.cat(labels), model.class_names)
+            indices.append(batch.indices)
+    return torch.cat(probabilities), torch.cat(labels), torch.cat(indices)
 
 
 @contextmanager

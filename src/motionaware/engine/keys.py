@@ -58,14 +58,12 @@ def check_keys(config: type, content: Mapping[Any, Any], source: str, prefix: st
             check_keys(config, value, source, f"{prefix}{key}.")
 
 
-def check_override(config: type, override: str) -> None:
-    """Refuse `--key` or `--key=value` where the key names no field."""
+def check_override(config: type, override: str, *, source: str) -> None:
+    """Refuse `--key` or `--key=value` where the key names no field; `source` says who gave it."""
     if override.startswith("--"):
         key = override[2:].partition("=")[0]
-        if dataclasses.is_dataclass(_check_key(config, key, "the command line")):
-            raise RecipeError(
-                f"the command line: {key} is a group; give a key below it, --{key}.KEY"
-            )
+        if dataclasses.is_dataclass(_check_key(config, key, source)):
+            raise RecipeError(f"{source}: {key} is a group; give a key below it, --{key}.KEY")
 
 
 def _check_key(config: type, key: str, source: str) -> Any:

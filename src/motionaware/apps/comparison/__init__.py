@@ -1,0 +1,1 @@
+"""The parts of `motionaware compare`: runs, their predictions, tables, pictures, pages."""

@@ -1,0 +1,54 @@
+"""What the models of a comparison cost, all timed in turns; measured once for a set of columns."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from motionaware.apps.comparison.facts import present_facts
+from motionaware.apps.comparison.runs import Run
+from motionaware.apps.profile import Cost, measure
+from motionaware.engine.config import recipe_to_dict
+from motionaware.engine.evaluate import pick_device
+from motionaware.files import write_atomically
+from motionaware.models.checkpoint import load
+
+NUM_REPEATS = 15
+
+
+def measure_costs(
+    runs: Mapping[tuple[str, str], Run], out: Path
+) -> tuple[dict[tuple[str, str], Cost], dict[str, str]]:
+    """The cost of each column, by the model of one of its runs, and where and when it was measured.
+
+    Kept in `costs.json`; it holds as long as columns, machine and versions are the same.
+
+    Args:
+        runs: One finished run a column.
+        out: Folder of the report.
+    """
+    path, now = out / "costs.json", present_facts()
+    key = {
+        "machine": now["machine"],
+        "versions": now["versions"],
+        "columns": [
+            [*names, *(recipe_to_dict(run.recipe)[group] for group in ("model", "clip"))]
+            for names, run in runs.items()
+        ],
+    }
+    if path.is_file():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["key"] == json.loads(json.dumps(key)):
+            costs = [Cost(**cost) for cost in kept["costs"]]
+            return dict(zip(runs, costs, strict=True)), kept["facts"]
+    device = pick_device()
+    models = [load(run.folder.last).to(device) for run in runs.values()]
+    costs, _, num_threads = measure(models, num_repeats=NUM_REPEATS)
+    facts = now | {
+        "device": str(device),
+        "threads": str(num_threads),
+        "repeats": str(NUM_REPEATS),
+    }
+    kept = {"key": key, "facts": facts, "costs": [asdict(cost) for cost in costs]}
+    write_atomically(path, json.dumps(kept, indent=1).encode())
+    return dict(zip(runs, costs, strict=True)), facts

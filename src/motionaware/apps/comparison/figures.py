@@ -1,0 +1,162 @@
+"""Pictures of a comparison, as PNG files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from motionaware.apps.comparison.columns import Column, Gain
+from motionaware.apps.visualize import figure_maker
+from motionaware.engine.statistics import spread
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLOURS = (
+    "#4477aa",
+    "#ee6677",
+    "#228833",
+    "#ccbb44",
+    "#66ccee",
+    "#aa3377",
+    "#bbbbbb",
+    "#222255",
+    "#994455",
+    "#005500",
+    "#997700",
+    "#004488",
+    "#ee99aa",
+    "#555555",
+)  # fmt: skip - Paul Tol's bright, then dark: told apart by the colour-blind
+_MARKERS = "osD^vP*X"
+_MOST_BARS = 60  # classes that a drawing names
+
+
+def colour_of(columns: Sequence[Column], temporal: str) -> str:
+    """One colour a temporal module, the same in every picture."""
+    names = list(dict.fromkeys(column.temporal for column in columns))
+    return _COLOURS[names.index(temporal) % len(_COLOURS)]
+
+
+def draw_curves(columns: Sequence[Column], backbone: str, path: Path) -> None:
+    """Validation top-1 over the epochs: mean over the seeds as a line, their range as a band."""
+    figure, axes = _axes(7.0, 4.0)
+    for column in columns:
+        if column.backbone != backbone or not column.runs:
+            continue
+        curves = 100 * column.curves()
+        epochs = np.arange(1, curves.shape[1] + 1)
+        colour = colour_of(columns, column.temporal)
+        axes.plot(epochs, curves.mean(axis=0), color=colour, label=column.temporal, marker=".")
+        axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15)
+    axes.set(xlabel="epoch", ylabel="validation top-1, %", title=backbone)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(loc="outside right upper", fontsize=8)
+    _save(figure, path)
+
+
+def draw_costs(columns: Sequence[Column], path: Path) -> None:
+    """Top-1 against multiply-adds and against latency; bars are one standard deviation."""
+    figure = figure_maker()(figsize=(9.5, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    backbones = list(dict.fromkeys(column.backbone for column in columns))
+    for column in columns:
+        if column.cost is None:
+            continue
+        values = column.top1()
+        mark: dict[str, Any] = {
+            "color": colour_of(columns, column.temporal),
+            "marker": _MARKERS[backbones.index(column.backbone) % len(_MARKERS)],
+            "linestyle": "none",
+            "capsize": 3,
+        }
+        label = column.name if len(backbones) > 1 else column.temporal
+        costs = (column.cost.gmac, column.cost.latency_seconds * 1e3)
+        for place, (axes, cost) in enumerate(zip(panels, costs, strict=True)):
+            error = 100 * (spread(values) or 0.0)
+            mean = 100 * float(np.mean(values))
+            axes.errorbar(cost, mean, yerr=error, label=label if not place else None, **mark)
+    panels[0].set(xlabel="GMAC a clip", ylabel="top-1, %")
+    panels[1].set(xlabel="latency of a clip, ms")
+    for axes in panels:
+        axes.grid(alpha=0.3)
+        axes.locator_params(axis="x", nbins=5)
+    figure.legend(loc="outside right upper", fontsize=8)
+    _save(figure, path)
+
+
+def draw_confusion(columns: Sequence[Column], backbone: str, path: Path) -> None:
+    """Which classes are taken for which, a square a column."""
+    shown = [column for column in columns if column.backbone == backbone and column.runs]
+    names = shown[0].runs[0].class_names
+    wide = min(3, len(shown))
+    high = -(-len(shown) // wide)
+    named = len(names) <= 16
+    size = (3.1 * wide + 1.6, 3.3 * high + (1.5 if named else 0.4))
+    figure = figure_maker()(figsize=size, layout="constrained")
+    panels = figure.subplots(high, wide, squeeze=False)
+    picture = None
+    for place, axes in enumerate(panels.flat):
+        if place >= len(shown):
+            axes.axis("off")
+            continue
+        picture = axes.imshow(shown[place].confusion(), vmin=0, vmax=1, cmap="Blues")
+        axes.set_title(f"{backbone}\n{shown[place].temporal}", fontsize=8)
+        axes.set(xticks=[], yticks=[])
+        if named and place % wide == 0:
+            axes.set_yticks(range(len(names)), names, fontsize=7)
+        if named and place + wide >= len(shown):
+            axes.set_xticks(range(len(names)), names, fontsize=7, rotation=90)
+        if place % wide == 0:
+            axes.set_ylabel("right class", fontsize=8)
+        if place + wide >= len(shown):
+            axes.set_xlabel("predicted class", fontsize=8)
+    assert picture is not None
+    figure.colorbar(picture, ax=panels, shrink=0.6, label="share of the class")
+    _save(figure, path)
+
+
+def draw_classes(gain: Gain, path: Path) -> None:
+    """Difference of each class's top-1 between two columns, sorted, as bars."""
+    differences = 100 * gain.per_class()
+    names = gain.one.runs[0].class_names
+    order = [place for place in np.argsort(-differences) if not np.isnan(differences[place])]
+    if len(order) > _MOST_BARS:  # the ends are what one looks for
+        order = order[: _MOST_BARS // 2] + order[-_MOST_BARS // 2 :]
+    values = differences[order]
+    figure, axes = _axes(7.0, 0.6 + 0.24 * len(order) + 0.5)
+    colours = ["#228833" if value >= 0 else "#cc3311" for value in values]
+    axes.barh(range(len(order)), values, color=colours)
+    axes.set_yticks(range(len(order)), [names[place] for place in order], fontsize=8)
+    axes.invert_yaxis()
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.grid(axis="x", alpha=0.3)
+    for place, value in enumerate(values):
+        axes.annotate(
+            f"{value:+.0f}",
+            (value, place),
+            xytext=(3 if value >= 0 else -3, 0),
+            textcoords="offset points",
+            ha="left" if value >= 0 else "right",
+            va="center",
+            fontsize=7,
+        )
+    axes.margins(x=0.1)
+    axes.set(xlabel="points of top-1, mean over seeds")
+    axes.set_title(
+        f"{gain.one.backbone}: {gain.one.temporal} less {gain.other.temporal}", fontsize=9
+    )
+    _save(figure, path)
+
+
+def _axes(width: float, height: float) -> "tuple[Figure, Any]":
+    figure = figure_maker()(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,143 @@
+"""Columns and gains -> report.html, report.md, tables.tex, CSV files and pictures."""
+
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from motionaware.apps import comparison
+from motionaware.apps.comparison import blocks as b
+from motionaware.apps.comparison import numbers
+from motionaware.apps.comparison.columns import Gain
+from motionaware.apps.comparison.sections import (
+    Findings,
+    classes_section,
+    examples_section,
+    pictures_section,
+    provenance_section,
+    remove_figures,
+)
+from motionaware.files import write_atomically
+
+
+def write_report(found: Findings, out: Path, *, num_examples: int) -> None:
+    """Write all files of a report; pictures go to `figures` below `out`.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        OSError: A file cannot be written.
+    """
+    remove_figures(out)
+    whole = [column for column in found.columns if column.runs]
+    accuracy, gains = numbers.accuracy_table(found.columns), numbers.gains_table(found.gains)
+    mcnemar = numbers.mcnemar_table(found.gains)
+    blocks: list[b.Block] = [
+        *_summary(found),
+        b.Heading("Accuracy and cost"),
+        accuracy,
+        *_failures(found),
+    ]
+    if found.gains:
+        blocks += [b.Heading("Gains"), gains, *_reading(found), mcnemar]
+    if whole:
+        blocks += [*classes_section(found, out), *pictures_section(found, out)]
+        blocks += examples_section(found, out, num=num_examples)
+    blocks += provenance_section(found)
+    files_to_write = {
+        "report.md": b.to_markdown(found.title, blocks, folder=out),
+        "report.html": _page(found.title, b.to_html_body(blocks)),
+        "tables.tex": b.to_latex([accuracy, gains, mcnemar] if found.gains else [accuracy]),
+        "results.csv": b.to_csv(
+            numbers.RESULTS_HEADER,
+            numbers.results_rows(found.columns, found.gains, found.baseline),
+        ),
+        "gains.csv": b.to_csv(numbers.GAINS_HEADER, numbers.gains_rows(found.gains)),
+        "runs.csv": b.to_csv(numbers.RUNS_HEADER, numbers.runs_rows(found.columns, out)),
+    }
+    if whole:
+        files_to_write["classes.csv"] = b.to_csv(*numbers.class_rows(found.columns))
+    for name, text in files_to_write.items():
+        write_atomically(out / name, text.encode())
+
+
+def _summary(found: Findings) -> list[b.Block]:
+    whole = [column for column in found.columns if column.runs]
+    if not whole:
+        return [b.Words("No run finished.")]
+    first = whole[0].runs[0]
+    seeds = sorted({seed for column in whole for seed in column.seeds})
+    lines = [
+        f"{len(found.columns)} columns, seeds {', '.join(map(str, seeds))}; judged on the "
+        f"{len(first.labels)} videos of the {found.split} split, {len(first.class_names)} classes.",
+    ]
+    for backbone in dict.fromkeys(column.backbone for column in whole):
+        own = [column for column in whole if column.backbone == backbone]
+        best = max(own, key=lambda column: float(np.mean(column.top1())))
+        line = f"{backbone}: the highest is `{best.temporal}`, "
+        line += f"{numbers.mean_and_spread(best.top1())} % top-1"
+        for gain in found.gains:
+            if gain.one is best and gain.other.temporal == found.baseline:
+                line += f"; over `{found.baseline}` {_gain_words(gain)}"
+        lines.append(line + ".")
+    for gain in found.gains:
+        if (gain.one.temporal, gain.other.temporal) in found.pairs:
+            lines.append(
+                f"{gain.one.backbone}: `{gain.one.temporal}` over `{gain.other.temporal}` "
+                f"{_gain_words(gain)}."
+            )
+    return [b.Bullets(tuple(lines))]
+
+
+def _gain_words(gain: Gain) -> str:
+    low, high = numbers.points(gain.interval.low), numbers.points(gain.interval.high)
+    verdict = "significant" if gain.stands else "not significant"
+    return (
+        f"{numbers.points(gain.difference)} points, 95 % interval [{low}, {high}], {verdict} "
+        f"at 5 % (p {numbers.p_words(gain.p_holm)}, corrected)"
+    )
+
+
+def _failures(found: Findings) -> list[b.Block]:
+    lines = tuple(f"failed: {words}" for column in found.columns for words in column.failures)
+    return [b.Bullets(lines)] if lines else []
+
+
+def _reading(found: Findings) -> list[b.Block]:
+    num_runs = sum(len(gain.runs) for gain in found.gains)
+    words = (
+        "How to read this. An interval is a paired percentile bootstrap: 10,000 times, seeds and "
+        "videos are drawn with replacement, the same for both columns, and the gain is taken "
+        "again. A p is that of no gain: of columns by the same bootstrap, of two runs by the exact "
+        "McNemar test, which knows of videos alone. Who looks at many pairs finds some by chance: "
+        f"so p is corrected by Holm's method, over all {len(found.gains)} pairs of columns and "
+        f"over all {num_runs} pairs of runs. Significant means a corrected p below 0.05."
+    )
+    fewest = min(len(gain.seeds) for gain in found.gains)
+    if fewest == 1:
+        words += (
+            " Some pairs share one seed only: their intervals speak of other videos, not of other "
+            "seeds."
+        )
+    elif fewest < 5:
+        words += (
+            f" With {fewest} seeds the bootstrap has few to draw from, and shows rather too little "
+            "of the spread between seeds: look at ± as well."
+        )
+    return [b.Words(words)]
+
+
+def _page(title: str, body: str) -> str:
+    parts = {
+        name: files(comparison).joinpath(f"page.{name}").read_text(encoding="utf-8")
+        for name in ("css", "js", "html")
+    }
+    page = parts["html"]
+    for mark, text in (
+        ("{{title}}", escape(title)),
+        ("{{css}}", parts["css"]),
+        ("{{js}}", parts["js"]),
+        ("{{body}}", body),  # last: what it holds is not looked through
+    ):
+        page = page.replace(mark, text)
+    return page

@@ -1,0 +1,182 @@
+"""The sections of a report that draw pictures, and the one that says where all comes from."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from motionaware.apps.comparison import blocks as b
+from motionaware.apps.comparison import numbers
+from motionaware.apps.comparison.columns import Column, Gain
+from motionaware.apps.comparison.examples import choose_examples, draw_example
+from motionaware.apps.comparison.figures import (
+    draw_classes,
+    draw_confusion,
+    draw_costs,
+    draw_curves,
+)
+from motionaware.apps.comparison.runs import different_keys, safe_name
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Findings:
+    """All that a report tells.
+
+    Attributes:
+        title: Its heading.
+        columns: In the order of the tables.
+        gains: All pairs of columns that were compared.
+        pairs: Those pairs of temporal modules that were asked for by name.
+        baseline: The temporal module that gains are counted from.
+        split: On which runs were judged.
+        recipe: Where the recipe came from.
+        facts: When, where and at which commit the report was made.
+        cost_facts: Likewise the costs.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    gains: tuple[Gain, ...]
+    pairs: tuple[tuple[str, str], ...]
+    baseline: str
+    split: str
+    recipe: str
+    facts: dict[str, str]
+    cost_facts: dict[str, str] = field(default_factory=dict)
+
+
+def classes_section(found: Findings, out: Path) -> list[b.Block]:
+    """What each class gains: a chooser of two columns, and pictures of the pairs that matter."""
+    whole = [column for column in found.columns if column.runs]
+    _, rows = numbers.class_rows(found.columns)
+    data = {
+        "classes": [row[0] for row in rows],
+        "counts": [row[1] for row in rows],
+        "columns": [
+            {"name": column.name, "shares": [row[place] for row in rows]}
+            for place, column in enumerate(whole, start=2)
+        ],
+        "start": [0, min(1, len(whole) - 1)],
+    }
+    shown = _shown_gains(found)
+    if shown:
+        data["start"] = [whole.index(shown[0].one), whole.index(shown[0].other)]
+    made: list[b.Block] = [
+        b.Heading("Class by class"),
+        b.Chooser(
+            json.dumps(data),
+            "report.html draws this for any two columns; classes.csv has all numbers.",
+        ),
+    ]
+    for gain in shown:
+        name = f"{gain.one.temporal}-over-{gain.other.temporal}"
+        path = _figure(out, "classes", gain.one.backbone, name)
+        draw_classes(gain, path)
+        most, least = numbers.extreme_classes(gain)
+        made.append(
+            b.Picture(
+                path,
+                f"{gain.one.backbone}, {gain.one.temporal} less {gain.other.temporal}, class by "
+                f"class. Most: {most[0]}, {numbers.points(most[1])} points; least: {least[0]}, "
+                f"{numbers.points(least[1])} points.",
+            )
+        )
+    return made
+
+
+def _shown_gains(found: Findings) -> list[Gain]:
+    """Of each backbone the largest gain over the baseline, and the pairs that were asked for."""
+    shown = []
+    for backbone in dict.fromkeys(column.backbone for column in found.columns):
+        own = [gain for gain in found.gains if gain.one.backbone == backbone]
+        over = [gain for gain in own if gain.other.temporal == found.baseline]
+        shown += sorted(over, key=lambda gain: -gain.difference)[:1]
+        named = [g for g in own if (g.one.temporal, g.other.temporal) in found.pairs]
+        shown += [gain for gain in named if gain not in shown]
+    return shown
+
+
+def pictures_section(found: Findings, out: Path) -> list[b.Block]:
+    """Accuracy against cost, learning curves, confusion."""
+    whole = [column for column in found.columns if column.runs]
+    backbones = list(dict.fromkeys(column.backbone for column in whole))
+    path = out / "figures" / "cost.png"
+    draw_costs(whole, path)
+    made: list[b.Block] = [
+        b.Heading("Accuracy against cost"),
+        b.Picture(path, "Top-1 against multiply-adds and latency; bars: ± one standard deviation."),
+        b.Heading("Learning curves"),
+    ]
+    for backbone in backbones:
+        path = _figure(out, "curves", backbone)
+        draw_curves(found.columns, backbone, path)
+        words = f"{backbone}: top-1 on validation, mean and range over seeds."
+        made.append(b.Picture(path, words))
+    made.append(b.Heading("Confusion"))
+    for backbone in backbones:
+        path = _figure(out, "confusion", backbone)
+        draw_confusion(found.columns, backbone, path)
+        words = f"{backbone}: share of each class's videos taken for each class, mean over seeds."
+        made.append(b.Picture(path, words))
+    return made
+
+
+def examples_section(found: Findings, out: Path, *, num: int) -> list[b.Block]:
+    """Clips that one column has right and the other wrong."""
+    made: list[b.Block] = []
+    for gain in _shown_gains(found):
+        for number, example in enumerate(choose_examples(gain, num=num)):
+            right, wrong = example.right.temporal, example.wrong.temporal
+            path = _figure(out, "example", gain.one.backbone, f"{right}-not-{wrong}-{number}")
+            draw_example(example, path, split=found.split)
+            words = (
+                f"{gain.one.backbone}, {example.video}: `{right}` is right with every seed, "
+                f"`{wrong}` with none; drawn for seed {example.seed}. Squares: attention of each "
+                "frame (row) to each (column), 0 dark, 1 bright."
+            )
+            made.append(b.Picture(path, words))
+    return [b.Heading("Clips that one has right and the other wrong"), *made] if made else []
+
+
+def provenance_section(found: Findings) -> list[b.Block]:
+    """Recipe, commits, machines, dates, versions, and in what the runs differ."""
+    lines = [f"recipe: {found.recipe}"]
+    lines += [f"{key}: {value}" for key, value in found.facts.items()]
+    if found.cost_facts:
+        facts = found.cost_facts
+        lines.append(
+            f"costs: measured {facts['date']} on {facts['machine']}; device {facts['device']}, "
+            f"{facts['threads']} threads, median of {facts['repeats']} rounds; delete costs.json "
+            "to measure again"
+        )
+    runs = [one.run for column in found.columns for one in column.runs]
+    for key in ("commit", "machine"):
+        said = sorted({run.provenance().get(key, "not recorded") for run in runs})
+        lines.append(f"{key} of the trainings: {'; '.join(said)}")
+    dates = sorted(date for run in runs if (date := run.provenance().get("date")))
+    if dates:
+        lines.append(f"trainings ended: {dates[0]} to {dates[-1]}")
+    varied = {"model.backbone", "model.temporal", "train.seed"}
+    if runs:
+        keys = {key for run in runs for key in different_keys(runs[0].recipe, run.recipe)} - varied
+        for key in sorted(keys):
+            group, _, name = key.partition(".")
+            values = sorted(
+                {
+                    f"{run.backbone} {run.temporal}: {getattr(getattr(run.recipe, group), name)}"
+                    for run in runs
+                }
+            )
+            lines.append(f"not the same for all, {key}: {'; '.join(values)}")
+    lines.append("runs.csv names every run, its folder and its numbers")
+    return [b.Heading("Where this comes from"), b.Bullets(tuple(lines))]
+
+
+def _figure(out: Path, *names: str) -> Path:
+    return out / "figures" / f"{'-'.join(map(safe_name, names))}.png"
+
+
+def remove_figures(out: Path) -> None:
+    """Take away the pictures of an earlier report: of other pairs, perhaps, and other clips."""
+    for kind in ("classes-*", "confusion-*", "cost", "curves-*", "example-*"):
+        for path in (out / "figures").glob(f"{kind}.png"):
+            path.unlink()

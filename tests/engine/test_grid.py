@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import pytest
+
+from motionaware.engine.grid import CellConfig, Grid, grid_recipes, read_grid
+from motionaware.engine.keys import RecipeError
+
+RECIPE = "clip: {num_frames: 4}\ntrain: {epochs: 5}\ndata: {kind: motionpairs}\n"
+GRID = """
+recipe: shared/recipe.yaml
+backbones: [resnet18_quarter, resnet18]
+temporal: [none, m2a, "m2a,tsm"]
+seeds: [0, 3]
+overrides: {train.epochs: 7, optim.milestones_epochs: [2, 4]}
+cells:
+  - {temporal: m2a, overrides: {optim.learning_rate: 0.5}}
+  - {backbone: resnet18, temporal: m2a, overrides: {optim.learning_rate: 0.25}}
+pairs: [["m2a,tsm", m2a]]
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "recipe.yaml").write_text(RECIPE)
+
+    def write(text: str) -> Path:
+        path = tmp_path / "grid.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_a_grid_is_read_as_it_is_written(write):
+    grid = read_grid(write(GRID))
+    assert grid == Grid(
+        recipe="shared/recipe.yaml",
+        backbones=("resnet18_quarter", "resnet18"),
+        temporal=("none", "m2a", "m2a,tsm"),
+        seeds=(0, 3),
+        overrides={"train.epochs": 7, "optim.milestones_epochs": [2, 4]},
+        cells=(
+            CellConfig(temporal="m2a", overrides={"optim.learning_rate": 0.5}),
+            CellConfig(
+                backbone="resnet18", temporal="m2a", overrides={"optim.learning_rate": 0.25}
+            ),
+        ),
+        pairs=(("m2a,tsm", "m2a"),),
+    )
+
+
+def test_every_run_has_the_recipe_with_what_is_overridden(write):
+    path = write(GRID)
+    recipes = grid_recipes(read_grid(path), path)
+    assert len(recipes) == 2 * 3 * 2
+    for (backbone, temporal, seed), recipe in recipes.items():
+        assert (recipe.model.backbone, recipe.model.temporal) == (backbone, temporal)
+        assert recipe.train.seed == seed
+        assert recipe.clip.num_frames == 4
+        assert (recipe.train.epochs, recipe.optim.milestones_epochs) == (7, (2, 4))
+        own = {"resnet18_quarter": 0.5, "resnet18": 0.25}[backbone]
+        assert recipe.optim.learning_rate == (own if temporal == "m2a" else 0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("temporal:", "tempural:"), "key tempural is unknown; did you mean temporal?"),
+        (("temporal:", "zzz:"), "key zzz is unknown; a grid has recipe, backbones, temporal"),
+        (("recipe: shared/recipe.yaml", ""), "key recipe is missing; a grid needs it"),
+        (("[0, 3]", "[0, 0]"), r"seeds is \[0, 0\], wanted at least one value and none twice"),
+        (("[0, 3]", "[]"), r"seeds is \[\], wanted at least one value"),
+        (("[0, 3]", "[one]"), "seeds is "),
+        (("seeds: [0, 3]", "split: train"), "split is "),
+        (('tsm", m2a]]', 'tsm", tea]]'), "pairs names 'tea', which the grid does not hold"),
+        (("- {temporal: m2a,", "- {temporal: m2b,"), "cells names 'm2b'"),
+        (("{backbone: resnet18,", "{backbone: resnet50,"), "cells names 'resnet50'"),
+    ],
+)
+def test_a_wrong_grid_is_refused_by_its_words(write, change: tuple[str, str], words: str):
+    before, after = change
+    assert before in GRID
+    with pytest.raises(RecipeError, match=words):
+        read_grid(write(GRID.replace(before, after)))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.epoch: 7", "overrides: key train.epoch is unknown; did you mean train.epochs?"),
+        ("train: 7", "overrides: train is a group; give a key below it"),
+        ("train.epochs: many", "train.epochs is many, wanted int"),
+        ("train.seed: 7", "overrides name train.seed, which the grid itself varies"),
+    ],
+)
+def test_a_wrong_override_is_refused_by_its_words(write, override: str, words: str):
+    path = write(GRID.replace("train.epochs: 7", override))
+    with pytest.raises(RecipeError, match=words):
+        grid_recipes(read_grid(path), path)
+
+
+def test_a_missing_recipe_says_where_it_was_looked_for(write):
+    path = write(GRID.replace("shared/", "sharde/"))
+    with pytest.raises(FileNotFoundError, match=r"looked for .*sharde/recipe.yaml, since paths in"):
+        grid_recipes(read_grid(path), path)
+
+
+def test_a_missing_grid_says_where_to_read(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"does not exist; docs/comparing.md"):
+        read_grid(tmp_path / "grid.yaml")
+
+
+def test_a_grid_that_is_a_list_is_refused(write):
+    with pytest.raises(RecipeError, match="holds list, wanted keys such as recipe:"):
+        read_grid(write("[1, 2]"))
+
+
+def test_the_grid_in_the_docs_is_one(tmp_path: Path):
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "comparing.md").read_text()
+    text = page.partition("```yaml\n")[2].partition("```")[0]
+    path = tmp_path / "grids" / "grid.yaml"
+    path.parent.mkdir()
+    path.write_text(text)
+    (tmp_path / "recipes").symlink_to(root / "recipes")
+    recipes = grid_recipes(read_grid(path), path)
+    assert recipes["mobilenetv2_035", "tsm", 2].train.epochs == 24
+    assert recipes["mobilenetv2_035", "tsm", 2].optim.learning_rate == 0.05
