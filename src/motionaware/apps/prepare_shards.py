@@ -50,7 +50,7 @@ def prepare_shards(
     root: str | Path,
     shards: str | Path,
     *,
-    shard_mib: float = 64,
+    shard_mib: float | int = 64,
     num_workers: int | None = None,
     progress: bool = False,
 ) -> Sharded:
@@ -109,9 +109,7 @@ def prepare_shards(
     return Sharded(counts)
 
 
-def _indexed(
-    kind: str, root: Path, *, num_workers: int | None, progress: bool
-) -> list[Split]:
+def _indexed(kind: str, root: Path, *, num_workers: int | None, progress: bool) -> list[Split]:
     names = [split.name for split in read_all(kind, root)]
     try:
         return [open_index(kind, root, name) for name in names]
@@ -157,4 +155,3 @@ def _sign(folder: Path, facts: dict[str, str]) -> None:
         raise DataError(f"{folder} holds something else already; choose a new or empty folder")
     else:
         write_atomically(path, json.dumps(facts).encode())
-

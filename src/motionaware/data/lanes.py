@@ -12,6 +12,7 @@ So each video comes once, an epoch has as many batches as if there were no shard
 on at any batch. The numbers of a run depend on the number of workers, unlike without shards.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -77,12 +78,23 @@ class ShardOrder:
         self.shards = dealt[rank::world_size].sort().values.tolist()
         self.examples, self.batch_size, self.seed = examples, batch_size, seed
         self.num_examples = sum(len(examples.within(shard)) for shard in self.shards)
+        self.rank, self.world_size = rank, world_size
         self.num_lanes = max(1, min(num_lanes, len(self.shards)))
         self.epoch = 0
         self.start = 0
 
     def __len__(self) -> int:
         return -(-self.num_examples // self.batch_size) - self.start
+
+    def digest(self) -> str:
+        """What must be as it was for an epoch to go on where it stopped."""
+        names = [self.examples.shards[shard] for shard in self.shards]
+        facts = repr((names, self.num_lanes, self.examples.labels.tolist()))
+        return hashlib.sha256(facts.encode()).hexdigest()
+
+    def part(self) -> str:
+        """Which part of the videos this is, where other processes have the rest."""
+        return "" if self.world_size == 1 else f" (of rank {self.rank} of {self.world_size})"
 
     def turns(self) -> list[tuple[int, list[int]]]:
         """The epoch's batches of videos that are not done, in order, each with its lane."""
@@ -95,7 +107,9 @@ class ShardOrder:
             for lane in range(self.num_lanes)
         ]
         size = self.batch_size
-        whole = [[lane[i : i + size] for i in range(0, len(lane) - size + 1, size)] for lane in lanes]
+        whole = [
+            [lane[i : i + size] for i in range(0, len(lane) - size + 1, size)] for lane in lanes
+        ]
         turns = [
             (lane, batch)
             for one_round in zip_longest(*whole)
@@ -112,9 +126,7 @@ class ShardOrder:
         """The batches of one lane; a clip's seed does not depend on who makes it."""
         seeds: list[int | None] = [None] * len(self.examples)
         if self.seed is not None:
-            drawn = torch.randint(
-                2**62, (len(seeds),), generator=_generator(self.seed, self.epoch)
-            )
+            drawn = torch.randint(2**62, (len(seeds),), generator=_generator(self.seed, self.epoch))
             seeds = drawn.tolist()
         for other, batch in self.turns():
             if other == lane:
@@ -124,7 +136,9 @@ class ShardOrder:
         """A lane's videos in the order in which it makes them."""
         videos = []
         for begin in range(0, len(shards), MIXED):
-            mixed = [i for shard in shards[begin : begin + MIXED] for i in self.examples.within(shard)]
+            mixed = [
+                i for shard in shards[begin : begin + MIXED] for i in self.examples.within(shard)
+            ]
             if generator is not None:
                 mixed = [mixed[i] for i in _shuffled(len(mixed), generator)]
             videos += mixed

@@ -81,14 +81,18 @@ def write_shard(shard: Shard) -> int:
         raise ImportError(
             "shards need webdataset, which is not installed; pip install 'motionaware[shards]'"
         ) from error
-    if not shard.path.is_file():
-        with whole_file(shard.path, what="the shard") as part, part.open("wb") as stream:
-            # Neither clock nor user: the same videos make the same bytes.
-            with TarWriter(stream, encoder=False, mtime=0, user="", group="") as writer:
-                for number, (path, name, label) in enumerate(shard.videos, start=shard.first):
-                    about = {"name": name, "class": shard.class_names[label], "label": label}
-                    files = {"json": json.dumps(about).encode()} | _files(path)
-                    writer.write({"__key__": f"{number:08d}", **files})
+    if shard.path.is_file():
+        return shard.path.stat().st_size
+    with (
+        whole_file(shard.path, what="the shard") as part,
+        part.open("wb") as stream,
+        # Neither clock nor user: the same videos make the same bytes.
+        TarWriter(stream, encoder=False, mtime=0, user="", group="") as writer,
+    ):
+        for number, (path, name, label) in enumerate(shard.videos, start=shard.first):
+            about = {"name": name, "class": shard.class_names[label], "label": label}
+            files = {"json": json.dumps(about).encode()} | _files(path)
+            writer.write({"__key__": f"{number:08d}", **files})
     return shard.path.stat().st_size
 
 

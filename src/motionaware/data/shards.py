@@ -183,6 +183,15 @@ def _check_size(base: str, entry: dict[str, Any]) -> None:
 # ------------------------------------------------------------------------------- reading a shard
 
 
+@dataclass(frozen=True)
+class _Packed:
+    """A sample of a shard: its key, what its json says, and its other files by what follows it."""
+
+    key: str
+    about: bytes | None
+    files: dict[str, bytes]
+
+
 class ShardReader:
     """Reads shards whole, and remembers the last few of them."""
 
@@ -190,7 +199,7 @@ class ShardReader:
         assert isinstance(split.examples, ShardedExamples)
         self.examples = split.examples
         self.class_names = split.class_names
-        self._held: dict[int, list[dict[str, bytes]] | VideoError] = {}
+        self._held: dict[int, list[_Packed] | VideoError] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_held": {}}  # another process reads its own
@@ -206,17 +215,17 @@ class ShardReader:
         """
         shard, place = self.examples.find(index)
         sample = self._samples(shard)[place]
-        where = f"{self._where(shard)}, sample {sample['__key__']}"
+        where = f"{self._where(shard)}, sample {sample.key}"
         name = self._checked_name(sample, index, where)
         with tempfile.TemporaryDirectory(prefix="motionaware-") as folder:
-            path = _unpack(sample, Path(folder), where)
+            path = _unpack(sample.files, Path(folder), where)
             try:
                 yield f"{where} ({name})", path
             except VideoError as error:
                 words = str(error).replace(str(path), name)
                 raise VideoError(f"{where}: {words}") from error
 
-    def _samples(self, shard: int) -> list[dict[str, bytes]]:
+    def _samples(self, shard: int) -> list[_Packed]:
         if shard not in self._held:
             if len(self._held) >= MIXED:
                 del self._held[next(iter(self._held))]
@@ -229,7 +238,7 @@ class ShardReader:
             raise VideoError(str(samples))
         return samples
 
-    def _read(self, shard: int) -> list[dict[str, bytes]]:
+    def _read(self, shard: int) -> list[_Packed]:
         where = self._where(shard)
         for tries_left in reversed(range(_TRIES if _is_address(where) else 1)):
             try:
@@ -254,10 +263,10 @@ class ShardReader:
     def _where(self, shard: int) -> str:
         return f"{self.examples.base}/{self.examples.shards[shard]}"
 
-    def _checked_name(self, sample: dict[str, bytes], index: int, where: str) -> str:
+    def _checked_name(self, sample: _Packed, index: int, where: str) -> str:
         wanted = self.class_names[self.examples.labels[index]]
         try:
-            about = json.loads(sample["json"])
+            about = json.loads(sample.about or b"")
             name, shown = str(about["name"]), about["class"]
         except (KeyError, TypeError, ValueError) as error:
             raise VideoError(f"{where} lacks the json that names its class; {_WRITE}") from error
@@ -293,30 +302,34 @@ class ShardDataset(VideoDataset):
         return open_video(self._path)
 
 
-def _unpack(sample: dict[str, bytes], folder: Path, where: str) -> Path:
+def _unpack(files: dict[str, bytes], folder: Path, where: str) -> Path:
     """Write a video out. No name in a tar file becomes the name of a file as it is."""
-    files = {key: sample[key] for key in sample if not key.startswith("__") and key != "json"}
-    if len(files) == 1 and f".{[*files][0]}" in VIDEO_SUFFIXES:
-        path = folder / f"video.{[*files][0]}"
-        path.write_bytes(*files.values())
+    suffix, content = next(iter(files.items()), ("", b""))
+    if len(files) == 1 and f".{suffix}" in VIDEO_SUFFIXES:
+        path = folder / f"video.{suffix}"
+        path.write_bytes(content)
         return path
     if not files or not all(
         _FRAME.fullmatch(key) and Path(key).suffix in IMAGE_SUFFIXES for key in files
     ):
         raise VideoError(
             f"{where} holds {', '.join(sorted(files)[:5]) or 'nothing'} beside its json, wanted "
-            f"one video or frames 00001.jpg and so on; {_WRITE}"
+            f"one video or frames 000001.jpg and so on; {_WRITE}"
         )
     for key, content in files.items():
         (folder / key).write_bytes(content)
     return folder
 
 
-def _read_tar(where: str) -> list[dict[str, Any]]:
+def _read_tar(where: str) -> list[_Packed]:
     tariterators = _webdataset().tariterators
+    packed = []
     with _opened(where) as stream:
         files = tariterators.tar_file_expander([{"url": where, "stream": stream}])
-        return list(tariterators.group_by_keys(files))
+        for sample in tariterators.group_by_keys(files):
+            inside = {key: sample[key] for key in sample if not key.startswith("__")}
+            packed.append(_Packed(sample["__key__"], inside.pop("json", None), inside))
+    return packed
 
 
 @contextmanager

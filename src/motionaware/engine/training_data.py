@@ -8,7 +8,7 @@ from typing import Any
 
 from motionaware.data.augment import Augment, augment_clip
 from motionaware.data.dataset import Batch, batches_of
-from motionaware.data.lanes import training_loader, view_loader
+from motionaware.data.lanes import ShardOrder, training_loader, view_loader
 from motionaware.data.mixing import Mixing
 from motionaware.data.skips import Skips
 from motionaware.engine.config import AugmentConfig, Recipe
@@ -70,7 +70,10 @@ class TrainingData:
 
     def facts(self) -> list[Any]:
         """What must not change while a run stands still."""
-        return [self.num_training, list(self.class_names)]
+        order = self.order
+        return [self.num_training, list(self.class_names)] + (
+            [order.digest()] if isinstance(order, ShardOrder) else []
+        )
 
     def check_unchanged(self, facts: list[Any], *, since: str) -> None:
         """Refuse to go on with other videos.
@@ -78,18 +81,25 @@ class TrainingData:
         Raises:
             ValueError: Naming the numbers then and now.
         """
-        if facts != self.facts():
+        if facts[:2] != self.facts()[:2]:
             raise ValueError(
                 f"the training data have changed since {since}: {facts[0]} videos then, "
                 f"{self.num_training} now, of {len(facts[1])} and {len(self.class_names)} classes; "
                 "put them back, or begin a new run"
             )
+        if facts != self.facts():
+            raise ValueError(
+                f"the shards have changed since {since}, or go to other processes; put them back "
+                "as they were, or begin a new run"
+            )
 
     def summary(self) -> str:
         """What there is, in a few words."""
         skipped = f", {len(self.skips.rows)} skipped" if self.skips.rows else ""
+        order = self.order
+        part = order.part() if isinstance(order, ShardOrder) else ""
         return (
-            f"{len(self.class_names)} classes, {self.num_training} training and "
+            f"{len(self.class_names)} classes, {self.num_training} training{part} and "
             f"{self.num_validation} validation videos{skipped}"
         )
 
