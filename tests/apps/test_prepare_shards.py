@@ -185,8 +185,8 @@ def shards(videos, tmp_path_factory) -> Path:
 
 
 def on_shards(recipe: Recipe, shards: Path, **data) -> Recipe:
-    data = DataConfig(kind="shards", root=str(shards), crop="random", **{"num_workers": 0} | data)
-    return replace(recipe, data=data, train=replace(recipe.train, batch_size=3))
+    config = DataConfig(kind="shards", root=str(shards), crop="random", num_workers=0)
+    return replace(recipe, data=replace(config, **data), train=replace(recipe.train, batch_size=3))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

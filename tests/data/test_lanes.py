@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from motionaware.data.lanes import ShardOrder, place_of_process
-from motionaware.data.shards import MIXED, ShardedExamples
+from motionaware.data.shard_reader import MIXED
+from motionaware.data.shards import ShardedExamples
 from motionaware.data.split import DataError
 
 COUNTS = (4, 7, 1, 5, 3)
@@ -54,7 +55,7 @@ def test_every_video_comes_once_an_epoch_over_all_ranks_and_workers(world_size, 
 @pytest.mark.parametrize("num_lanes", [1, 2, 3, 9])
 def test_lanes_ask_for_what_the_turns_announce(num_lanes):
     one = order(num_lanes=num_lanes)
-    lanes = [one.requests(lane) for lane in range(one.num_lanes)]
+    lanes = [one.requests([lane]) for lane in range(one.num_lanes)]
     for lane, batch in one.turns():
         assert [request.index for request in next(lanes[lane])] == batch
     assert [list(lane) for lane in lanes] == [[]] * one.num_lanes
@@ -99,12 +100,8 @@ def test_the_shards_come_in_a_new_order_and_their_videos_are_mixed():
 
 def test_a_clips_seed_does_not_depend_on_who_makes_it():
     def seeds(num_lanes: int) -> dict[int, int | None]:
-        one = order(num_lanes=num_lanes)
-        batches = (one.requests(lane) for lane in range(one.num_lanes))
-        return {
-            request.index: request.seed
-            for request in chain.from_iterable(chain.from_iterable(batches))
-        }
+        requests = chain.from_iterable(order(num_lanes=num_lanes))
+        return {request.index: request.seed for request in requests}
 
     assert seeds(1) == seeds(3)
     assert len(set(seeds(1).values())) == sum(COUNTS)
@@ -113,7 +110,7 @@ def test_a_clips_seed_does_not_depend_on_who_makes_it():
 def test_one_process_without_a_seed_keeps_the_order_of_the_index():
     one = order(num_lanes=0, seed=None)
     assert videos(one) == list(range(sum(COUNTS)))
-    assert {request.seed for batch in one.requests(0) for request in batch} == {None}
+    assert {request.seed for batch in one for request in batch} == {None}
 
 
 def test_a_worker_reads_shards_of_its_own_but_for_the_last_batches():

@@ -18,13 +18,8 @@ from motionaware.clip import ClipSpec
 from motionaware.data.annotations import read_split
 from motionaware.data.dataset import Broken, Request, Sample, VideoDataset, batches_of
 from motionaware.data.lanes import training_loader, view_loader
-from motionaware.data.shards import (
-    INDEX,
-    ShardDataset,
-    ShardedExamples,
-    ShardReader,
-    read_shards,
-)
+from motionaware.data.shard_reader import ShardDataset, ShardReader
+from motionaware.data.shards import INDEX, ShardedExamples, read_shards
 from motionaware.data.split import DataError, SplitAbsent
 from motionaware.data.video import VideoError
 
@@ -266,6 +261,7 @@ def test_no_index_and_no_split_say_so(shards: Path, tmp_path: Path):
         (lambda index: index.update(class_names=["a", "a"]), "no class names, or one twice"),
         (lambda index: index.update(version=9), "version 9, wanted 1"),
         (lambda index: index["class_names"].pop(), "labels that are none of its classes"),
+        (lambda index: index["splits"]["train"][0].update(name="../a.tar"), "no name of a file"),
         (lambda index: index.update(splits=3), "no index of shards"),
         (lambda index: index["splits"]["train"][0].pop("labels"), "it lacks 'labels'"),
     ],

@@ -23,8 +23,9 @@ from motionaware.data.annotations import (
     unlisted_videos,
 )
 from motionaware.data.index import IndexUnusable, open_index
+from motionaware.data.shard_reader import ShardReader
 from motionaware.data.shards import KIND as SHARDS
-from motionaware.data.shards import ShardedExamples, ShardReader, read_shards
+from motionaware.data.shards import ShardedExamples, read_shards
 from motionaware.data.video import VideoError, open_video
 from motionaware.data.video_file import can_decode
 

@@ -14,7 +14,7 @@ on at any batch. The numbers of a run depend on the number of workers, unlike wi
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from functools import partial
 from itertools import zip_longest
 
@@ -30,7 +30,8 @@ from motionaware.data.loader import (
     make_loader,
 )
 from motionaware.data.mixing import Mixing
-from motionaware.data.shards import MIXED, ShardDataset, ShardedExamples
+from motionaware.data.shard_reader import MIXED, ShardDataset
+from motionaware.data.shards import ShardedExamples
 from motionaware.data.split import DataError
 from motionaware.data.video import VideoError
 
@@ -122,14 +123,17 @@ class ShardOrder:
         ]
         return turns[self.start :]
 
-    def requests(self, lane: int) -> Iterator[list[Request]]:
-        """The batches of one lane; a clip's seed does not depend on who makes it."""
+    def __iter__(self) -> Iterator[list[Request]]:
+        return self.requests(range(self.num_lanes))
+
+    def requests(self, lanes: Container[int]) -> Iterator[list[Request]]:
+        """The batches of some lanes; a clip's seed does not depend on who makes it."""
         seeds: list[int | None] = [None] * len(self.examples)
         if self.seed is not None:
-            drawn = torch.randint(2**62, (len(seeds),), generator=_generator(self.seed, self.epoch))
-            seeds = drawn.tolist()
-        for other, batch in self.turns():
-            if other == lane:
+            generator = _generator(self.seed, self.epoch)
+            seeds = torch.randint(2**62, (len(seeds),), generator=generator).tolist()
+        for lane, batch in self.turns():
+            if lane in lanes:
                 yield [Request(index, seeds[index]) for index in batch]
 
     def _videos(self, shards: list[int], generator: torch.Generator | None) -> list[int]:
@@ -168,7 +172,7 @@ class _Lane:
         self.order, self.lane = order, lane
 
     def __iter__(self) -> Iterator[list[Request]]:
-        return self.order.requests(self.lane)
+        return self.order.requests([self.lane])
 
 
 def training_loader(

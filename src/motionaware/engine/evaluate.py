@@ -22,8 +22,9 @@ from motionaware.data.dataset import (
 )
 from motionaware.data.lanes import view_loader
 from motionaware.data.motionpairs import MotionPairs
+from motionaware.data.shard_reader import ShardDataset
 from motionaware.data.shards import KIND as SHARDS
-from motionaware.data.shards import ShardDataset, read_shards
+from motionaware.data.shards import read_shards
 from motionaware.data.skips import Skips
 from motionaware.engine.config import DataConfig, EvalConfig
 from motionaware.engine.metrics import Report, make_report
