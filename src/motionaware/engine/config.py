@@ -42,7 +42,9 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not YAML: {_on_one_line(error)}") from error
-    return _parse(content or {}, overrides, source=str(path))
+    if content is None:
+        raise RecipeError(f"{path} is empty; wanted keys such as model:, as in recipes/folder.yaml")
+    return _parse(content, overrides, source=str(path))
 
 
 def recipe_from_dict(content: Mapping[str, Any], *, source: str) -> Recipe:
@@ -82,7 +84,11 @@ def _parse(content: Any, overrides: Sequence[str], *, source: str) -> Recipe:
         values = parser.parse_args(list(overrides), namespace=defaults)
         return Recipe(**vars(parser.instantiate(values)))
     except (ArgumentError, TypeError, ValueError) as error:
-        raise RecipeError(f"{source}: {_explain(error)}") from error
+        words = _explain(error)
+        key = words.partition(" ")[0]  # of ClipSpec's own errors, without its group
+        keys = [override[2:].partition("=")[0] for override in overrides]
+        given = any(key in (one, one.rpartition(".")[2]) for one in keys)
+        raise RecipeError(f"{'the command line' if given else source}: {words}") from error
 
 
 def _explain(error: Exception) -> str:
