@@ -23,11 +23,17 @@ from motionaware.data.annotations import (
     unlisted_videos,
 )
 from motionaware.data.index import IndexUnusable, open_index
+from motionaware.data.shard_reader import ShardReader
+from motionaware.data.shards import KIND as SHARDS
+from motionaware.data.shards import ShardedExamples, read_shards
 from motionaware.data.video import VideoError, open_video
 from motionaware.data.video_file import can_decode
 
 _PACKAGES = ("torch", "torchvision", "timm", "av", "safetensors", "jsonargparse", "tensorboard")
-_EXTRAS = {"matplotlib": "pip install 'motionaware[plots]'  (pictures)"}
+_EXTRAS = {
+    "matplotlib": "pip install 'motionaware[plots]'  (pictures)",
+    "webdataset": "pip install 'motionaware[shards]'  (data sets as tar files)",
+}
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
 
 
@@ -61,7 +67,8 @@ def doctor(
     """
     facts, faults = _check_installation()
     if data is not None:
-        found = _check_data(Path(data), kind, progress)
+        found = _check_shards(str(data), progress) if kind == SHARDS else None
+        found = found or _check_data(Path(data), kind, progress)
         facts, faults = facts + found.facts, faults + found.faults
     return Checkup(facts, faults)
 
@@ -133,6 +140,36 @@ def _about_index(kind: str, root: Path, split: Split) -> str:
     return "fresh: read at once"
 
 
+def _check_shards(root: str, progress: bool) -> Checkup:
+    checkup = Checkup([("data", f"{root}, kind {SHARDS}")], [])
+    for name in SPLITS:
+        try:
+            split = read_shards(root, name)
+        except SplitAbsent as error:
+            checkup.facts.append((name, "absent"))
+            if name == "train":
+                checkup.faults.append(str(error))
+        except DataError as error:
+            if str(error) not in checkup.faults:
+                checkup.faults.append(str(error))
+        else:
+            assert isinstance(split.examples, ShardedExamples)
+            reader = ShardReader(split)
+            bar = tqdm(range(len(split.examples)), f"check {name}", disable=not progress)
+            seen = [_look_into(reader, index) for index in bar]
+            checkup.facts.append((name, _count(len(split.examples.shards), "shard")))
+            _summarise(split, seen, checkup)
+    return checkup
+
+
+def _look_into(reader: ShardReader, index: int) -> _Seen:
+    try:
+        with reader.video(index) as (_, path):
+            return _look_at(path)
+    except VideoError as error:
+        return _Seen(0, 0, 0, str(error))
+
+
 def _check_split(split: Split, checkup: Checkup, progress: bool) -> None:
     paths = [example.path for example in split.examples]
     pool = ThreadPoolExecutor(os.cpu_count())  # decoding leaves Python's lock
@@ -143,11 +180,15 @@ def _check_split(split: Split, checkup: Checkup, progress: bool) -> None:
         seen = list(bar)
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for thousands of videos
+    _summarise(split, seen, checkup)
+
+
+def _summarise(split: Split, seen: list[_Seen], checkup: Checkup) -> None:
     errors = [one.error for one in seen if one.error is not None]
     whole = [one for one in seen if one.error is None]
     counts = Counter(split.class_names[example.label] for example in split.examples)
     facts = [
-        f"{_count(len(paths), 'video')}, {len(errors) or 'none'} broken; "
+        f"{_count(len(seen), 'video')}, {len(errors) or 'none'} broken; "
         f"{len(counts)} classes of {_range(counts.values(), 'video')}"
     ]
     empty = [name for name in split.class_names if name not in counts]
@@ -168,7 +209,7 @@ def _check_split(split: Split, checkup: Checkup, progress: bool) -> None:
                 "a usual clip, which repeats some: lower clip.num_frames?"
             )
     checkup.facts.extend((split.name, fact) for fact in facts)
-    checkup.faults.extend(errors)
+    checkup.faults.extend(dict.fromkeys(errors))  # a broken shard is one fault, not one a video
 
 
 def _count(number: int, word: str) -> str:
@@ -185,11 +226,15 @@ def _range(numbers: Iterable[int], word: str) -> str:
 
 def _look(path: Path) -> _Seen:
     try:
-        video = open_video(path)
-        for _ in video.pictures():  # one at a time: decoding takes little memory
-            pass
+        return _look_at(path)
     except (VideoError, OSError) as error:
         return _Seen(0, 0, 0, str(error))
+
+
+def _look_at(path: Path) -> _Seen:
+    video = open_video(path)
+    for _ in video.pictures():  # one at a time: decoding takes little memory
+        pass
     return _Seen(video.num_frames, video.height, video.width)
 
 

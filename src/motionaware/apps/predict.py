@@ -141,5 +141,7 @@ def seconds_at(video: Video, frame: int) -> float | None:
     if times is None:
         return None
     if frame < len(times):
-        return float(times[frame])
-    return float(times[-1] + (times[-1] / (len(times) - 1) if len(times) > 1 else 0.0))
+        seconds = float(times[frame])
+    else:
+        seconds = float(times[-1] + (times[-1] / (len(times) - 1) if len(times) > 1 else 0.0))
+    return round(seconds, 3)  # a millisecond: what is behind it is rounding of ours

@@ -96,7 +96,7 @@ def prepare_data(
     root = Path(root)
     if short_side is not None and (frames_to is None or short_side < 1):
         raise DataError(f"{short_side = } is of frames; wanted 1 pixel or more, with frames_to")
-    splits = _read_all(kind, root)
+    splits = read_all(kind, root)
     if frames_to is None:
         target, work = root, _look
     else:
@@ -117,7 +117,7 @@ def prepare_data(
     counts = {split.name: _count(split, seen) for split in splits}
     if frames_to is not None:
         moved = {_moved(path, root, target): one for path, one in seen.items()}
-        splits = _read_all(kind, target)
+        splits = read_all(kind, target)
         facts = {split.name: facts_of(kind, target, split) for split in splits}
         seen = {
             example.path: moved.get(example.path, _Seen(MISSING))
@@ -132,7 +132,7 @@ def prepare_data(
     return Prepared(target, counts, problems, unlisted, report)
 
 
-def _read_all(kind: str, root: Path) -> list[Split]:
+def read_all(kind: str, root: Path) -> list[Split]:
     """Every split that there is, from its lists.
 
     Raises:

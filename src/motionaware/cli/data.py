@@ -14,12 +14,15 @@ def run_prepare(args: argparse.Namespace) -> int:
     other = {"out", *_OF_MOTIONPAIRS}
     if drawn:
         other = {"root", "frames_to", "short_side", "workers", "allow_broken"}
+        other |= {"shards", "shard_mib"}
     stray = sorted(f"--{key.replace('_', '-')}" for key in other & vars(args).keys())
     if stray:
         raise ValueError(f"prepare {args.kind} has no {', '.join(stray)}; see prepare --help")
     if folder not in args:
         raise ValueError(f"prepare {args.kind} needs its folder; give --{folder} DIR")
-    return _motionpairs(args) if drawn else _downloaded(args)
+    if drawn:
+        return _motionpairs(args)
+    return _sharded(args) if "shards" in args else _downloaded(args)
 
 
 def _motionpairs(args: argparse.Namespace) -> int:
@@ -42,6 +45,8 @@ def _motionpairs(args: argparse.Namespace) -> int:
 def _downloaded(args: argparse.Namespace) -> int:
     from motionaware.apps.prepare_data import prepare_data
 
+    if "shard_mib" in args:
+        raise ValueError("--shard-mib is of shards; give --shards DIR too")
     names = {"frames_to": "frames_to", "short_side": "short_side", "workers": "num_workers"}
     options = {name: getattr(args, key) for key, name in names.items() if key in args}
     found = prepare_data(args.kind, args.root, progress=show_progress(), **options)
@@ -53,6 +58,27 @@ def _downloaded(args: argparse.Namespace) -> int:
         say_error(f"absent or broken: {len(found.problems)}; {found.report} lists them")
     print(f"{found.root} is indexed; next: set data.kind {args.kind}, data.root {found.root}")
     return 1 if found.problems and "allow_broken" not in args else 0
+
+
+def _sharded(args: argparse.Namespace) -> int:
+    from motionaware.apps.prepare_shards import prepare_shards
+
+    if "frames_to" in args or "short_side" in args:
+        raise ValueError(
+            "--shards takes videos as they are; for shards of frames, prepare with --frames-to "
+            "first, and give that folder as --root"
+        )
+    names = {"shard_mib": "shard_mib", "workers": "num_workers"}
+    options = {name: getattr(args, key) for key, name in names.items() if key in args}
+    found = prepare_shards(args.kind, args.root, args.shards, progress=show_progress(), **options)
+    for split, counts in found.counts.items():
+        words = (f"{number} {what.replace('_', ' ')}" for what, number in counts.items())
+        print(f"  {split:<12} " + ", ".join(words))
+    left_out = sum(counts["left_out"] for counts in found.counts.values())
+    if left_out:
+        say_error(f"left out, absent or broken: {left_out}; motionaware doctor names them")
+    print(f"{args.shards} is ready; next: set data.kind shards, data.root {args.shards}")
+    return 1 if left_out and "allow_broken" not in args else 0
 
 
 def run_doctor(args: argparse.Namespace) -> int:

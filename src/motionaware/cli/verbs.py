@@ -128,6 +128,8 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument("--root", help="folder of the data set")
     group.add_argument("--frames-to", help="write every video as a folder of frames below this one")
     group.add_argument("--short-side", type=int, help="pixels of a frame's shorter side")
+    group.add_argument("--shards", help="write all videos as tar files to this folder")
+    group.add_argument("--shard-mib", type=float, help="size of each of these, in MiB")
     group.add_argument("--workers", type=int, help="processes; one a CPU by default")
     group.add_argument(
         "--allow-broken", action="store_true", help="exit with 0 if videos are absent or broken"

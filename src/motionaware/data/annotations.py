@@ -75,11 +75,17 @@ def read_lists(kind: str, root: str | Path | None, split: str) -> Split:
 
 def _checked(kind: str, root: str | Path | None, split: str) -> Path:
     if kind not in KINDS:
-        near = difflib.get_close_matches(kind, [*KINDS, "motionpairs"], n=1)
+        others = ("motionpairs", "shards")
+        if kind in others:
+            raise DataError(
+                f"data kind {kind!r} has no lists to read: motionpairs is drawn, shards are ready "
+                f"as they are; choose {', '.join(KINDS)}"
+            )
+        near = difflib.get_close_matches(kind, [*KINDS, *others], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise DataError(
-            f"data kind {kind!r} is unknown; choose {', '.join(KINDS)}, or motionpairs, "
-            f"which a recipe draws, not reads{hint}"
+            f"data kind {kind!r} is unknown; choose {', '.join(KINDS)}, or in a recipe motionpairs "
+            f"or shards{hint}"
         )
     if split not in SPLITS:
         raise DataError(f"split {split!r} is unknown; choose {', '.join(SPLITS)}")

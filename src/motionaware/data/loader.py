@@ -164,7 +164,7 @@ def make_loader(
     )
 
 
-def batches_of(loader: DataLoader[Batch | VideoError]) -> Iterator[Batch]:
+def batches_of(loader: Iterable[Batch | VideoError]) -> Iterator[Batch]:
     """Iterate over a loader's batches.
 
     Raises:

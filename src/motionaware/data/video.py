@@ -156,7 +156,7 @@ class _FrameFolder(Video):
 
 
 def _open_folder(path: Path) -> Video:
-    names = sorted((image.name for image in path.iterdir() if _is_image(image)), key=_natural)
+    names = frame_names(path)
     if not names:
         raise VideoError(
             f"{path} is a folder without images; wanted frames in it, "
@@ -171,6 +171,11 @@ def _open_folder(path: Path) -> Video:
         times_seconds=None,
         names=tuple(names),
     )
+
+
+def frame_names(folder: Path) -> list[str]:
+    """The names of the images directly in a folder, in the order of showing."""
+    return sorted((image.name for image in folder.iterdir() if _is_image(image)), key=_natural)
 
 
 def _is_image(path: Path) -> bool:

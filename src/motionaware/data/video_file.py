@@ -212,7 +212,8 @@ def check_whole(path: Path, container: InputContainer, stream: VideoStream) -> N
         raise VideoError(
             f"{path} is cut short: {present} of the {announced} frames it announces can be read; "
             "fetch it again, or re-encode what is there: "
-            f"ffmpeg -i {shlex.quote(path.name)} {shlex.quote(f'{path.stem}_short.mp4')}"
+            f"ffmpeg -i {shlex.quote(str(path))} "
+            f"{shlex.quote(str(path.with_name(f'{path.stem}_short.mp4')))}"
         )
 
 

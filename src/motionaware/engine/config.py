@@ -40,7 +40,10 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"recipe {path} does not exist; those that ship are in recipes/")
-    return _parse(read_yaml(path), overrides, source=str(path))
+    content = read_yaml(path)
+    if not content:
+        raise RecipeError(f"{path} is empty; wanted keys such as model:, as in recipes/folder.yaml")
+    return _parse(content, overrides, source=str(path))
 
 
 def read_yaml(path: Path) -> Any:
@@ -107,7 +110,11 @@ def build_config(
         values = parser.parse_args(list(overrides), namespace=defaults)
         return config(**vars(parser.instantiate(values)))
     except (ArgumentError, TypeError, ValueError) as error:
-        raise RecipeError(f"{source}: {_explain(config, error)}") from error
+        words = _explain(config, error)
+        key = words.partition(" ")[0]  # of ClipSpec's own errors, without its group
+        keys = [override[2:].partition("=")[0] for override in overrides]
+        given = any(key in (one, one.rpartition(".")[2]) for one in keys)
+        raise RecipeError(f"{'the command line' if given else source}: {words}") from error
 
 
 def _explain(config: type, error: Exception) -> str:

@@ -19,10 +19,12 @@ from motionaware.data.dataset import (
     MotionPairsDataset,
     VideoDataset,
     batches_of,
-    in_order,
-    make_loader,
 )
+from motionaware.data.lanes import view_loader
 from motionaware.data.motionpairs import MotionPairs
+from motionaware.data.shard_reader import ShardDataset
+from motionaware.data.shards import KIND as SHARDS
+from motionaware.data.shards import read_shards
 from motionaware.data.skips import Skips
 from motionaware.engine.config import DataConfig, EvalConfig
 from motionaware.engine.metrics import Report, make_report
@@ -56,12 +58,15 @@ def open_dataset(
     """
     views = views or EvalConfig()
     if config.kind != "motionpairs":
-        videos = read_split(config.kind, config.root, split)
-        if config.on_error == "skip":
-            videos = (skips or Skips(config.max_skipped_share)).without_missing(videos)
+        if config.kind == SHARDS:
+            videos = read_shards(config.root, split)
         else:
-            check_videos_exist(videos)
-        return VideoDataset(
+            videos = read_split(config.kind, config.root, split)
+            if config.on_error == "skip":
+                videos = (skips or Skips(config.max_skipped_share)).without_missing(videos)
+            else:
+                check_videos_exist(videos)
+        return (ShardDataset if config.kind == SHARDS else VideoDataset)(
             videos,
             spec=spec,
             crop=config.crop,
@@ -153,9 +158,9 @@ def predict_split(
         data, split, spec=model.clip, views=config, skips=skips, progress=progress
     )
     check_classes(model.class_names, dataset.class_names)
-    loader = make_loader(
+    loader = view_loader(
         dataset,
-        in_order(len(dataset), batch_size=config.batch_size),
+        batch_size=config.batch_size,
         num_workers=data.num_workers,
         skip=data.on_error == "skip",
     )

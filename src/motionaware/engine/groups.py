@@ -44,8 +44,9 @@ class DataConfig:
     """The videos.
 
     Attributes:
-        kind: `motionpairs`, or what `motionaware.data.annotations.KINDS` lists.
-        root: Folder of the data set; for motionpairs, the folder of its cache.
+        kind: `motionpairs`, `shards`, or what `motionaware.data.annotations.KINDS` lists.
+        root: Folder of the data set; for motionpairs, the folder of its cache; for shards also
+            an address, see `motionaware.data.shards`.
         crop: How a training clip is framed.
         flip: Mirror every second training clip. `swap` (or true) gives a clip of a class that names
             a side the label of its mirror image, `skip` leaves such clips as they are, false (or

@@ -7,7 +7,8 @@ from itertools import islice
 from typing import Any
 
 from motionaware.data.augment import Augment, augment_clip
-from motionaware.data.dataset import Batch, TrainingOrder, batches_of, in_order, make_loader
+from motionaware.data.dataset import Batch, batches_of
+from motionaware.data.lanes import ShardOrder, training_loader, view_loader
 from motionaware.data.mixing import Mixing
 from motionaware.data.skips import Skips
 from motionaware.engine.config import AugmentConfig, Recipe
@@ -33,15 +34,18 @@ class TrainingData:
         )
         check_classes(training.class_names, validation.class_names)
         self.class_names = training.class_names
-        self.num_training, self.num_validation = len(training), len(validation)
-        self.order = TrainingOrder(len(training), batch_size=config.batch_size, seed=config.seed)
-        self.num_batches = len(self.order)
-        val_order = in_order(len(validation), batch_size=recipe.eval.batch_size)
-        self.num_validation_batches = len(val_order)
-        loader = partial(make_loader, num_workers=data.num_workers, skip=data.on_error == "skip")
+        self.num_validation = len(validation)
         mixing = Mixing(num_classes=len(self.class_names), **alphas) if alphas else None
-        self._training = training, loader(training, self.order, mixing=mixing)
-        self._validation = validation, loader(validation, val_order)
+        options = {"num_workers": data.num_workers, "skip": data.on_error == "skip"}
+        self.order, loader = training_loader(
+            training, batch_size=config.batch_size, seed=config.seed, mixing=mixing, **options
+        )
+        self.num_training = self.order.num_examples  # of shards that are shared out, its own
+        self.num_batches = len(self.order)
+        views = view_loader(validation, batch_size=recipe.eval.batch_size, **options)
+        self.num_validation_batches = len(views)
+        self._training = training, loader
+        self._validation = validation, views
 
     def groups(self, epoch: int, step: int, *, size: int) -> Iterator[list[Batch]]:
         """Iterate over an epoch from a step on, `size` batches a step; the last has what is left.
@@ -66,7 +70,10 @@ class TrainingData:
 
     def facts(self) -> list[Any]:
         """What must not change while a run stands still."""
-        return [self.num_training, list(self.class_names)]
+        order = self.order
+        return [self.num_training, list(self.class_names)] + (
+            [order.digest()] if isinstance(order, ShardOrder) else []
+        )
 
     def check_unchanged(self, facts: list[Any], *, since: str) -> None:
         """Refuse to go on with other videos.
@@ -74,18 +81,25 @@ class TrainingData:
         Raises:
             ValueError: Naming the numbers then and now.
         """
-        if facts != self.facts():
+        if facts[:2] != self.facts()[:2]:
             raise ValueError(
                 f"the training data have changed since {since}: {facts[0]} videos then, "
                 f"{self.num_training} now, of {len(facts[1])} and {len(self.class_names)} classes; "
                 "put them back, or begin a new run"
             )
+        if facts != self.facts():
+            raise ValueError(
+                f"the shards have changed since {since}, or go to other processes; put them back "
+                "as they were, or begin a new run"
+            )
 
     def summary(self) -> str:
         """What there is, in a few words."""
         skipped = f", {len(self.skips.rows)} skipped" if self.skips.rows else ""
+        order = self.order
+        part = order.part() if isinstance(order, ShardOrder) else ""
         return (
-            f"{len(self.class_names)} classes, {self.num_training} training and "
+            f"{len(self.class_names)} classes, {self.num_training} training{part} and "
             f"{self.num_validation} validation videos{skipped}"
         )
 

@@ -9,12 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import torchvision.models as tv
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from motionaware.models.inflate import inflate
+from motionaware.models.weights import read_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -226,12 +225,7 @@ def _packaged_weights(name: str) -> Path:
 
 def _fill(network: nn.Module, path: Path) -> None:
     """Fill a network from a state dict: by name, or in order where only the names differ."""
-    if not path.is_file():
-        raise FileNotFoundError(f"pretrained weights {path} do not exist; give the path of a file")
-    if path.suffix == ".safetensors":
-        given = load_file(path)
-    else:
-        given = torch.load(path, map_location="cpu", weights_only=True)
+    given = read_weights(path)
     wanted = network.state_dict()
     if not wanted.keys() <= given.keys():
         given = _in_order(wanted, given, path)

@@ -20,9 +20,15 @@ def save(model: VideoRecognizer, path: str | Path) -> None:
     """Write a model to one file, all or nothing: an older file stays until the new one is whole.
 
     Raises:
-        ValueError: The model was not built by `create_model`, so `load` could not build it again.
+        ValueError: The model was not built by `create_model`, so `load` could not build it again,
+            or is no `VideoRecognizer`.
         OSError: The file could not be written, for instance because the disk is full.
     """
+    if not isinstance(model, VideoRecognizer):
+        raise ValueError(
+            f"a {type(model).__name__} cannot be saved, only a VideoRecognizer, which create_model() "
+            "builds; save its state_dict() yourself"
+        )
     if model.plan is None:
         raise ValueError(
             "this model has no plan by which load() could build it again; build it with "

@@ -149,13 +149,19 @@ def insert(
 
     Raises:
         ValueError: A name or pattern that fits nothing, a site to which no clip comes, one that has
-            a temporal module already, or what cannot be causal. The network is then as it was.
+            a temporal module already, a network that has some while the rule is to choose, or what
+            cannot be causal. The network is then as it was.
 
     >>> from torchvision.models import resnet18
     >>> network = insert(resnet18(), "m2a,tsm", num_frames=8)
     >>> sites(network)[:2]
     ['layer1.0.conv1', 'layer1.1.conv1']
     """
+    if not isinstance(network, nn.Module):
+        raise ValueError(
+            f"{network!r} is a {type(network).__name__}, wanted a network, an nn.Module; "
+            "create_model opens one by its name"
+        )
     if num_frames < 1:
         raise ValueError(f"{num_frames = }; it counts the frames of a clip and starts at 1")
     causal = causal or is_causal(temporal)
@@ -168,6 +174,14 @@ def insert(
     if make is None:
         return network
     choice = Choice.read(where, stages, every)
+    before = [name for name, _ in adapters(network)]
+    if before and choice.where is None and choice.stages is None:
+        # The rule would see other layers now than it saw the first time, and choose others.
+        raise ValueError(
+            f"{type(network).__name__} has {len(before)} temporal modules already, first before "
+            f"{before[0]}; put several in at once ('m2a,tsm'), or say by where= or stages= where "
+            "the others go"
+        )
     found = find_hosts(network, choice, num_frames=num_frames, image_size=image_size)
     hosts = [host for host in found if num_frames == 1 or host.num_frames > 1]
     if not hosts:

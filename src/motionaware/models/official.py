@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from motionaware.models.recognizer import VideoRecognizer, create_model
+from motionaware.models.weights import read_weights, tensors_of
 
 _BACKBONES = {"mobilenetv2": "mobilenet_v2"}  # theirs -> ours
 
@@ -67,7 +67,7 @@ def load_official(
         num_frames: Frames a clip (`num_segments` there).
 
     Raises:
-        ValueError: Tensors are missing, left over or of another shape.
+        ValueError: Tensors are missing, left over or of another shape, or the file holds none.
         FileNotFoundError: There is no such file.
     """
     backbone = _BACKBONES.get(backbone, backbone)
@@ -87,13 +87,9 @@ def load_official(
 
 def _read(state_dict_or_path: Mapping[str, Any] | str | Path) -> dict[str, Tensor]:
     if isinstance(state_dict_or_path, (str, Path)):
-        path = Path(state_dict_or_path)
-        if not path.is_file():
-            raise FileNotFoundError(f"reference checkpoint {path} does not exist")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = read_weights(Path(state_dict_or_path))
     else:
-        content = state_dict_or_path
-    tensors = content.get("state_dict", content)
+        tensors = tensors_of(state_dict_or_path, source="the checkpoint")
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 

@@ -89,17 +89,35 @@ class VideoRecognizer(nn.Module):
         """Score clips; values are floats in [0, 1] or uint8 in [0, 255], RGB.
 
         Raises:
-            ValueError: The layout or the number of frames is not the model's.
+            ValueError: The layout or the number of frames is not the model's, or the backbone
+                refuses a size that is not `clip.image_size`.
         """
         self._check(clips)
         if clips.dtype == torch.uint8:
             clips = clips.to(self.mean.dtype) / 255
         clips = (clips - self.mean) / self.std
         if self.takes_volumes:
-            return self.head(self.dropout(self.backbone(fold_volumes(clips))))
-        features = self.backbone(fold_time(clips))
+            return self.head(self.dropout(self._features(fold_volumes(clips))))
+        features = self._features(fold_time(clips))
         scores = unfold_vectors(self.head(self.dropout(features)), num_frames=self.clip.num_frames)
         return scores.mean(dim=1)
+
+    def _features(self, images: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            return self.backbone(images)
+        try:
+            return self.backbone(images)
+        except torch.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError) as error:
+            size, made_for = tuple(images.shape[-2:]), self.clip.image_size
+            if size == (made_for, made_for):
+                raise
+            raise ValueError(
+                f"{type(self.backbone).__name__} does not take frames of {size[0]} x {size[1]} "
+                f"pixels ({str(error).splitlines()[0]}); wanted {made_for} x {made_for}, as "
+                "model.clip.image_size says"
+            ) from error
 
     def _check(self, clips: Tensor) -> None:
         wanted = f"wanted b t 3 h w with t = {self.clip.num_frames}"

@@ -6,6 +6,9 @@ statistic or a counter of batches.
 """
 
 import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isqrt
 from typing import Any
@@ -88,7 +91,7 @@ def watch(network: nn.Module, *, num_frames: int, image_size: int | None) -> dic
         else (NUM_CLIPS * num_frames, 3, size, size)
     )
     try:
-        with mode, torch.no_grad():
+        with mode, torch.no_grad(), _torch_kept_quiet():
             twin(torch.empty(shape, dtype=kind.dtype, device=kind.device))
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
@@ -97,6 +100,17 @@ def watch(network: nn.Module, *, num_frames: int, image_size: int | None) -> dic
             f"{type(error).__name__}: {reason}; choose another image_size or number of frames"
         ) from error
     return calls
+
+
+@contextmanager
+def _torch_kept_quiet() -> Iterator[None]:
+    """Let torch not log a page of traceback for what `watch` says in one line."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def takes_volumes(network: nn.Module) -> bool:

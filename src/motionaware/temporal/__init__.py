@@ -1,4 +1,4 @@
-"""Temporal modules, clip -> clip of the same shape; the table of their names and its grammar.
+"""Temporal modules, clip -> clip of the same shape; the grammar of their names (see table.py).
 
 A temporal module is chosen by one string, or by any callable that makes one:
 
@@ -19,84 +19,17 @@ import difflib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from motionaware.temporal.action import Action
-from motionaware.temporal.causal import (
-    PastAlignedDifference,
-    PastDifference,
-    PastLongTermDifference,
-    PastMotionAttention,
-    PastMotionExcitation,
-    PastShift,
-    backward_difference,
-)
 from motionaware.temporal.gate import Gate, narrow_width
-from motionaware.temporal.m2a import MotionAttention, MotionSkip, TemporalDifference
-from motionaware.temporal.official import (
-    OfficialDifference,
-    OfficialExcitation,
-    OfficialPatchAttention,
-)
-from motionaware.temporal.patch import PatchMotionAttention
-from motionaware.temporal.tam import MotionAdaptation, TemporalAdaptation, narrow_adaptation
-from motionaware.temporal.tdn import LongTermDifference, ShortTermStem, bidirectional_difference
-from motionaware.temporal.tea import AlignedDifference, MotionExcitation
-from motionaware.temporal.tsm import TemporalShift
-
-Maker = Callable[..., nn.Module]
-"""Called with `channels=` and `num_frames=`, makes a module of clips: `b t c h w` -> the same."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mechanism:
-    """One line of the table: what a name makes, by where it is written.
-
-    A constructor is handed `channels`, `num_frames` and options where it names them.
-
-    Attributes:
-        site: Alone, at the full width of the site.
-        gate: Alone, inside a `Gate`, on its few channels.
-        motion: Before a `+`, inside a `Gate`.
-        attention: After a `+`, inside a `Gate`; takes the motion module as its first argument.
-    """
-
-    site: Maker | None = None
-    gate: Maker | None = None
-    motion: Maker | None = None
-    attention: Maker | None = None
-
-
-TEMPORAL: dict[str, Mechanism | str] = {  # a string is another spelling
-    "m2a": "motion+attention",
-    "motion": Mechanism(gate=TemporalDifference, motion=TemporalDifference),
-    "attention": Mechanism(gate=MotionAttention, attention=MotionAttention),
-    "identity": Mechanism(attention=MotionSkip),
-    "patch": Mechanism(gate=PatchMotionAttention),
-    "tea": Mechanism(site=MotionExcitation, motion=AlignedDifference),
-    "tdn": Mechanism(site=LongTermDifference, motion=bidirectional_difference),
-    "tdn_stem": Mechanism(site=ShortTermStem),
-    "tam": Mechanism(site=TemporalAdaptation, attention=MotionAdaptation),
-    "tsm": Mechanism(site=TemporalShift),
-    "action": Mechanism(site=Action),
-    "patch@official": Mechanism(gate=OfficialPatchAttention),
-    "tea@official": Mechanism(gate=OfficialExcitation, motion=OfficialExcitation),
-    "tdn@official": Mechanism(gate=OfficialDifference, motion=OfficialDifference),
-    "tam@official": Mechanism(gate=narrow_adaptation, attention=MotionAdaptation),
-}
-
-CAUSAL: dict[str, Mechanism] = {  # the same names, looking backwards only
-    "motion": Mechanism(gate=PastDifference, motion=PastDifference),
-    "attention": Mechanism(gate=PastMotionAttention, attention=PastMotionAttention),
-    "identity": Mechanism(attention=MotionSkip),  # it looks at no other frame
-    "tea": Mechanism(site=PastMotionExcitation, motion=PastAlignedDifference),
-    "tdn": Mechanism(site=PastLongTermDifference, motion=backward_difference),
-    "tsm": Mechanism(site=PastShift),
-}
+from motionaware.temporal.table import CAUSAL as CAUSAL
+from motionaware.temporal.table import TEMPORAL as TEMPORAL
+from motionaware.temporal.table import Maker as Maker
+from motionaware.temporal.table import Mechanism as Mechanism
 
 _TERM = re.compile(r"\s*([\w@+\s]+?)\s*(?:\(([^()]*)\))?\s*(,|$)")
 
@@ -200,6 +133,7 @@ class _Term:
         return term
 
     def make(self, *, channels: int, num_frames: int) -> nn.Module:
+        self._check_reduction(channels)
         if not self.gated:
             return self._build(self.makers[0], channels=channels, num_frames=num_frames)
         gate_options = {key: self.options[key] for key in _GATE_OPTIONS & self.options.keys()}
@@ -226,6 +160,37 @@ class _Term:
                     f"{' where it is causal' if self.causal else ''}; "
                     f"its options are {', '.join(sorted(known)) or 'none'}"
                 )
+        makers = (*self.makers, Gate) if self.gated else self.makers
+        for maker in makers:
+            for option, parameter in inspect.signature(maker).parameters.items():
+                if option in self.options:
+                    _check_kind(names, option, self.options[option], parameter.default)
+
+    def _check_reduction(self, channels: int) -> None:
+        """Refuse what was asked for and would be cut to one channel; the defaults are cut."""
+        reduction = self.options.get("reduction", 1)
+        if reduction > channels:
+            raise ValueError(
+                f"{reduction = } leaves no channel of the {channels} at a site; choose {channels} "
+                "or less, or leave out such sites by where= or stages="
+            )
+
+
+_KINDS = {  # of a default -> what may stand for it, and in words
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a word"),
+}
+
+
+def _check_kind(names: str, option: str, value: object, default: object) -> None:
+    kinds, words = _KINDS.get(type(default), ((object,), ""))
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise ValueError(
+            f"temporal {names!r} has {option}={value!r}, wanted {words}, "
+            f"{option}={default} for example"
+        )
 
 
 def _keywords(maker: Maker) -> set[str]:
