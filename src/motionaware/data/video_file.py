@@ -4,9 +4,8 @@ Index    Most files say when each of their packets is shown: to read the packets
          them is to know every frame. A file that does not say, or whose word is doubtful, is
          decoded once and its frames are counted.
 Whole    A file that announces more frames than it holds was cut short, and is refused.
-Jump     Decoding goes on from where it is, unless a keyframe lies well ahead and not behind the
-         frame wanted. Every frame's time is held against the index; if a jump goes astray, the file
-         is decoded from its start.
+Frames   Read as video_quick.py says; where that does not give what the index announced, the file is
+         decoded from its start, and every frame's time is held against the index.
 Picture  FFmpeg's plain conversion to RGB. Turns and mirrorings noted in the file are applied;
          pixels that are not square stay as stored.
 """
@@ -15,7 +14,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import dropwhile, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -29,13 +28,15 @@ from av.video.stream import VideoStream
 from jaxtyping import Float64, Int64, UInt8
 
 from motionaware.data.video import REMEDY, Video, VideoError, check_frame_size
-
-MIN_JUMP_FRAMES = 4  # a jump costs about as much as decoding so many frames (h264 with B-frames)
+from motionaware.data.video_quick import TRUST_HEADERS, is_one_picture, wanted_frames
 
 # Containers that store when a frame is shown, and codecs whose every packet is one shown frame.
 # Elsewhere times are guessed (avi), and packets may show nothing (VP8) or half a frame (MPEG-2).
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
 CONTAINERS_WITH_TIMES = frozenset({MP4, "matroska,webm"})
+QUICK_CONTAINERS = CONTAINERS_WITH_TIMES | {"avi"}  # whose headers name size and codec
+# Only where each packet of an avi holds one MPEG-4 picture in the order of showing is it known.
+AVI_WITH_MPEG4 = ("avi", "mpeg4")
 CODECS_WITH_ONE_FRAME_A_PACKET = frozenset({"h264", "hevc", "vp9", "av1"})
 
 
@@ -51,40 +52,27 @@ class _VideoFile(Video):
 
     def _pictures(self, wanted: list[int]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
         num_read = 0
-        try:
-            for frame in self._decode(wanted, jump=True):
-                yield _to_rgb(frame)
-                num_read += 1
-        except VideoError:
-            if len(self.keys) == 1:
-                raise
-            # A jump may have gone astray: what decoding from the start says, stands.
-            for frame in self._decode(wanted[num_read:], jump=False):
-                yield _to_rgb(frame)
-
-    def _decode(self, wanted: list[int], *, jump: bool) -> Iterator[VideoFrame]:
-        with _opened(self.path) as (container, stream):
-            numbered, upcoming = self._numbered(container, stream, start=0), 0
-            for index in wanted:
-                key = int(self.keys[np.searchsorted(self.keys, index, side="right") - 1])
-                if jump and key - upcoming >= MIN_JUMP_FRAMES:
-                    numbered = self._numbered(container, stream, start=key)
-                yield next(frame for number, frame in numbered if number == index)
-                upcoming = index + 1
+        if self.ticks is not None:
+            with _opened(self.path, quick=True) as (container, stream):
+                for frame in wanted_frames(
+                    container, stream, wanted, ticks=self.ticks, keys=self.keys
+                ):
+                    yield _to_rgb(frame)
+                    num_read += 1
+        if num_read < len(wanted):  # what decoding from the start says, stands
+            with _opened(self.path) as (container, stream):
+                numbered = self._numbered(container, stream)
+                for index in wanted[num_read:]:
+                    yield next(_to_rgb(frame) for number, frame in numbered if number == index)
 
     def _numbered(
-        self, container: InputContainer, stream: VideoStream, *, start: int
+        self, container: InputContainer, stream: VideoStream
     ) -> Iterator[tuple[int, VideoFrame]]:
-        """Decode from the keyframe `start` on; every frame must be the one the index announced."""
+        """Decode from the start; every frame must be the one the index announced."""
         frames = _decoded(container, stream)
-        number = start
+        number = 0
         try:
-            if start and self.ticks is not None:
-                tick = int(self.ticks[start])
-                container.seek(tick, stream=stream)
-                # Frames stored after a keyframe but shown before it lack what they were made from.
-                frames = dropwhile(lambda frame: frame.pts is None or frame.pts < tick, frames)
-            for number in range(start, self.num_frames):
+            for number in range(self.num_frames):
                 frame = next(frames, None)
                 if frame is None:
                     raise self._undecodable(number, found="the end of the video")
@@ -109,27 +97,37 @@ def open_video_file(path: Path) -> Video:
     Raises:
         VideoError: it is no video, or cut short, or has no frame that can be read.
     """
-    with _opened(path) as (container, stream):
-        video = _index(path, container, stream)
-    if video is not None:
-        return video
+    for quick in (True, False):
+        with _opened(path, quick=quick) as (container, stream):
+            video = _index(path, container, stream, quick=quick)
+        if video is not None:
+            return video
     with _opened(path) as (container, stream):
         return _count(path, container, stream)
 
 
-def _index(path: Path, container: InputContainer, stream: VideoStream) -> Video | None:
+def _index(
+    path: Path, container: InputContainer, stream: VideoStream, *, quick: bool
+) -> Video | None:
     """Know all frames by their packets, decoding the first; None where packets cannot tell."""
-    if (
-        container.format.name not in CONTAINERS_WITH_TIMES
-        or stream.codec_context.codec.canonical_name not in CODECS_WITH_ONE_FRAME_A_PACKET
+    kind = container.format.name, stream.codec_context.codec.canonical_name
+    if kind != AVI_WITH_MPEG4 and not (
+        kind[0] in CONTAINERS_WITH_TIMES and kind[1] in CODECS_WITH_ONE_FRAME_A_PACKET
     ):
         return None
     first, ticks, shown, keys = None, [], [], []
     try:
         for packet in container.demux(stream):
             if first is None:
-                first = next(iter(_frames_of(packet)), None)
+                frames = _frames_of(packet)
+                if not frames and quick and not packet.is_discard:
+                    frames = stream.codec_context.decode(None)  # not held back: one is enough
+                    if not frames:
+                        return None
+                first = next(iter(frames), None)
             if packet.size:  # the last packet is empty: it only flushes the decoder
+                if kind == AVI_WITH_MPEG4 and not is_one_picture(packet):
+                    return None
                 ticks.append(packet.pts)
                 if not packet.is_discard:  # such a one is decoded for others' sake, never shown
                     shown.append(packet.pts)
@@ -220,14 +218,27 @@ def _times_seconds(
     return None
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _open(path: Path, *, quick: bool) -> InputContainer:
+    # "file:" keeps a colon in the name from being read as a protocol.
+    url = f"file:{path}"
+    if quick:
+        try:
+            container = av.open(url, metadata_errors="ignore", options=TRUST_HEADERS)
+            if container.format.name in QUICK_CONTAINERS and len(container.streams.video) == 1:
+                return container
+            container.close()
+        except FFmpegError:
+            pass  # the slow way says why
     try:
-        # "file:" keeps a colon in the name from being read as a protocol.
-        container = av.open(f"file:{path}", metadata_errors="ignore")
+        return av.open(url, metadata_errors="ignore")
     except FFmpegError as error:
         raise VideoError(f"{path} does not open as a video: {error.strerror}; {REMEDY}") from error
-    with container:
+
+
+@contextmanager
+def _opened(path: Path, *, quick: bool = False) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file; quick, where its headers can be trusted to say what is in it."""
+    with _open(path, quick=quick) as container:
         stream = container.streams.best("video")
         if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
             kinds = ", ".join(sorted({one.type for one in container.streams})) or "nothing"
