@@ -77,7 +77,7 @@ def is_one_picture(packet: Packet) -> bool:
 
 
 def _runs(wanted: Sequence[int], keys: list[int]) -> list[tuple[int, list[int]]]:
-    """Where decoding starts, and the frames wanted until it had better start at a later keyframe."""
+    """Where decoding starts, and the frames wanted before a later keyframe is a better start."""
     runs: list[tuple[int, list[int]]] = []
     for number, at in zip(wanted, np.searchsorted(keys, wanted, side="right"), strict=True):
         if not runs or keys[at - 1] > runs[-1][1][-1]:
