@@ -24,7 +24,7 @@ from motionaware.data.annotations import (
 )
 from motionaware.data.index import IndexUnusable, open_index
 from motionaware.data.video import VideoError, open_video
-from motionaware.data.video_file import can_decode
+from motionaware.data.video_container import can_decode
 
 _PACKAGES = ("torch", "torchvision", "timm", "av", "safetensors", "jsonargparse", "tensorboard")
 _EXTRAS = {"matplotlib": "pip install 'motionaware[plots]'  (pictures)"}

@@ -20,7 +20,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from motionaware.data.video import REMEDY, VideoError, open_video
-from motionaware.data.video_file import check_whole, decoded, opened, to_rgb
+from motionaware.data.video_container import decoded, opened, to_rgb
+from motionaware.data.video_file import check_whole
 
 PIPE = "-"
 _PIPE_REMEDY = (
