@@ -31,7 +31,7 @@ from motionaware.data.video_container import (
     opened_file,
     to_rgb,
 )
-from motionaware.data.video_quick import is_one_picture, wanted_frames
+from motionaware.data.video_quick import headers_of, is_one_picture, wanted_frames
 
 # Containers that store when a frame is shown, and codecs whose every packet is one shown frame.
 # Elsewhere times are guessed (avi), and packets may show nothing (VP8) or half a frame (MPEG-2).
@@ -95,6 +95,11 @@ def open_video_file(path: Path) -> Video:
     """
     for quick in (True, False):
         with opened_file(path, quick=quick) as (container, stream):
+            kind = container.format.name, stream.codec_context.codec.canonical_name
+            if kind != AVI_WITH_MPEG4 and not (
+                kind[0] in CONTAINERS_WITH_TIMES and kind[1] in CODECS_WITH_ONE_FRAME_A_PACKET
+            ):
+                break
             video = _index(path, container, stream, quick=quick)
         if video is not None:
             return video
@@ -106,29 +111,29 @@ def _index(
     path: Path, container: InputContainer, stream: VideoStream, *, quick: bool
 ) -> Video | None:
     """Know all frames by their packets, decoding the first; None where packets cannot tell."""
-    kind = container.format.name, stream.codec_context.codec.canonical_name
-    if kind != AVI_WITH_MPEG4 and not (
-        kind[0] in CONTAINERS_WITH_TIMES and kind[1] in CODECS_WITH_ONE_FRAME_A_PACKET
-    ):
-        return None
-    first, ticks, shown, keys = None, [], [], []
+    mpeg4 = stream.codec_context.codec.canonical_name == "mpeg4"
+    first, headers, ticks, shown, keys = None, None, [], [], []
     try:
         for packet in container.demux(stream):
             if first is None:
                 frames = frames_of(packet)
-                if not frames and quick and not packet.is_discard:
+                if quick and not frames and not packet.is_discard:
                     frames = stream.codec_context.decode(None)  # not held back: one is enough
                     if not frames:
                         return None
                 first = next(iter(frames), None)
-            if packet.size:  # the last packet is empty: it only flushes the decoder
-                if kind == AVI_WITH_MPEG4 and not is_one_picture(packet):
-                    return None
-                ticks.append(packet.pts)
-                if not packet.is_discard:  # such a one is decoded for others' sake, never shown
-                    shown.append(packet.pts)
-                    if packet.is_keyframe:
-                        keys.append(packet.pts)
+            if not packet.size:
+                continue  # the last packet is empty: it only flushes the decoder
+            if mpeg4 and not is_one_picture(packet):
+                return None
+            ticks.append(packet.pts)
+            if packet.is_discard:
+                continue  # decoded for others' sake, never shown
+            shown.append(packet.pts)
+            if packet.is_keyframe:
+                headers = headers_of(packet) if mpeg4 and headers is None else headers
+                if not mpeg4 or headers_of(packet) == headers:
+                    keys.append(packet.pts)
     except FFmpegError:
         return None  # counting the frames says at which one
     check_whole(path, container, stream)

@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 from jaxtyping import Int64
 
 _VOP = b"\x00\x00\x01\xb6"  # begins a picture of MPEG-4 part 2; the next two bits are its kind
+_GROUP = b"\x00\x00\x01\xb3"  # may stand before a keyframe, and say the time of day
 _LARGEST_EMPTY_BYTES = 16  # a picture that only repeats the one before is at most as large
 
 
@@ -73,6 +74,16 @@ def is_one_picture(packet: Packet) -> bool:
     )
 
 
+def headers_of(packet: Packet) -> bytes:
+    """What stands in a packet of MPEG-4 part 2 before its picture, the time of day left out.
+
+    It tells the decoder what wrote the picture, on which the last bits depend: one that starts at a
+    later keyframe must have read the same.
+    """
+    content = bytes(packet)
+    return content[: min(content.find(mark) % (len(content) + 1) for mark in (_VOP, _GROUP))]
+
+
 def _runs(wanted: Sequence[int], keys: list[int]) -> list[tuple[int, list[int]]]:
     """Where decoding starts, and the frames wanted before a later keyframe is a better start."""
     runs: list[tuple[int, list[int]]] = []
@@ -90,8 +101,8 @@ def _run(
     context = stream.codec_context
     may_skip = context.codec.canonical_name == "h264"
     for packet in container.demux(stream):
-        if start not in (None, packet.pts):
-            return
+        if start not in (None, packet.pts):  # a seek may stop at a keyframe before
+            continue
         start = None
         if may_skip:
             context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
