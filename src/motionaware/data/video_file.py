@@ -53,7 +53,7 @@ class _VideoFile(Video):
 
     def _pictures(self, wanted: list[int]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
         num_read = 0
-        if self.ticks is not None:
+        if self.ticks is not None and len(wanted) < self.num_frames:  # else nothing can be left out
             with opened_file(self.path, quick=True) as (container, stream):
                 for frame in wanted_frames(
                     container, stream, wanted, ticks=self.ticks, keys=self.keys

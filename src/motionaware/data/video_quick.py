@@ -7,8 +7,8 @@ Drain    Decoders hold frames back to put them in order. Once all packets that a
          is asked for what it holds, instead of being fed what follows.
 
 All three rely on files that are as they should be. The times of the frames that come are held
-against the index, and what does not fit ends the reading: video_file.py then decodes from the start
-of the file, skipping nothing.
+against the index. What does not fit, or what the decoder calls damaged, ends the reading:
+video_file.py then decodes from the start of the file, skipping nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,12 +49,15 @@ def wanted_frames(
             start = int(ticks[key])
             if key:
                 container.seek(start, stream=stream)
-            frames = _run(container, stream, set(due), start=start if key else None)
-            for tick in due:
-                frame = next((frame for frame in frames if frame.pts == tick), None)
-                if frame is None:
+            found: dict[int | None, VideoFrame] = {}
+            for frame in _run(container, stream, set(due), start=start if key else None):
+                if frame.is_corrupt:  # others may be made from it, those shown before it too
                     return
-                yield frame
+                if frame.pts in due:
+                    found[frame.pts] = frame
+            if len(found) < len(due):
+                return
+            yield from (found[tick] for tick in due)
     except FFmpegError:
         return
 
