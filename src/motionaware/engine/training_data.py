@@ -24,7 +24,7 @@ class TrainingData:
     def __init__(self, recipe: Recipe, *, progress: bool = False) -> None:
         data, config, spec = recipe.data, recipe.train, recipe.clip
         self.skips = Skips(data.max_skipped_share)
-        self._cache, self._told_full = open_cache(data), False
+        self._cache, self._told_trouble = open_cache(data), False
         augment, alphas = _parted(recipe.augment)
         shared = partial(
             open_dataset, data, spec=spec, skips=self.skips, cache=self._cache, progress=progress
@@ -91,13 +91,12 @@ class TrainingData:
         )
 
     def news(self) -> Iterator[str]:
-        """What there is to tell after an epoch: once, that the cache is full."""
-        if self._cache and self._cache.is_full and not self._told_full:
-            self._told_full = True
+        """What there is to tell after an epoch: once, that the cache keeps no more."""
+        if self._cache and not self._told_trouble and (trouble := self._cache.trouble):
+            self._told_trouble = True
             yield (
-                f"the cache of decoded frames in {self._cache.folder} is full at "
-                f"{self._cache.used_bytes / 2**30:.2f} GiB; further videos are decoded as usual: "
-                "raise data.cache_gib, or leave it so"
+                f"the cache of decoded frames in {self._cache.folder} {trouble}; videos that are "
+                "not in it are decoded as usual: make room, raise data.cache_gib, or leave it so"
             )
 
 
