@@ -501,7 +501,7 @@ def test_a_cache_of_decoded_frames_changes_no_number_and_says_once_when_it_is_fu
     assert_same_run(tmp_path / "plain", tmp_path / "cached")
     assert f"decoded frames kept in {tmp_path / 'cache'}" in lines[0]
     (full,) = [line for line in lines if "is full at 0.00 GiB" in line]
-    assert "further videos are decoded as usual: raise data.cache_gib" in full
+    assert "are decoded as usual: make room, raise data.cache_gib, or leave it so" in full
 
 
 def test_steps_of_which_nothing_is_left_are_passed_over(

@@ -21,7 +21,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from jaxtyping import Float64, Int64, UInt8
 
-from motionaware.data.video import REMEDY, Video, VideoError
+from motionaware.data.video import REMEDY, Video, VideoError, check_frame_size
 from motionaware.data.video_container import (
     AVI,
     MATROSKA,
@@ -142,6 +142,7 @@ def _index(
     order = np.array(sorted(shown), dtype=np.int64)
     if first.pts != order[0] or min(ticks) != ticks[0]:
         return None  # some come before the first keyframe, and may not decode
+    check_frame_size(path, height=first.height, width=first.width)
     height, width, _ = to_rgb(first).shape
     return _VideoFile(
         path=path,
@@ -160,6 +161,7 @@ def _count(path: Path, container: InputContainer, stream: VideoStream) -> Video:
     try:
         for frame in decoded(container, stream):
             if not shown:
+                check_frame_size(path, height=frame.height, width=frame.width)
                 height, width, _ = to_rgb(frame).shape
             shown.append(frame.pts)
     except FFmpegError as error:
