@@ -189,7 +189,7 @@ def test_what_a_killed_process_left_is_cleared_away_after_an_hour(tmp_path):
         part = tmp_path / "cache" / "place" / f".{name}.npy.0.part"
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(b"half")
-        os.utime(part, (time.time() - age,) * 2)
+        os.utime(part, (time.time() - age, time.time() - age))
     cache = FrameCache(tmp_path / "cache", max_gib=1)
     assert [path.name for path in cache.folder.glob("*/.*")] == [".new.npy.0.part"]
 

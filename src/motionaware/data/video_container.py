@@ -18,6 +18,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
@@ -119,15 +120,37 @@ def frames_of(packet: Packet) -> list[VideoFrame]:
         return []
 
 
-def to_rgb(frame: VideoFrame) -> UInt8[np.ndarray, "_ _ 3"]:
-    """Convert a frame and put it upright, as the display matrix stored with it says."""
-    # Twice as fast as frame.to_ndarray(format="rgb24"), which starts threads for every frame.
-    picture = frame.reformat(format="rgb24", threads=1).to_ndarray()
+class Upright:
+    """Converts frames to RGB and puts them upright, as the display matrix stored with them says.
+
+    One for each file that is read: what it makes for the first frame serves the others.
+    """
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> UInt8[np.ndarray, "_ _ 3"]:
+        """Convert a frame; the picture may be a window on the decoder's memory."""
+        # Twice as fast as frame.to_ndarray(format="rgb24"), which starts threads for every frame.
+        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
+        shape, strides = (rgb.height, rgb.width, 3), (rgb.planes[0].line_size, 3, 1)
+        picture = np.ndarray(shape, np.uint8, buffer=memoryview(rgb.planes[0]), strides=strides)
+        a, b, c, d = _matrix(frame)
+        if a == 0 and d == 0:
+            picture, a, d = picture.swapaxes(0, 1), c, b
+        return picture[:: 1 if d >= 0 else -1, :: 1 if a >= 0 else -1]
+
+
+def size_of(frame: VideoFrame) -> tuple[int, int]:
+    """Height and width of a frame put upright, in pixels."""
+    a, _, _, d = _matrix(frame)
+    return (frame.width, frame.height) if a == 0 and d == 0 else (frame.height, frame.width)
+
+
+def _matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
+    """A point (x, y) is shown at (a x + c y, b x + d y)."""
     stored = frame.side_data.get("DISPLAYMATRIX")
     if stored is None:
-        return picture
-    # A point (x, y) is shown at (a x + c y, b x + d y).
-    a, b, _, c, d = np.frombuffer(bytes(stored), dtype=np.int32)[:5]
-    if a == 0 and d == 0:
-        picture, a, d = picture.swapaxes(0, 1), c, b
-    return picture[:: 1 if d >= 0 else -1, :: 1 if a >= 0 else -1]
+        return 1, 0, 0, 1
+    a, b, _, c, d = np.frombuffer(bytes(stored), dtype=np.int32)[:5].tolist()
+    return a, b, c, d

@@ -26,10 +26,11 @@ from motionaware.data.video_container import (
     AVI,
     MATROSKA,
     MP4,
+    Upright,
     decoded,
     frames_of,
     opened_file,
-    to_rgb,
+    size_of,
 )
 from motionaware.data.video_quick import headers_of, is_one_picture, wanted_frames
 
@@ -52,7 +53,7 @@ class _VideoFile(Video):
     keys: Int64[np.ndarray, "k"]
 
     def _pictures(self, wanted: list[int]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
-        num_read = 0
+        num_read, to_rgb = 0, Upright()
         if self.ticks is not None and len(wanted) < self.num_frames:  # else nothing can be left out
             with opened_file(self.path, quick=True) as (container, stream):
                 for frame in wanted_frames(
@@ -143,7 +144,7 @@ def _index(
     if first.pts != order[0] or min(ticks) != ticks[0]:
         return None  # some come before the first keyframe, and may not decode
     check_frame_size(path, height=first.height, width=first.width)
-    height, width, _ = to_rgb(first).shape
+    height, width = size_of(first)
     return _VideoFile(
         path=path,
         num_frames=len(order),
@@ -162,7 +163,7 @@ def _count(path: Path, container: InputContainer, stream: VideoStream) -> Video:
         for frame in decoded(container, stream):
             if not shown:
                 check_frame_size(path, height=frame.height, width=frame.width)
-                height, width, _ = to_rgb(frame).shape
+                height, width = size_of(frame)
             shown.append(frame.pts)
     except FFmpegError as error:
         raise VideoError(

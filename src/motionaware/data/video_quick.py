@@ -104,8 +104,8 @@ def _run(
     context = stream.codec_context
     may_skip = context.codec.canonical_name == "h264"
     for packet in container.demux(stream):
-        if start not in (None, packet.pts):  # a seek may stop at a keyframe before
-            continue
+        if start is not None and not (packet.pts == start and packet.is_keyframe):
+            continue  # a seek may stop at a keyframe before
         start = None
         if may_skip:
             context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
