@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from motionaware.data import video as video_module
-from motionaware.data import video_file
+from motionaware.data import video_container
 from motionaware.data.video import VideoError, open_video
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -98,7 +98,7 @@ def test_a_file_whose_frames_grow_huge_is_refused_before_they_are_made(tmp_path,
     whole = tmp_path / "whole.ts"
     whole.write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
     assert open_video(whole).num_frames == 20
-    monkeypatch.setattr(video_file, "MAX_FRAME_PIXELS", 100_000)
+    monkeypatch.setattr(video_container, "MAX_FRAME_PIXELS", 100_000)
     with pytest.raises(VideoError, match=r"whole\.ts: frame \d+ does not decode: .*; .*fetch it"):
         open_video(whole)
 

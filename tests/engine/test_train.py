@@ -501,6 +501,21 @@ def test_skipped_videos_are_listed_in_the_run_folder(
         train(narrow, tmp_path / "narrow")
 
 
+def test_a_cache_of_decoded_frames_changes_no_number_and_says_once_when_it_is_full(
+    tiny_recipe: Recipe, video_folder: Path, tmp_path: Path
+):
+    train(on_videos(tiny_recipe, video_folder), tmp_path / "plain")
+    cached = on_videos(
+        tiny_recipe, video_folder, cache_dir=str(tmp_path / "cache"), cache_gib=1e-4, num_workers=1
+    )
+    lines: list[str] = []
+    train(cached, tmp_path / "cached", tell=lines.append)
+    assert_same_run(tmp_path / "plain", tmp_path / "cached")
+    assert f"decoded frames kept in {tmp_path / 'cache'}" in lines[0]
+    (full,) = [line for line in lines if "is full at 0.00 GiB" in line]
+    assert "are decoded as usual: make room, raise data.cache_gib, or leave it so" in full
+
+
 def test_steps_of_which_nothing_is_left_are_passed_over(
     tiny_recipe: Recipe, video_folder: Path, tmp_path: Path
 ):

@@ -27,7 +27,7 @@ from motionaware.data.shard_reader import ShardReader
 from motionaware.data.shards import KIND as SHARDS
 from motionaware.data.shards import ShardedExamples, read_shards
 from motionaware.data.video import VideoError, open_video
-from motionaware.data.video_file import can_decode
+from motionaware.data.video_container import can_decode
 
 _PACKAGES = ("torch", "torchvision", "timm", "av", "safetensors", "jsonargparse", "tensorboard")
 _EXTRAS = {

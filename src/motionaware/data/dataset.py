@@ -3,6 +3,9 @@
 A clip follows from its request alone; see loader.py for who asks.
 """
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 from einops import rearrange
 from jaxtyping import UInt8
@@ -65,6 +68,7 @@ class VideoDataset(Dataset[Sample | Broken]):
         augment: What else is done to a training clip; see `motionaware.data.augment`.
         num_views: Clips a video at test time.
         num_crops: Boxes cut from each of these clips; see `view_boxes`.
+        opener: Opens a video: `open_video`, or `FrameCache.open`.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class VideoDataset(Dataset[Sample | Broken]):
         augment: Augment | None = None,
         num_views: int = 1,
         num_crops: int = 1,
+        opener: Callable[[Path], Video] = open_video,
     ) -> None:
         self.split = split
         self.class_names = split.class_names
@@ -86,6 +91,7 @@ class VideoDataset(Dataset[Sample | Broken]):
         self.num_views = num_views
         self.num_crops = num_crops
         self._mirrored = mirrored_positions(split.class_names, flip)
+        self._opener = opener
         self._opened: dict[int, Video] = {}  # a video is indexed once; the index is small
 
     def __len__(self) -> int:
@@ -112,7 +118,7 @@ class VideoDataset(Dataset[Sample | Broken]):
         if index not in self._opened:
             if len(self._opened) >= _MAX_OPENED:
                 del self._opened[next(iter(self._opened))]
-            self._opened[index] = open_video(self.split.examples[index].path)
+            self._opened[index] = self._opener(self.split.examples[index].path)
         return self._opened[index]
 
     def _training_clip(

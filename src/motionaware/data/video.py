@@ -26,7 +26,9 @@ VIDEO_SUFFIXES = frozenset(
 )
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 
-MAX_FRAME_PIXELS = 2**25  # 4096 x 8192, 8K; beyond it a file is taken to be broken or hostile
+# 4096 x 8192, 8K, and no longer than AV1 allows; beyond it a file is taken to be broken or hostile.
+MAX_FRAME_PIXELS = 2**25
+MAX_SIDE_PIXELS = 2**14
 
 REMEDY = "the file is likely damaged: fetch it again, re-encode it, or leave it out"
 
@@ -134,10 +136,10 @@ def is_frame_folder(path: str | Path) -> bool:
 
 def check_frame_size(path: Path, *, height: int, width: int) -> None:
     """Refuse frames that are too large to be true, before memory is asked for."""
-    if height * width > MAX_FRAME_PIXELS:
+    if height * width > MAX_FRAME_PIXELS or max(height, width) > MAX_SIDE_PIXELS:
         raise VideoError(
             f"{path} has frames of {height} x {width} pixels; wanted at most {MAX_FRAME_PIXELS} "
-            "pixels a frame: resize it"
+            f"pixels a frame and {MAX_SIDE_PIXELS} a side: resize it"
         )
 
 

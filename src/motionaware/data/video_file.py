@@ -1,49 +1,45 @@
-"""A video file -> its index, and the frames asked for. The only reader of FFmpeg (PyAV).
+"""A video file -> its index, and the frames asked for.
 
 Index    Most files say when each of their packets is shown: to read the packets without decoding
          them is to know every frame. A file that does not say, or whose word is doubtful, is
          decoded once and its frames are counted.
 Whole    A file that announces more frames than it holds was cut short, and is refused.
-Jump     Decoding goes on from where it is, unless a keyframe lies well ahead and not behind the
-         frame wanted. Every frame's time is held against the index; if a jump goes astray, the file
-         is decoded from its start.
-Picture  FFmpeg's plain conversion to RGB. Turns and mirrorings noted in the file are applied;
-         pixels that are not square stay as stored.
+Frames   Read as video_quick.py says; where that does not give what the index announced, the file is
+         decoded from its start, and every frame's time is held against the index.
 """
 
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import dropwhile, pairwise
+from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
 
-import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.packet import Packet
-from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from jaxtyping import Float64, Int64, UInt8
 
-from motionaware.data.video import (
-    MAX_FRAME_PIXELS,
-    REMEDY,
-    Video,
-    VideoError,
-    check_frame_size,
+from motionaware.data.video import REMEDY, Video, VideoError, check_frame_size
+from motionaware.data.video_container import (
+    AVI,
+    MATROSKA,
+    MP4,
+    Upright,
+    decoded,
+    frames_of,
+    opened_file,
+    size_of,
 )
-
-MIN_JUMP_FRAMES = 4  # a jump costs about as much as decoding so many frames (h264 with B-frames)
+from motionaware.data.video_quick import headers_of, is_one_picture, wanted_frames
 
 # Containers that store when a frame is shown, and codecs whose every packet is one shown frame.
 # Elsewhere times are guessed (avi), and packets may show nothing (VP8) or half a frame (MPEG-2).
-MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
-CONTAINERS_WITH_TIMES = frozenset({MP4, "matroska,webm"})
+CONTAINERS_WITH_TIMES = frozenset({MP4, MATROSKA})
 CODECS_WITH_ONE_FRAME_A_PACKET = frozenset({"h264", "hevc", "vp9", "av1"})
+# Only where each packet of an avi holds one MPEG-4 picture in the order of showing is it known.
+AVI_WITH_MPEG4 = (AVI, "mpeg4")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,41 +53,28 @@ class _VideoFile(Video):
     keys: Int64[np.ndarray, "k"]
 
     def _pictures(self, wanted: list[int]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
-        num_read = 0
-        try:
-            for frame in self._decode(wanted, jump=True):
-                yield to_rgb(frame)
-                num_read += 1
-        except VideoError:
-            if len(self.keys) == 1:
-                raise
-            # A jump may have gone astray: what decoding from the start says, stands.
-            for frame in self._decode(wanted[num_read:], jump=False):
-                yield to_rgb(frame)
-
-    def _decode(self, wanted: list[int], *, jump: bool) -> Iterator[VideoFrame]:
-        with _opened(self.path) as (container, stream):
-            numbered, upcoming = self._numbered(container, stream, start=0), 0
-            for index in wanted:
-                key = int(self.keys[np.searchsorted(self.keys, index, side="right") - 1])
-                if jump and key - upcoming >= MIN_JUMP_FRAMES:
-                    numbered = self._numbered(container, stream, start=key)
-                yield next(frame for number, frame in numbered if number == index)
-                upcoming = index + 1
+        num_read, to_rgb = 0, Upright()
+        if self.ticks is not None and len(wanted) < self.num_frames:  # else nothing can be left out
+            with opened_file(self.path, quick=True) as (container, stream):
+                for frame in wanted_frames(
+                    container, stream, wanted, ticks=self.ticks, keys=self.keys
+                ):
+                    yield to_rgb(frame)
+                    num_read += 1
+        if num_read < len(wanted):  # what decoding from the start says, stands
+            with opened_file(self.path) as (container, stream):
+                numbered = self._numbered(container, stream)
+                for index in wanted[num_read:]:
+                    yield next(to_rgb(frame) for number, frame in numbered if number == index)
 
     def _numbered(
-        self, container: InputContainer, stream: VideoStream, *, start: int
+        self, container: InputContainer, stream: VideoStream
     ) -> Iterator[tuple[int, VideoFrame]]:
-        """Decode from the keyframe `start` on; every frame must be the one the index announced."""
+        """Decode from the start; every frame must be the one the index announced."""
         frames = decoded(container, stream)
-        number = start
+        number = 0
         try:
-            if start and self.ticks is not None:
-                tick = int(self.ticks[start])
-                container.seek(tick, stream=stream)
-                # Frames stored after a keyframe but shown before it lack what they were made from.
-                frames = dropwhile(lambda frame: frame.pts is None or frame.pts < tick, frames)
-            for number in range(start, self.num_frames):
+            for number in range(self.num_frames):
                 frame = next(frames, None)
                 if frame is None:
                     raise self._undecodable(number, found="the end of the video")
@@ -105,43 +88,53 @@ class _VideoFile(Video):
         return VideoError(f"{self._name(number)} does not decode, found: {found}; {REMEDY}")
 
 
-def can_decode(codec: str) -> bool:
-    """Tell whether this build of the decoders knows a codec, `h264` for example."""
-    return codec in av.codecs_available
-
-
 def open_video_file(path: Path) -> Video:
     """Index a video file, or count its frames.
 
     Raises:
         VideoError: it is no video, or cut short, or has no frame that can be read.
     """
-    with _opened(path) as (container, stream):
-        video = _index(path, container, stream)
-    if video is not None:
-        return video
-    with _opened(path) as (container, stream):
+    for quick in (True, False):
+        with opened_file(path, quick=quick) as (container, stream):
+            kind = container.format.name, stream.codec_context.codec.canonical_name
+            if kind != AVI_WITH_MPEG4 and not (
+                kind[0] in CONTAINERS_WITH_TIMES and kind[1] in CODECS_WITH_ONE_FRAME_A_PACKET
+            ):
+                break
+            video = _index(path, container, stream, quick=quick)
+        if video is not None:
+            return video
+    with opened_file(path) as (container, stream):
         return _count(path, container, stream)
 
 
-def _index(path: Path, container: InputContainer, stream: VideoStream) -> Video | None:
+def _index(
+    path: Path, container: InputContainer, stream: VideoStream, *, quick: bool
+) -> Video | None:
     """Know all frames by their packets, decoding the first; None where packets cannot tell."""
-    if (
-        container.format.name not in CONTAINERS_WITH_TIMES
-        or stream.codec_context.codec.canonical_name not in CODECS_WITH_ONE_FRAME_A_PACKET
-    ):
-        return None
-    first, ticks, shown, keys = None, [], [], []
+    mpeg4 = stream.codec_context.codec.canonical_name == "mpeg4"
+    first, headers, ticks, shown, keys = None, None, [], [], []
     try:
         for packet in container.demux(stream):
             if first is None:
-                first = next(iter(_frames_of(packet)), None)
-            if packet.size:  # the last packet is empty: it only flushes the decoder
-                ticks.append(packet.pts)
-                if not packet.is_discard:  # such a one is decoded for others' sake, never shown
-                    shown.append(packet.pts)
-                    if packet.is_keyframe:
-                        keys.append(packet.pts)
+                frames = frames_of(packet)
+                if quick and not frames and not packet.is_discard:
+                    frames = stream.codec_context.decode(None)  # not held back: one is enough
+                    if not frames:
+                        return None
+                first = next(iter(frames), None)
+            if not packet.size:
+                continue  # the last packet is empty: it only flushes the decoder
+            if mpeg4 and not is_one_picture(packet):
+                return None
+            ticks.append(packet.pts)
+            if packet.is_discard:
+                continue  # decoded for others' sake, never shown
+            shown.append(packet.pts)
+            if packet.is_keyframe:
+                headers = headers_of(packet) if mpeg4 and headers is None else headers
+                if not mpeg4 or headers_of(packet) == headers:
+                    keys.append(packet.pts)
     except FFmpegError:
         return None  # counting the frames says at which one
     check_whole(path, container, stream)
@@ -150,7 +143,8 @@ def _index(path: Path, container: InputContainer, stream: VideoStream) -> Video 
     order = np.array(sorted(shown), dtype=np.int64)
     if first.pts != order[0] or min(ticks) != ticks[0]:
         return None  # some come before the first keyframe, and may not decode
-    height, width, _ = to_rgb(first).shape
+    check_frame_size(path, height=first.height, width=first.width)
+    height, width = size_of(first)
     return _VideoFile(
         path=path,
         num_frames=len(order),
@@ -168,7 +162,8 @@ def _count(path: Path, container: InputContainer, stream: VideoStream) -> Video:
     try:
         for frame in decoded(container, stream):
             if not shown:
-                height, width, _ = to_rgb(frame).shape
+                check_frame_size(path, height=frame.height, width=frame.width)
+                height, width = size_of(frame)
             shown.append(frame.pts)
     except FFmpegError as error:
         raise VideoError(
@@ -226,70 +221,3 @@ def _times_seconds(
     if stream.average_rate:
         return np.arange(len(ticks)) / float(stream.average_rate)
     return None
-
-
-def _opened(path: Path) -> AbstractContextManager[tuple[InputContainer, VideoStream]]:
-    # "file:" keeps a colon in the name from being read as a protocol.
-    return opened(f"file:{path}", path, remedy=REMEDY)
-
-
-@contextmanager
-def opened(
-    source: str | BinaryIO, path: Path, *, remedy: str, format: str | None = None
-) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open what FFmpeg can read: its container, and the video in it.
-
-    Args:
-        source: A place as FFmpeg names it, or an open file.
-        path: What an error calls it.
-        remedy: What an error says to do.
-        format: As FFmpeg names it, where the source does not say itself.
-    """
-    try:
-        container = av.open(source, "r", metadata_errors="ignore", format=format)
-    except FFmpegError as error:
-        raise VideoError(f"{path} does not open as a video: {error.strerror}; {remedy}") from error
-    with container:
-        stream = container.streams.best("video")
-        if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
-            kinds = ", ".join(sorted({one.type for one in container.streams})) or "nothing"
-            raise VideoError(f"{path} has no video stream; found {kinds}; wanted a video")
-        if stream.codec_context is None:
-            raise VideoError(f"{path} is in a codec that has no decoder here; wanted h264, say")
-        check_frame_size(path, height=stream.height, width=stream.width)
-        # Loaders work in processes: threads inside each would only compete.
-        stream.thread_type = "NONE"
-        stream.thread_count = 1
-        # A size may change within a stream: the decoder refuses before it asks for memory.
-        stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
-        yield container, stream
-
-
-def decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Decode on from where the file stands."""
-    for packet in container.demux(stream):
-        yield from _frames_of(packet)
-
-
-def _frames_of(packet: Packet) -> list[VideoFrame]:
-    """Decode a packet; one that the file's end cuts may give no frame."""
-    try:
-        return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
-    except FFmpegError:
-        if not packet.is_corrupt:
-            raise
-        return []
-
-
-def to_rgb(frame: VideoFrame) -> UInt8[np.ndarray, "_ _ 3"]:
-    """Convert a frame and put it upright, as the display matrix stored with it says."""
-    # Twice as fast as frame.to_ndarray(format="rgb24"), which starts threads for every frame.
-    picture = frame.reformat(format="rgb24", threads=1).to_ndarray()
-    stored = frame.side_data.get("DISPLAYMATRIX")
-    if stored is None:
-        return picture
-    # A point (x, y) is shown at (a x + c y, b x + d y).
-    a, b, _, c, d = np.frombuffer(bytes(stored), dtype=np.int32)[:5]
-    if a == 0 and d == 0:
-        picture, a, d = picture.swapaxes(0, 1), c, b
-    return picture[:: 1 if d >= 0 else -1, :: 1 if a >= 0 else -1]

@@ -20,7 +20,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from motionaware.data.video import REMEDY, VideoError, open_video
-from motionaware.data.video_file import check_whole, decoded, opened, to_rgb
+from motionaware.data.video_container import Upright, decoded, opened
+from motionaware.data.video_file import check_whole
 
 PIPE = "-"
 _PIPE_REMEDY = (
@@ -75,7 +76,7 @@ def live_frames(source: str | Path) -> Iterator[LiveFrame]:
             yield LiveFrame(number=number, seconds=None, num_lost=0, picture=picture)
         return
     camera = is_camera(source) and not path.is_file()
-    number = 0
+    number, to_rgb = 0, Upright()
     with _open(source) as (container, stream):
         try:
             first = before = None

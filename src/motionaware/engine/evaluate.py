@@ -20,12 +20,14 @@ from motionaware.data.dataset import (
     VideoDataset,
     batches_of,
 )
+from motionaware.data.frame_cache import FrameCache
 from motionaware.data.lanes import view_loader
 from motionaware.data.motionpairs import MotionPairs
 from motionaware.data.shard_reader import ShardDataset
 from motionaware.data.shards import KIND as SHARDS
 from motionaware.data.shards import read_shards
 from motionaware.data.skips import Skips
+from motionaware.data.video import open_video
 from motionaware.engine.config import DataConfig, EvalConfig
 from motionaware.engine.metrics import Report, make_report
 from motionaware.models.recognizer import VideoRecognizer
@@ -40,6 +42,7 @@ def open_dataset(
     views: EvalConfig | None = None,
     augment: Augment | None = None,
     skips: Skips | None = None,
+    cache: FrameCache | None = None,
     progress: bool = False,
 ) -> ClipDataset:
     """Open one split of the data that a recipe names.
@@ -51,6 +54,7 @@ def open_dataset(
         views: How many views a video has at test time.
         augment: What is done to training clips.
         skips: Notes the videos that are absent, where the config says to leave them out.
+        cache: Opens the videos, if they are kept decoded.
         progress: Show a bar on the error stream while clips are drawn.
 
     Raises:
@@ -74,6 +78,7 @@ def open_dataset(
             augment=augment,
             num_views=views.num_views,
             num_crops=views.num_crops,
+            opener=cache.open if cache else open_video,
         )
     sizes = {
         "train": config.num_train_clips,
@@ -90,6 +95,13 @@ def open_dataset(
         progress=progress,
     )
     return MotionPairsDataset(clips, flip=config.flip, augment=augment)
+
+
+def open_cache(config: DataConfig) -> FrameCache | None:
+    """The cache of decoded frames that a recipe names, if it does."""
+    if config.cache_dir is None:
+        return None
+    return FrameCache(config.cache_dir, max_gib=config.cache_gib)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +167,13 @@ def predict_split(
     config = config or EvalConfig()
     skips = Skips(data.max_skipped_share)
     dataset = open_dataset(
-        data, split, spec=model.clip, views=config, skips=skips, progress=progress
+        data,
+        split,
+        spec=model.clip,
+        views=config,
+        skips=skips,
+        cache=open_cache(data),
+        progress=progress,
     )
     check_classes(model.class_names, dataset.class_names)
     loader = view_loader(

@@ -55,6 +55,8 @@ class DataConfig:
             out and lists it in the run folder.
         max_skipped_share: Past this share of skipped videos a run ends all the same.
         num_workers: Processes that make clips; 0 makes them in the training process.
+        cache_dir: Folder that keeps the decoded frames of short videos; null keeps none.
+        cache_gib: How large it may grow, in GiB.
         num_train_clips, num_val_clips, num_test_clips: Sizes of motionpairs.
         seed: Seed of motionpairs.
     """
@@ -66,6 +68,8 @@ class DataConfig:
     on_error: Literal["raise", "skip"] = "raise"
     max_skipped_share: float = 0.05
     num_workers: int = 2
+    cache_dir: str | None = None
+    cache_gib: float = 8.0
     num_train_clips: int = 2400
     num_val_clips: int = 600
     num_test_clips: int = 600
@@ -78,6 +82,7 @@ class DataConfig:
             self,
             max_skipped_share="[0, 1)",
             num_workers="[0, inf)",
+            cache_gib="(0, inf)",
             seed="[0, 4294967296)",
             **counts,
         )

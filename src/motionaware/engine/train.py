@@ -253,6 +253,8 @@ class TrainingRun:
             f"validation: loss {report.loss:.3f} top-1 {report.top1:.1%}  "
             f"{row['seconds']:.0f} s"
         )
+        for line in self.data.news():
+            self.tell(line)
 
     def _save_state(self) -> None:
         self.folder.save_state(

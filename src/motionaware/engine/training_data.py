@@ -12,7 +12,7 @@ from motionaware.data.lanes import ShardOrder, training_loader, view_loader
 from motionaware.data.mixing import Mixing
 from motionaware.data.skips import Skips
 from motionaware.engine.config import AugmentConfig, Recipe
-from motionaware.engine.evaluate import check_classes, open_dataset
+from motionaware.engine.evaluate import check_classes, open_cache, open_dataset
 
 
 class TrainingData:
@@ -25,13 +25,13 @@ class TrainingData:
     def __init__(self, recipe: Recipe, *, progress: bool = False) -> None:
         data, config, spec = recipe.data, recipe.train, recipe.clip
         self.skips = Skips(data.max_skipped_share)
+        self._cache, self._told_trouble = open_cache(data), False
         augment, alphas = _parted(recipe.augment)
-        training = open_dataset(
-            data, "train", spec=spec, augment=augment, skips=self.skips, progress=progress
+        shared = partial(
+            open_dataset, data, spec=spec, skips=self.skips, cache=self._cache, progress=progress
         )
-        validation = open_dataset(
-            data, "val", spec=spec, views=recipe.eval, skips=self.skips, progress=progress
-        )
+        training = shared(split="train", augment=augment)
+        validation = shared(split="val", views=recipe.eval)
         check_classes(training.class_names, validation.class_names)
         self.class_names = training.class_names
         self.num_validation = len(validation)
@@ -98,10 +98,20 @@ class TrainingData:
         skipped = f", {len(self.skips.rows)} skipped" if self.skips.rows else ""
         order = self.order
         part = order.part() if isinstance(order, ShardOrder) else ""
+        kept = f", decoded frames kept in {self._cache.folder}" if self._cache else ""
         return (
             f"{len(self.class_names)} classes, {self.num_training} training{part} and "
-            f"{self.num_validation} validation videos{skipped}"
+            f"{self.num_validation} validation videos{skipped}{kept}"
         )
+
+    def news(self) -> Iterator[str]:
+        """What there is to tell after an epoch: once, that the cache keeps no more."""
+        if self._cache and not self._told_trouble and (trouble := self._cache.trouble):
+            self._told_trouble = True
+            yield (
+                f"the cache of decoded frames in {self._cache.folder} {trouble}; videos that are "
+                "not in it are decoded as usual: make room, raise data.cache_gib, or leave it so"
+            )
 
 
 def _parted(config: AugmentConfig) -> tuple[Augment, dict[str, float]]:
