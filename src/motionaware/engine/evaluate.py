@@ -27,6 +27,7 @@ from motionaware.data.shard_reader import ShardDataset
 from motionaware.data.shards import KIND as SHARDS
 from motionaware.data.shards import read_shards
 from motionaware.data.skips import Skips
+from motionaware.data.split import DataError
 from motionaware.data.video import open_video
 from motionaware.engine.config import DataConfig, EvalConfig
 from motionaware.engine.metrics import Report, make_report
@@ -63,6 +64,11 @@ def open_dataset(
     views = views or EvalConfig()
     if config.kind != "motionpairs":
         if config.kind == SHARDS:
+            if cache:
+                raise DataError(
+                    f"data.cache_dir is {config.cache_dir}, but shards are streamed and not kept; "
+                    "leave cache_dir out, or name the data set that they were written from"
+                )
             videos = read_shards(config.root, split)
         else:
             videos = read_split(config.kind, config.root, split)

@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from motionaware.apps.comparison.columns import Column, Gain
-from motionaware.apps.visualize import figure_maker, judge_with_attention
+from motionaware.apps.drawing import figure_maker
+from motionaware.apps.looking import look
 from motionaware.data.dataset import Request, Sample
 from motionaware.engine.evaluate import open_dataset
 from motionaware.models.checkpoint import load
@@ -108,9 +109,10 @@ def _judge(
     sample = dataset[Request(int(judged.indices[example.place]))]
     assert isinstance(sample, Sample)  # it was read when it was judged
     clip = sample.views[0]
-    probabilities, maps = judge_with_attention(load(judged.run.folder.last), clip)
+    seen = look(load(judged.run.folder.last), clip)
+    maps = [(site.name, site.attention) for site in seen.sites if site.attention is not None]
     chosen = sorted({0, len(maps) // 2, len(maps) - 1}) if maps else []
-    return clip, probabilities, [maps[place] for place in chosen]
+    return clip, seen.probabilities, [maps[place] for place in chosen]
 
 
 def _likeliest(probabilities: Tensor, num: int) -> Iterator[tuple[float, int]]:

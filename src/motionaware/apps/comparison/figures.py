@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from motionaware.apps.comparison.columns import Column, Gain
-from motionaware.apps.visualize import figure_maker
+from motionaware.apps.drawing import figure_maker
 from motionaware.engine.statistics import spread
 
 if TYPE_CHECKING:
