@@ -278,3 +278,20 @@ def test_the_layout_of_sites_is_told():
     for name, layout in {"test_mambaout": "maps", "test_vit": "tokens"}.items():
         model = create_model(name, temporal="tsm", num_classes=3, num_frames=4, clip=clip)
         assert {site.layout for site in profile_sites(model)} == {layout}
+
+
+def test_a_network_that_ends_in_one_value_a_channel_is_counted_too():
+    clip = ClipSpec(num_frames=8, image_size=32)
+    model = create_model("i3d_resnet18_quarter", temporal="m2a", num_classes=3, clip=clip)
+    one, two = (profile(model, batch_size=size, num_repeats=1) for size in (1, 2))
+    assert one.model.gmac == pytest.approx(two.model.gmac, rel=1e-6)
+    assert one.model.backward_bytes == pytest.approx(two.model.backward_bytes / 2, rel=1e-6)
+
+
+def test_any_other_refusal_of_a_network_is_passed_on(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise ValueError("not this clip")
+
+    monkeypatch.setattr("motionaware.apps.profile.count", refuse)
+    with pytest.raises(ValueError, match="not this clip"):
+        profile(create_model("resnet18_quarter", temporal="none", num_classes=3))

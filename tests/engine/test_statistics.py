@@ -126,11 +126,10 @@ def test_videos_are_paired():
 
 def test_the_bootstrap_repeats_itself_and_asks_no_one_else_for_chance():
     difference = np.random.default_rng(1).integers(-1, 2, (3, 40)).astype(np.int8)
-    before = np.random.get_state()
+    before = np.random.get_state(legacy=False)
     assert paired_bootstrap(difference) == paired_bootstrap(difference)
     assert paired_bootstrap(difference) != paired_bootstrap(difference, seed=1)
-    after = np.random.get_state()
-    assert str(before) == str(after)
+    assert str(np.random.get_state(legacy=False)) == str(before)
 
 
 def test_many_videos_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch):

@@ -47,7 +47,8 @@ def write_report(found: Findings, out: Path, *, num_examples: int) -> None:
     files_to_write = {
         "report.md": b.to_markdown(found.title, blocks, folder=out),
         "report.html": _page(found.title, b.to_html_body(blocks)),
-        "tables.tex": b.to_latex([accuracy, gains, mcnemar] if found.gains else [accuracy]),
+        "tables.tex": f"% {_source(found)}\n"
+        + b.to_latex([accuracy, gains, mcnemar] if found.gains else [accuracy]),
         "results.csv": b.to_csv(
             numbers.RESULTS_HEADER,
             numbers.results_rows(found.columns, found.gains, found.baseline),
@@ -64,7 +65,7 @@ def write_report(found: Findings, out: Path, *, num_examples: int) -> None:
 def _summary(found: Findings) -> list[b.Block]:
     whole = [column for column in found.columns if column.runs]
     if not whole:
-        return [b.Words("No run finished.")]
+        return [b.Words("No run finished."), b.Words(_source(found))]
     first = whole[0].runs[0]
     seeds = sorted({seed for column in whole for seed in column.seeds})
     lines = [
@@ -86,7 +87,17 @@ def _summary(found: Findings) -> list[b.Block]:
                 f"{gain.one.backbone}: `{gain.one.temporal}` over `{gain.other.temporal}` "
                 f"{_gain_words(gain)}."
             )
+    lines.append(_source(found))
     return [b.Bullets(tuple(lines))]
+
+
+def _source(found: Findings) -> str:
+    """On one line: recipe, commit, seeds, machine, date."""
+    seeds = sorted({seed for column in found.columns for seed in column.seeds})
+    return (
+        f"Recipe: {found.recipe}. Seeds {', '.join(map(str, seeds))}. Report of "
+        f"{found.facts['date']}, commit {found.facts['commit']}, on {found.facts['machine']}."
+    )
 
 
 def _gain_words(gain: Gain) -> str:
