@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 from jaxtyping import UInt8
+from numpy.lib.format import header_data_from_array_1_0, write_array_header_1_0
 
 from motionaware.data.video import Video, VideoError
 from motionaware.data.video_torchcodec import Decoder, opener_of
@@ -127,9 +128,11 @@ class FrameCache:
             if not self._reserve(num_bytes, video.path, kept):
                 return
             try:
-                frames = video.frames(range(video.num_frames))
+                frames = video.frames(range(video.num_frames)).permute(0, 2, 3, 1).numpy()
                 with whole_file(kept, what="decoded frames") as part, part.open("wb") as file:
-                    np.save(file, frames.permute(0, 2, 3, 1).numpy())
+                    # As np.save, which does not say why when the disk is full.
+                    write_array_header_1_0(file, header_data_from_array_1_0(frames))
+                    file.write(np.ascontiguousarray(frames).data)
             except BaseException:
                 self._change(-num_bytes)
                 raise
