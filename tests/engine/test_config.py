@@ -44,6 +44,7 @@ UNUSUAL = Recipe(
         on_error="skip",
         max_skipped_share=0.25,
         num_workers=3,
+        decoder="torchcodec",
         cache_dir="cache",
         cache_gib=0.5,
         num_train_clips=24,

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,8 +26,10 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 from jaxtyping import UInt8
+from numpy.lib.format import header_data_from_array_1_0, write_array_header_1_0
 
-from motionaware.data.video import Video, VideoError, open_video
+from motionaware.data.video import Video, VideoError
+from motionaware.data.video_torchcodec import Decoder, opener_of
 from motionaware.files import whole_file
 
 MAX_VIDEO_BYTES = 2**26  # decoded; a longer video would take the place of many
@@ -43,15 +45,21 @@ class FrameCache:
     Args:
         folder: Where they are kept; made if missing, and may be deleted at any time.
         max_gib: How large the folder may grow, in GiB; once full, videos are decoded as usual.
+        decoder: Who decodes video files.
 
     Raises:
         OSError: The folder cannot be written.
+        ImportError: The decoder cannot be had.
     """
 
-    def __init__(self, folder: str | Path, *, max_gib: float | int) -> None:
+    def __init__(
+        self, folder: str | Path, *, max_gib: float | int, decoder: Decoder = "pyav"
+    ) -> None:
         self.folder = Path(folder).resolve()  # a worker may stand in another folder
         self.max_bytes = int(max_gib * 2**30)
-        self._decoders = f"{_LAYOUT} {version('av')} {version('pillow')}"
+        self._open = opener_of(decoder)
+        packages = ["av", "pillow"] + ([decoder] if decoder != "pyav" else [])
+        self._decoders = f"{_LAYOUT} {[(name, version(name)) for name in packages]}"
         try:
             self._count_anew()
         except OSError as error:
@@ -79,13 +87,13 @@ class FrameCache:
         """
         path = Path(path)
         if not path.exists():
-            return open_video(path)  # which says so
+            return self._open(path)  # which says so
         kept = self._file(path)
-        video = _mapped(path, kept)
+        video = self._mapped(path, kept)
         if video is None:
-            video = open_video(path)
+            video = self._open(path)
             self._keep(video, kept)
-            video = _mapped(path, kept) or video
+            video = self._mapped(path, kept) or video
         return video
 
     def _file(self, path: Path) -> Path:
@@ -94,6 +102,22 @@ class FrameCache:
         stats = [(file.name, file.stat()) for file in files]
         state = [(name, found.st_size, found.st_mtime_ns) for name, found in stats]
         return self.folder / _short(path.resolve()) / f"{_short((self._decoders, state))}.npy"
+
+    def _mapped(self, path: Path, kept: Path) -> Video | None:
+        """The video whose frames a file keeps; None if there is none, or it was damaged."""
+        try:
+            num_frames, height, width, _ = np.load(kept, mmap_mode="r").shape
+        except _UNREADABLE:
+            return None
+        return _Kept(
+            path=path,
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            times_seconds=None,
+            kept=kept,
+            reopen=self._open,
+        )
 
     def _keep(self, video: Video, kept: Path) -> None:
         """Decode all of a video into a file, if there is room for it."""
@@ -104,9 +128,11 @@ class FrameCache:
             if not self._reserve(num_bytes, video.path, kept):
                 return
             try:
-                frames = video.frames(range(video.num_frames))
+                frames = video.frames(range(video.num_frames)).permute(0, 2, 3, 1).numpy()
                 with whole_file(kept, what="decoded frames") as part, part.open("wb") as file:
-                    np.save(file, frames.permute(0, 2, 3, 1).numpy())
+                    # As np.save, which does not say why when the disk is full.
+                    write_array_header_1_0(file, header_data_from_array_1_0(frames))
+                    file.write(np.ascontiguousarray(frames).data)
             except BaseException:
                 self._change(-num_bytes)
                 raise
@@ -120,7 +146,7 @@ class FrameCache:
     def _reserve(self, num_bytes: int, path: Path, kept: Path) -> bool:
         """Take room for a video, whose stale files go; False if there is none, or no need."""
         with self._lock():
-            if _mapped(path, kept) is not None:  # another process was quicker
+            if self._mapped(path, kept) is not None:  # another process was quicker
                 return False
             for stale in kept.parent.glob("*.npy"):
                 self._change(-stale.stat().st_size)
@@ -169,29 +195,14 @@ class FrameCache:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Kept(Video):
     kept: Path
+    reopen: Callable[[Path], Video]
 
     def _pictures(self, wanted: list[int]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
         try:
             frames = np.load(self.kept, mmap_mode="r")
         except _UNREADABLE:  # gone since
-            return open_video(self.path)._pictures(wanted)
+            return self.reopen(self.path)._pictures(wanted)
         return (np.asarray(frames[index]) for index in wanted)
-
-
-def _mapped(path: Path, kept: Path) -> Video | None:
-    """The video whose frames a file keeps; None if there is none, or it was damaged."""
-    try:
-        num_frames, height, width, _ = np.load(kept, mmap_mode="r").shape
-    except _UNREADABLE:
-        return None
-    return _Kept(
-        path=path,
-        num_frames=num_frames,
-        height=height,
-        width=width,
-        times_seconds=None,
-        kept=kept,
-    )
 
 
 def _short(facts: object) -> str:

@@ -139,7 +139,7 @@ class ShardDataset(VideoDataset):
 
     def _open(self, index: int) -> Video:
         assert self._path is not None, index
-        return open_video(self._path)
+        return self._opener(self._path)
 
 
 def _unpack(files: dict[str, bytes], folder: Path, where: str) -> Path:

@@ -28,7 +28,7 @@ from motionaware.data.shards import KIND as SHARDS
 from motionaware.data.shards import read_shards
 from motionaware.data.skips import Skips
 from motionaware.data.split import DataError
-from motionaware.data.video import open_video
+from motionaware.data.video_torchcodec import opener_of
 from motionaware.engine.config import DataConfig, EvalConfig
 from motionaware.engine.metrics import Report, make_report
 from motionaware.models.recognizer import VideoRecognizer
@@ -84,7 +84,7 @@ def open_dataset(
             augment=augment,
             num_views=views.num_views,
             num_crops=views.num_crops,
-            opener=cache.open if cache else open_video,
+            opener=cache.open if cache else opener_of(config.decoder),
         )
     sizes = {
         "train": config.num_train_clips,
@@ -107,7 +107,7 @@ def open_cache(config: DataConfig) -> FrameCache | None:
     """The cache of decoded frames that a recipe names, if it does."""
     if config.cache_dir is None:
         return None
-    return FrameCache(config.cache_dir, max_gib=config.cache_gib)
+    return FrameCache(config.cache_dir, max_gib=config.cache_gib, decoder=config.decoder)
 
 
 @dataclass(frozen=True, kw_only=True)

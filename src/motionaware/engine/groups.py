@@ -55,6 +55,7 @@ class DataConfig:
             out and lists it in the run folder.
         max_skipped_share: Past this share of skipped videos a run ends all the same.
         num_workers: Processes that make clips; 0 makes them in the training process.
+        decoder: Who decodes video files; see docs/data.md.
         cache_dir: Folder that keeps the decoded frames of short videos; null keeps none.
         cache_gib: How large it may grow, in GiB.
         num_train_clips, num_val_clips, num_test_clips: Sizes of motionpairs.
@@ -68,6 +69,7 @@ class DataConfig:
     on_error: Literal["raise", "skip"] = "raise"
     max_skipped_share: float = 0.05
     num_workers: int = 2
+    decoder: Literal["pyav", "torchcodec"] = "pyav"
     cache_dir: str | None = None
     cache_gib: float = 8.0
     num_train_clips: int = 2400
