@@ -49,6 +49,26 @@ def test_channels_last_gives_the_same_scores(model):
     torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["test_vit", "vit_b_16"])
+def test_a_size_that_the_backbone_refuses_is_named_with_the_one_it_was_made_for(name):
+    size = {"test_vit": 160, "vit_b_16": 224}[name]
+    clip = ClipSpec(num_frames=2, image_size=size)
+    model = create_model(name, temporal="none", num_classes=3, num_frames=2, clip=clip)
+    words = rf"does not take frames of 96 x 64 pixels .*; wanted {size} x {size}, as model.clip.im"
+    with pytest.raises(ValueError, match=words):
+        model(torch.rand(1, 2, 3, 96, 64))
+
+
+def test_a_fault_at_the_right_size_is_not_taken_for_a_wrong_size(model, monkeypatch):
+    def fault(images: torch.Tensor) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(model.backbone, "forward", fault)
+    size = model.clip.image_size
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        model(torch.rand(1, 4, 3, size, size))
+
+
 @pytest.mark.parametrize("name", ["resnet34", "mobilenet_v2", "resnet10t", "mobilenetv3_small_050"])
 def test_torchvision_and_timm_networks_open_by_name(name):
     model = create_model(name, temporal="tsm", num_classes=3, num_frames=2).eval()

@@ -68,7 +68,7 @@ class ShardReader:
             try:
                 yield f"{where} ({name})", path
             except VideoError as error:
-                words = str(error).replace(str(path), name)
+                words = str(error).replace(str(path), name).replace(f"{folder}/", "")
                 raise VideoError(f"{where}: {words}") from error
 
     def _samples(self, shard: int) -> list[_Packed]:

@@ -26,6 +26,7 @@ from motionaware.data.shard_reader import ShardDataset
 from motionaware.data.shards import KIND as SHARDS
 from motionaware.data.shards import read_shards
 from motionaware.data.skips import Skips
+from motionaware.data.split import DataError, SplitAbsent
 from motionaware.engine.config import DataConfig, EvalConfig
 from motionaware.engine.metrics import Report, make_report
 from motionaware.models.recognizer import VideoRecognizer
@@ -90,6 +91,20 @@ def open_dataset(
         progress=progress,
     )
     return MotionPairsDataset(clips, flip=config.flip, augment=augment)
+
+
+def has_split(config: DataConfig, split: str) -> bool:
+    """Whether the data that a recipe names have a split; what else is amiss is said when opened."""
+    try:
+        if config.kind == SHARDS:
+            read_shards(config.root, split)
+        elif config.kind != "motionpairs":
+            read_split(config.kind, config.root, split)
+    except SplitAbsent:
+        return False
+    except (DataError, OSError):
+        pass
+    return True
 
 
 def evaluate(

@@ -26,8 +26,8 @@ def save(model: VideoRecognizer, path: str | Path) -> None:
     """
     if not isinstance(model, VideoRecognizer):
         raise ValueError(
-            f"a {type(model).__name__} cannot be saved, only a VideoRecognizer, which create_model() "
-            "builds; save its state_dict() yourself"
+            f"a {type(model).__name__} cannot be saved, only a VideoRecognizer, which "
+            "create_model() builds; save its state_dict() yourself"
         )
     if model.plan is None:
         raise ValueError(
