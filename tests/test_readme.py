@@ -50,5 +50,5 @@ def test_every_name_of_the_table_is_in_the_table_of_the_readme():
 
 
 def test_every_file_that_the_readme_names_is_there():
-    for path in re.findall(r"\]\(([^):]+)\)", README):
+    for path in re.findall(r"\]\(([^):#]+)[^):]*\)", README):
         assert (ROOT / path).exists(), path

@@ -248,7 +248,7 @@ def test_two_crops_are_refused():
 )
 def test_mirroring_is_switched_by_a_word(written: str, read: object, tmp_path: Path):
     assert read_recipe(write(tmp_path, f"data: {{flip: {written}}}")).data.flip == read
-    assert read_recipe(write(tmp_path, ""), [f"--data.flip={written}"]).data.flip == read
+    assert read_recipe(write(tmp_path, "{}"), [f"--data.flip={written}"]).data.flip == read
 
 
 def test_an_unknown_mirroring_is_named_with_the_known_ones(tmp_path: Path):
