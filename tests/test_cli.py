@@ -149,6 +149,21 @@ def test_train_says_what_it_does_and_where_it_wrote(
     assert shown.err == ""
 
 
+def test_train_sends_one_to_the_split_that_is_there(
+    recipe_file: Path, video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    root = shutil.copytree(video_folder, tmp_path / "root")
+    words = ["train", str(recipe_file), "--data.kind=folder", "--train.epochs=1"]
+    words += [f"--data.root={root}", "--train.batch_size=12"]
+    assert main([*words, "--run", str(tmp_path / "one")]) == 0
+    assert capsys.readouterr().out.endswith("one/best.safetensors\n")
+    shutil.rmtree(root / "test")
+    assert main([*words, "--run", str(tmp_path / "other")]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"next: motionaware evaluate {tmp_path}/other/best.safetensors --split val"
+    assert main(last.split()[2:]) == 0
+
+
 def test_the_run_folder_has_the_recipes_name_by_default(
     recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

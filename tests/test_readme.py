@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from motionaware.cli import main
+from motionaware.temporal import TEMPORAL
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -56,6 +57,13 @@ def cut_short(grid: Path) -> None:
     grid.write_text(text)
 
 
+def test_every_name_of_the_table_is_in_the_table_of_the_readme():
+    rows = [line for line in README.splitlines() if line.startswith('| `"')]
+    named = set(re.findall(r"[\w@]+", " ".join(re.findall(r'`"(.*?)"`', " ".join(rows)))))
+    plain = {name for name in TEMPORAL if not name.endswith("@official")}
+    assert plain - named == set()
+
+
 def test_every_file_that_the_readme_names_is_there():
-    for path in re.findall(r"\]\(([^):]+)\)", README):
+    for path in re.findall(r"\]\(([^):#]+)[^):]*\)", README):
         assert (ROOT / path).exists(), path

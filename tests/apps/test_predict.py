@@ -1,10 +1,12 @@
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from motionaware.apps.predict import predict
+from motionaware.apps.predict import predict, seconds_at
 from motionaware.clip import ClipSpec
 from motionaware.data.dataset import choose_frames
 from motionaware.data.transforms import frame_for_testing
@@ -64,6 +66,12 @@ def test_a_long_video_has_a_part_for_every_ten_seconds_begun(
     parts = predict(model, long_video).parts
     bounds = [(part.start_seconds, part.end_seconds) for part in parts]
     assert bounds == [(0.0, 8.0), (8.0, 16.5), (16.5, 25.0)]
+
+
+def test_seconds_are_told_to_the_millisecond(model: VideoRecognizer, long_video: Path):
+    # Clocks tick in fractions, whose sums miss what is meant by the last digits of a float.
+    video = replace(open_video(long_video), times_seconds=np.arange(50) / 3 - 1e-8)
+    assert [seconds_at(video, frame) for frame in (1, 2, 3, 50)] == [0.333, 0.667, 1.0, 16.667]
 
 
 def test_the_whole_is_the_mean_over_the_parts(model: VideoRecognizer, long_video: Path):

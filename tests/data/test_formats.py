@@ -210,6 +210,41 @@ def test_kinetics_is_found_where_downloads_put_it(folder, in_class_folders, tree
     )
 
 
+@pytest.mark.parametrize("blank", [" ", "_"])
+def test_an_absent_kinetics_clip_is_named_in_its_class_folder(blank, trees, plant, tmp_path):
+    root = plant(trees["kinetics"], tmp_path)
+    for folder in sorted((root / "train").iterdir()):
+        folder.rename(folder.with_name(folder.name.replace(" ", blank)))
+    gone = root / "train" / "abseiling" / "ZZZZZZZZZZZ_000110_000120.mp4"
+    gone.unlink()
+    other = next((root / "train" / f"air{blank}drumming").iterdir())
+    paths = [example.path for example in read_split("kinetics", root, "train").examples]
+    assert gone in paths
+    assert other in paths
+    with pytest.raises(DataError, match=rf"1 of the 4 videos .* first {gone}"):
+        check_videos_exist(read_split("kinetics", root, "train"))
+
+
+def test_an_absent_kinetics_clip_is_named_in_its_split_where_there_are_no_class_folders(
+    trees, plant, tmp_path
+):
+    root = plant(trees["kinetics"], tmp_path)
+    for path in sorted((root / "train").glob("*/*.mp4")):
+        path.rename(root / "train" / path.name)
+    gone = root / "train" / "ZZZZZZZZZZZ_000110_000120.mp4"
+    gone.unlink()
+    assert gone in [example.path for example in read_split("kinetics", root, "train").examples]
+
+
+def test_whole_youtube_videos_are_not_taken_for_clips(trees, plant, tmp_path):
+    root = plant(trees["kinetics"], tmp_path)
+    for path in sorted((root / "train").glob("*/*.mp4")):
+        path.rename(path.with_name(f"{path.name[:11]}.mp4"))
+    words = r"/_dbcJuKJQNs.mp4 is a whole YouTube video, wanted clips such as _dbcJuKJQNs_000040_0"
+    with pytest.raises(DataError, match=words):
+        read_split("kinetics", root, "train")
+
+
 def test_kinetics_without_labels_is_said_to_be_so(trees, plant, tmp_path):
     with pytest.raises(SplitAbsent, match=r"test\.csv has no labels: .* judge on val"):
         read_split("kinetics", plant(trees["kinetics"], tmp_path), "test")

@@ -108,7 +108,7 @@ def test_every_field_survives_yaml_and_plain_values(recipe: Recipe, tmp_path: Pa
 
 
 def test_what_a_recipe_does_not_name_has_its_default(tmp_path: Path):
-    assert read_recipe(write(tmp_path, "")) == Recipe()
+    assert read_recipe(write(tmp_path, "{}")) == Recipe()
     recipe = read_recipe(write(tmp_path, "train: {epochs: 3}"))
     assert recipe == replace(Recipe(), train=TrainConfig(epochs=3))
 
@@ -145,6 +145,8 @@ def test_numbers_in_the_exponent_spelling_that_yaml_takes_for_words_are_numbers(
         ),
         ("train: 3", "key train holds 3, wanted keys below it"),
         ("train:", "key train holds None, wanted keys below it"),
+        ("", "recipe.yaml is empty; wanted keys such as model:, as in recipes/folder.yaml"),
+        ("# nothing", "recipe.yaml is empty"),
         ("- train", "recipe.yaml holds list, wanted keys such as model:"),
         ("train: [", "recipe.yaml is not YAML: while parsing a flow node .* line 1"),
         ("train: {epochs: many}", "recipe.yaml: train.epochs is many, wanted int"),
@@ -169,17 +171,24 @@ def test_what_a_recipe_may_not_hold_is_named(text: str, words: str, tmp_path: Pa
         (["--train.epoch=3"], r"the command line: key train.epoch is unknown; did you mean"),
         (["--epochs", "3"], r"key epochs is unknown; did you mean train.epochs\?"),
         (["--train", "3"], r"the command line: train is a group; give a key below it, --train.KEY"),
-        (["--train.epochs", "many"], "train.epochs is many, wanted int"),
+        (["--train.epochs", "many"], "the command line: train.epochs is many, wanted int"),
         (["--train.epochs"], "argument --train.epochs: expected one argument"),
         (["train.epochs=3"], "unrecognized arguments: train.epochs=3"),
-        (["--optim.learning_rate", "-1"], r"optim.learning_rate is -1.0, wanted a number in"),
+        (["--optim.learning_rate", "-1"], r"the command line: optim.learning_rate is -1.0, wanted"),
+        (["--clip.num_frames=0"], "the command line: num_frames is 0; it counts and starts at 1"),
     ],
 )
 def test_what_the_command_line_may_not_hold_is_named(
     overrides: list[str], words: str, tmp_path: Path
 ):
     with pytest.raises(RecipeError, match=words):
-        read_recipe(write(tmp_path, ""), overrides)
+        read_recipe(write(tmp_path, "{}"), overrides)
+
+
+def test_a_value_of_the_file_is_not_laid_at_the_command_lines_door(tmp_path: Path):
+    path = write(tmp_path, "train: {epochs: many}")
+    with pytest.raises(RecipeError, match=r"recipe.yaml: train.epochs is many, wanted int"):
+        read_recipe(path, ["--train.batch_size=4"])
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path):
@@ -242,7 +251,7 @@ def test_two_crops_are_refused():
 )
 def test_mirroring_is_switched_by_a_word(written: str, read: object, tmp_path: Path):
     assert read_recipe(write(tmp_path, f"data: {{flip: {written}}}")).data.flip == read
-    assert read_recipe(write(tmp_path, ""), [f"--data.flip={written}"]).data.flip == read
+    assert read_recipe(write(tmp_path, "{}"), [f"--data.flip={written}"]).data.flip == read
 
 
 def test_an_unknown_mirroring_is_named_with_the_known_ones(tmp_path: Path):

@@ -11,10 +11,10 @@ from motionaware.engine.evaluate import (
     check_classes,
     evaluate,
     evaluation_mode,
-    open_dataset,
     pick_device,
     view_probabilities,
 )
+from motionaware.engine.opening import open_dataset
 from motionaware.models.recognizer import VideoRecognizer, create_model
 
 

@@ -1,4 +1,5 @@
 import errno
+import inspect
 import os
 from dataclasses import asdict
 
@@ -28,6 +29,13 @@ def test_a_model_survives_its_file(tmp_path):
     assert (read.clip, read.class_names, read.plan) == (clip, ("a", "b", "c"), model.plan)
     assert read.recipe == {"epochs": 3}
     assert not read.training
+
+
+def test_what_is_no_recognizer_is_not_saved(tmp_path):
+    plain = inspect.unwrap(save)  # without the types that tests check
+    with pytest.raises(ValueError, match="a Linear cannot be saved, only a VideoRecognizer, which"):
+        plain(nn.Linear(2, 2), tmp_path / "model.safetensors")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("options", [{"stages": 2}, {"stages": (2, 3), "every": 2}])

@@ -1,4 +1,5 @@
 import copy
+import inspect
 import subprocess
 import sys
 
@@ -170,7 +171,24 @@ def test_what_cannot_be_done_is_said_and_leaves_the_network_alone(network, optio
 def test_a_second_insertion_at_a_site_is_refused(network):
     insert(network, "tsm", num_frames=8)
     with pytest.raises(ValueError, match="layer1.0.conv1 has a temporal module already"):
-        insert(network, "m2a", num_frames=8)
+        insert(network, "m2a", num_frames=8, where="layer1.0.conv1")
+
+
+def test_the_rule_does_not_choose_again_where_modules_are(network):
+    insert(network, "m2a", num_frames=8)
+    before = sites(network)
+    words = r"ResNet has 8 temporal modules already, first before layer1.0.conv1; put several in at"
+    for every in (None, 2):
+        with pytest.raises(ValueError, match=words):
+            insert(network, "tsm", num_frames=8, every=every)
+    assert sites(network) == before
+    assert len(sites(insert(network, "tsm", num_frames=8, where="layer2.*.conv2"))) == 10
+
+
+def test_what_is_no_network_is_refused_by_what_it_is():
+    plain = inspect.unwrap(insert)  # without the types that tests check
+    with pytest.raises(ValueError, match="'resnet18' is a str, wanted a network.*create_model"):
+        plain("resnet18", "m2a", num_frames=8)
 
 
 def test_a_network_of_unknown_blocks_asks_for_names():

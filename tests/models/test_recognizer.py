@@ -49,6 +49,24 @@ def test_channels_last_gives_the_same_scores(model):
     torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "vit_b_16"])
+def test_a_size_that_the_backbone_refuses_is_named_with_the_one_it_was_made_for(name):
+    model = create_model(name, temporal="none", num_classes=3, num_frames=2)
+    words = r"does not take frames of 96 x 64 pixels .*; wanted 224 x 224, as model.clip.image_size"
+    with pytest.raises(ValueError, match=words):
+        model(torch.rand(1, 2, 3, 96, 64))
+
+
+def test_a_fault_at_the_right_size_is_not_taken_for_a_wrong_size(model, monkeypatch):
+    def fault(images: torch.Tensor) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(model.backbone, "forward", fault)
+    size = model.clip.image_size
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        model(torch.rand(1, 4, 3, size, size))
+
+
 @pytest.mark.parametrize("name", ["resnet34", "mobilenet_v2", "resnet10t", "mobilenetv3_small_050"])
 def test_torchvision_and_timm_networks_open_by_name(name):
     model = create_model(name, temporal="tsm", num_classes=3, num_frames=2).eval()

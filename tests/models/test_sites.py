@@ -1,4 +1,5 @@
 import copy
+import logging
 
 import pytest
 import timm
@@ -186,8 +187,17 @@ def test_a_sequence_hands_its_place_to_its_first_member():
 
 def test_a_second_insertion_elsewhere_goes_by_the_networks_own_layers():
     network = insert(small("test_vit"), "m2a", num_frames=T, where="norm")
-    insert(network, "m2a", num_frames=T)
+    insert(network, "m2a", num_frames=T, stages=1)
     assert sites(network) == [*(f"blocks.{number}" for number in range(6)), "norm"]
+
+
+@pytest.mark.parametrize("name", ["test_convnext", "test_efficientnet", "r3d_18"])
+def test_the_rule_does_not_choose_other_layers_the_second_time(name):
+    network = insert(open_backbone(name).network, "m2a", num_frames=8, image_size=64)
+    before = sites(network)
+    with pytest.raises(ValueError, match=rf"has {len(before)} temporal modules already"):
+        insert(network, "tsm", num_frames=8, image_size=64)
+    assert sites(network) == before
 
 
 def test_watching_touches_no_tensor_no_hook_and_no_chance():
@@ -200,6 +210,17 @@ def test_watching_touches_no_tensor_no_hook_and_no_chance():
     assert not any(module._forward_pre_hooks for module in network.modules())
     for key, tensor in network.state_dict().items():
         assert type(tensor) is torch.Tensor and torch.equal(tensor, before[key])
+
+
+def test_a_refused_size_is_said_by_us_alone(caplog, capfd):
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    with pytest.raises(ValueError, match="does not take clips"):
+        insert(small("deit_tiny_distilled_patch16_224"), "tsm", num_frames=T, image_size=64)
+    with pytest.raises(ValueError, match="does not take clips"):  # shapes that do not fit
+        insert(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(7, 3)), "tsm", num_frames=T, where="1")
+    assert caplog.text == ""
+    assert capfd.readouterr() == ("", "")
+    assert not logger.disabled
 
 
 def test_images_that_a_network_does_not_take_are_said():

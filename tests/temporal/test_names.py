@@ -118,6 +118,34 @@ def test_a_name_outside_the_grammar_says_what_is_wrong(name, words):
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("m2a(reduction=x)", "'m2a' has reduction='x', wanted a whole number, reduction=8 for ex"),
+        ("m2a(reduction=2.5)", "reduction=2.5, wanted a whole number"),
+        ("m2a(reduction=true)", "reduction=True, wanted a whole number"),
+        ("m2a(temperature=hot)", "temperature='hot', wanted a number, temperature=1.0 for example"),
+        ("m2a(cosine=1)", "cosine=1, wanted true or false"),
+        ("m2a(last=3)", "last=3, wanted a word"),
+        ("tsm(fold=few)", "fold='few', wanted a whole number"),
+        ("tea(reduction=x)", "'tea' has reduction='x', wanted a whole number"),
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_refused_before_anything_is_made(name, words):
+    with pytest.raises(ValueError) as error:
+        site_maker(name)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["m2a", "tea"])
+def test_a_reduction_that_was_asked_for_is_never_cut(name):
+    words = "reduction = 1000 leaves no channel of the 16 at a site; choose 16 or less"
+    with pytest.raises(ValueError, match=words):
+        make(f"{name}(reduction=1000)")
+    make(f"{name}(reduction=16)")
+    make(name, channels=4)  # the default is cut, so that the narrowest sites have one channel
+
+
 def test_values_out_of_range_are_refused():
     with pytest.raises(ValueError, match="last = 'same'; choose 'neg' or 'zero'"):
         make("m2a(last=same)")

@@ -24,9 +24,10 @@ from motionaware.engine.config import (
     Recipe,
     TrainConfig,
 )
-from motionaware.engine.evaluate import evaluate, open_dataset
+from motionaware.engine.evaluate import evaluate
 from motionaware.engine.interrupt import TrainingInterrupted, deaf_to_interrupts, stop_on_signal
 from motionaware.engine.metrics import Report
+from motionaware.engine.opening import open_dataset
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import train
 from motionaware.models.checkpoint import load

@@ -18,7 +18,8 @@ from motionaware.apps.drawing import figure_maker, save_sheet
 from motionaware.apps.looking import hooked
 from motionaware.data.dataset import batches_of, in_order, make_loader
 from motionaware.engine.config import DataConfig, EvalConfig
-from motionaware.engine.evaluate import check_classes, evaluation_mode, open_dataset
+from motionaware.engine.evaluate import check_classes, evaluation_mode
+from motionaware.engine.opening import open_dataset
 from motionaware.models.recognizer import VideoRecognizer
 from motionaware.ops.layout import fold_views
 from motionaware.temporal.causal import PastMotionAttention

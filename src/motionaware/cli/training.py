@@ -47,12 +47,14 @@ def run_train(args: argparse.Namespace) -> int:
         folder = Path(args.run_folder or Path("runs") / Path(args.recipe).stem)
         recipe = read_recipe(args.recipe, args.overrides)
 
+    from motionaware.engine.opening import has_split
     from motionaware.engine.run_folder import RunFolder
     from motionaware.engine.train import train
 
     files = RunFolder(folder)
+    recipe = recipe or files.recipe()
     report = train(
-        recipe or files.recipe(),
+        recipe,
         folder,
         resume=bool(args.resume),
         progress=show_progress(),
@@ -60,7 +62,8 @@ def run_train(args: argparse.Namespace) -> int:
     )
     print(f"validation, last epoch: {report.summary()}")
     print(f"log: {folder / 'log.csv'}\nbest on validation: {files.best}")
-    print(f"next: motionaware evaluate {files.best}")
+    split = "" if has_split(recipe.data, "test") else " --split val"
+    print(f"next: motionaware evaluate {files.best}{split}")
     return 0
 
 

@@ -21,7 +21,7 @@ from motionaware.data.shards import (
     tar_streams,
 )
 from motionaware.data.split import Split
-from motionaware.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video, VideoError, open_video
+from motionaware.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video, VideoError
 
 MIXED = 2  # shards whose videos are mixed with each other, and that a process holds in memory
 
@@ -68,7 +68,7 @@ class ShardReader:
             try:
                 yield f"{where} ({name})", path
             except VideoError as error:
-                words = str(error).replace(str(path), name)
+                words = str(error).replace(str(path), name).replace(f"{folder}/", "")
                 raise VideoError(f"{where}: {words}") from error
 
     def _samples(self, shard: int) -> list[_Packed]:

@@ -131,7 +131,13 @@ LIST_FOLDERS = ("", "annotations", "labels", "splits", "ucfTrainTestlist")
 
 
 def locate(
-    root: Path, folders: Iterable[str], stems: Sequence[str], *, what: str, suffix: str
+    root: Path,
+    folders: Iterable[str],
+    stems: Sequence[str],
+    *,
+    what: str,
+    suffix: str,
+    class_folders: Sequence[str] | None = None,
 ) -> list[Path]:
     """Where each video of a list lies: in the first of some folders that holds any of them.
 
@@ -144,6 +150,8 @@ def locate(
         stems: The videos' names without suffix; CLASS/NAME where names repeat between classes.
         what: What they are, for the error.
         suffix: How the name of a published video ends; empty for folders of frames.
+        class_folders: Each video's class, where videos may lie in folders of that name: a path that
+            was looked for then names it too.
 
     Raises:
         DataError: No folder holds any of them: what was looked for, and what is there.
@@ -154,7 +162,16 @@ def locate(
             continue
         found = _by_stem(folder, set(stems))
         if found:
-            return [found.get(stem, folder / f"{stem}{suffix}") for stem in stems]
+            homes = {}
+            if class_folders and any(path.parent != folder for path in found.values()):
+                pairs = zip(stems, class_folders, strict=True)
+                homes = {one: found[stem].parent.name for stem, one in pairs if stem in found}
+                homes = {one: homes.get(one, one) for one in class_folders}  # spelt as it is there
+            inside = class_folders or [""] * len(stems)
+            return [
+                found.get(stem, folder / homes.get(one, "") / f"{stem}{suffix}")
+                for stem, one in zip(stems, inside, strict=True)
+            ]
     raise DataError(
         f"no video of {what} is there, {stems[0]}{suffix} for example; looked in "
         f"{', '.join(str(folder) for folder in tried)} and their class folders; {root} holds "

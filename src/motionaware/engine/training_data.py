@@ -12,7 +12,8 @@ from motionaware.data.lanes import ShardOrder, training_loader, view_loader
 from motionaware.data.mixing import Mixing
 from motionaware.data.skips import Skips
 from motionaware.engine.config import AugmentConfig, Recipe
-from motionaware.engine.evaluate import check_classes, open_cache, open_dataset
+from motionaware.engine.evaluate import check_classes
+from motionaware.engine.opening import open_cache, open_dataset
 
 
 class TrainingData:

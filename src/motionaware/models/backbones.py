@@ -225,7 +225,7 @@ def _packaged_weights(name: str) -> Path:
 
 def _fill(network: nn.Module, path: Path) -> None:
     """Fill a network from a state dict: by name, or in order where only the names differ."""
-    given = read_weights(path)
+    given = read_weights(path, what="pretrained weights")
     wanted = network.state_dict()
     if not wanted.keys() <= given.keys():
         given = _in_order(wanted, given, path)

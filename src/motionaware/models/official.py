@@ -87,7 +87,7 @@ def load_official(
 
 def _read(state_dict_or_path: Mapping[str, Any] | str | Path) -> dict[str, Tensor]:
     if isinstance(state_dict_or_path, (str, Path)):
-        tensors = read_weights(Path(state_dict_or_path))
+        tensors = read_weights(Path(state_dict_or_path), what="reference weights")
     else:
         tensors = tensors_of(state_dict_or_path, source="the checkpoint")
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}

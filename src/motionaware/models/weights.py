@@ -11,15 +11,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, *, what: str = "weights") -> dict[str, Tensor]:
     """Read a state dict, of a `.safetensors` file or one that `torch.save` wrote.
+
+    Args:
+        path: The file.
+        what: What it should hold, for the error where it is not there.
 
     Raises:
         ValueError: The file is damaged or of another kind, or holds no tensors by name.
         FileNotFoundError: There is no such file.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"weights {path} do not exist; give the path of a file")
+        raise FileNotFoundError(f"{what} {path} do not exist; give the path of a file")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

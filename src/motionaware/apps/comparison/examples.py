@@ -11,7 +11,7 @@ from motionaware.apps.comparison.columns import Column, Gain
 from motionaware.apps.drawing import figure_maker
 from motionaware.apps.looking import look
 from motionaware.data.dataset import Request, Sample
-from motionaware.engine.evaluate import open_dataset
+from motionaware.engine.opening import open_dataset
 from motionaware.models.checkpoint import load
 
 

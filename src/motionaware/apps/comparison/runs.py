@@ -19,9 +19,10 @@ from tqdm import tqdm
 
 from motionaware.apps.comparison.facts import present_facts
 from motionaware.engine.config import Recipe, recipe_to_dict, recipe_to_yaml
-from motionaware.engine.evaluate import check_classes, open_dataset
+from motionaware.engine.evaluate import check_classes
 from motionaware.engine.interrupt import TrainingInterrupted, stop_on_signal
 from motionaware.engine.model import make_model
+from motionaware.engine.opening import open_dataset
 from motionaware.engine.run_folder import RunFolder
 from motionaware.files import write_atomically
 

@@ -10,6 +10,8 @@ Source  Kay et al., The Kinetics Human Action Video Dataset, 2017, https://arxiv
 
 import csv
 import io
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from motionaware.data.split import (
@@ -43,7 +45,18 @@ def read_kinetics(root: Path, split: str) -> Split:
         for name in _SPELLINGS[split]
         for folder in (name, f"videos/{name}", f"videos_{name}")
     ]
-    paths = locate(root, (*folders, "videos", ""), stems, what=f"Kinetics {split}", suffix=".mp4")
+    folders += ["videos", ""]
+    look = partial(locate, root, folders, what=f"Kinetics {split}", suffix=".mp4")
+    try:
+        paths = look(stems, class_folders=[row["label"] for row in rows])
+    except DataError:
+        whole = _whole_video(look, rows)
+        if whole is None:
+            raise
+        raise DataError(
+            f"{whole} is a whole YouTube video, wanted clips such as {stems[0]}.mp4: of each "
+            "video ten seconds show the class; cut them by the times of the list"
+        ) from None
     return Split(split, tuple(map(Example, paths, places)), tuple(class_names))
 
 
@@ -74,3 +87,14 @@ def _stem(row: dict[str, str], *, where: str) -> str:
             f"{where}: times {row['time_start']!r} and {row['time_end']!r}, wanted seconds"
         ) from error
     return f"{row['youtube_id']}_{start:06d}_{end:06d}"
+
+
+def _whole_video(
+    look: Callable[[list[str]], list[Path]], rows: list[dict[str, str]]
+) -> Path | None:
+    """A video that is named by its ID alone, if there is one."""
+    try:
+        paths = look([row["youtube_id"] for row in rows])
+    except DataError:
+        return None
+    return next((path for path in paths if path.exists()), None)

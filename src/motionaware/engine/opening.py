@@ -1,0 +1,106 @@
+"""Open the data that a recipe names: where a recipe's words become a data set of clips."""
+
+from pathlib import Path
+
+from motionaware.clip import ClipSpec
+from motionaware.data.annotations import check_videos_exist, read_split
+from motionaware.data.augment import Augment
+from motionaware.data.dataset import ClipDataset, MotionPairsDataset, VideoDataset
+from motionaware.data.frame_cache import FrameCache
+from motionaware.data.motionpairs import MotionPairs
+from motionaware.data.shard_reader import ShardDataset
+from motionaware.data.shards import KIND as SHARDS
+from motionaware.data.shards import read_shards
+from motionaware.data.skips import Skips
+from motionaware.data.split import DataError, SplitAbsent
+from motionaware.data.video_torchcodec import opener_of
+from motionaware.engine.config import DataConfig, EvalConfig
+
+
+def open_dataset(
+    config: DataConfig,
+    split: str,
+    *,
+    spec: ClipSpec,
+    views: EvalConfig | None = None,
+    augment: Augment | None = None,
+    skips: Skips | None = None,
+    cache: FrameCache | None = None,
+    progress: bool = False,
+) -> ClipDataset:
+    """Open one split of the data that a recipe names.
+
+    Args:
+        config: Names the data.
+        split: `train`, `val` or `test`.
+        spec: What the model expects of a clip.
+        views: How many views a video has at test time.
+        augment: What is done to training clips.
+        skips: Notes the videos that are absent, where the config says to leave them out.
+        cache: Opens the videos, if they are kept decoded.
+        progress: Show a bar on the error stream while clips are drawn.
+
+    Raises:
+        DataError: The data are not as their kind wants them.
+    """
+    views = views or EvalConfig()
+    if config.kind != "motionpairs":
+        if config.kind == SHARDS:
+            if cache:
+                raise DataError(
+                    f"data.cache_dir is {config.cache_dir}, but shards are streamed and not kept; "
+                    "leave cache_dir out, or name the data set that they were written from"
+                )
+            videos = read_shards(config.root, split)
+        else:
+            videos = read_split(config.kind, config.root, split)
+            if config.on_error == "skip":
+                videos = (skips or Skips(config.max_skipped_share)).without_missing(videos)
+            else:
+                check_videos_exist(videos)
+        return (ShardDataset if config.kind == SHARDS else VideoDataset)(
+            videos,
+            spec=spec,
+            crop=config.crop,
+            flip=config.flip,
+            augment=augment,
+            num_views=views.num_views,
+            num_crops=views.num_crops,
+            opener=cache.open if cache else opener_of(config.decoder),
+        )
+    sizes = {
+        "train": config.num_train_clips,
+        "val": config.num_val_clips,
+        "test": config.num_test_clips,
+    }
+    clips = MotionPairs(
+        split=split,
+        num_clips=sizes[split],
+        num_frames=spec.num_frames,
+        image_size=spec.image_size,
+        seed=config.seed,
+        cache_dir=Path(config.root) if config.root else None,
+        progress=progress,
+    )
+    return MotionPairsDataset(clips, flip=config.flip, augment=augment)
+
+
+def open_cache(config: DataConfig) -> FrameCache | None:
+    """The cache of decoded frames that a recipe names, if it does."""
+    if config.cache_dir is None:
+        return None
+    return FrameCache(config.cache_dir, max_gib=config.cache_gib, decoder=config.decoder)
+
+
+def has_split(config: DataConfig, split: str) -> bool:
+    """Whether the data that a recipe names have a split; what else is amiss is said when opened."""
+    try:
+        if config.kind == SHARDS:
+            read_shards(config.root, split)
+        elif config.kind != "motionpairs":
+            read_split(config.kind, config.root, split)
+    except SplitAbsent:
+        return False
+    except (DataError, OSError):
+        pass
+    return True

@@ -1,0 +1,65 @@
+"""Whatever a file of weights holds, reading it gives tensors or one error."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from motionaware import load_official
+from motionaware.models.backbones import open_backbone
+from motionaware.models.weights import read_weights, tensors_of
+
+FACTS = {"backbone": "resnet18_quarter", "temporal": "tsm", "num_classes": 3, "num_frames": 4}
+
+
+@pytest.mark.parametrize("name", ["ckpt.pth.tar", "ckpt.pth", "ckpt.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04" + b"x" * 100, b"\x80\x02}q."])
+def test_garbage_is_one_error(name: str, content: bytes, tmp_path: Path):
+    (tmp_path / name).write_bytes(content)
+    for read in (
+        lambda: load_official(tmp_path / name, **FACTS),
+        lambda: open_backbone("resnet18", pretrained=tmp_path / name),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"{name} (cannot be read as weights|holds )"
+        ) as error:
+            read()
+        assert "\n" not in str(error.value)
+
+
+def test_a_cut_checkpoint_is_one_error(tmp_path: Path):
+    torch.save({"weight": torch.rand(100)}, tmp_path / "whole.pth")
+    content = (tmp_path / "whole.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="cut.pth cannot be read as weights"):
+        read_weights(tmp_path / "cut.pth")
+
+
+class Code:
+    """What a pickle may make, were it let."""
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path):
+    torch.save({"state_dict": Code()}, tmp_path / "code.pth")
+    with pytest.raises(ValueError, match="code.pth cannot be read as weights"):
+        read_weights(tmp_path / "code.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([1, 2], "the checkpoint holds list, wanted tensors by their names: a state dict"),
+        ({}, "the checkpoint holds dict, wanted tensors"),
+        ({"state_dict": 3}, "the checkpoint holds int, wanted tensors"),
+        ({"epoch": 3}, "holds int under 'epoch', wanted a tensor"),
+    ],
+)
+def test_what_holds_no_tensors_is_named(content: object, words: str):
+    with pytest.raises(ValueError, match=words):
+        tensors_of(content, source="the checkpoint")
+
+
+def test_a_checkpoint_gives_its_state_dict():
+    tensors = {"weight": torch.rand(2)}
+    assert tensors_of(tensors, source="x") == tensors
+    assert tensors_of({"epoch": 3, "state_dict": tensors}, source="x") == tensors
