@@ -170,7 +170,7 @@ def train_missing(
         runs: All of them.
         jobs: How many at a time.
         progress: Show a bar on the error stream.
-        tell: Is handed a line when a run ends.
+        tell: Is handed a line at the start, and when a run ends.
 
     Returns:
         For each run that failed, by its name, why.
@@ -182,6 +182,8 @@ def train_missing(
     finished = len(runs) - len(waiting)
     failures: dict[str, str] = {}
     active: list[_Child] = []
+    if waiting:
+        tell(f"{len(waiting)} of {len(runs)} runs to train, {jobs} at a time")
     num_epochs = sum(run.recipe.train.epochs for run in runs)
     with (
         stop_on_signal() as stop,
