@@ -237,6 +237,8 @@ def test_finished_runs_get_the_same_report(again: Path, made):
     (gain,), (wanted,) = found.findings.gains, made[1].findings.gains
     assert (gain.difference, gain.interval) == (wanted.difference, wanted.interval)
     assert (again.parent / "other" / "report.html").is_file()
+    for name in ("report.html", "report.md", "runs.csv"):  # shown to others, it tells of no home
+        assert str(again.parent) not in (again.parent / "other" / name).read_text()
 
 
 def rewrite(folder: Path, before: str, after: str) -> None:

@@ -20,6 +20,9 @@ from motionaware.files import write_atomically
 from motionaware.models.checkpoint import load
 
 
+_FORMAT = 1  # of the file of predictions; raise it with any change to what it holds
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class JudgedRun:
     """A run and its answers; video by video, in the order of the split.
@@ -144,6 +147,7 @@ def _key(run: Run, split: str) -> dict[str, Any]:
     digest = hashlib.sha256(run.folder.last.read_bytes()).hexdigest()
     views = run.recipe.eval
     return {
+        "format": _FORMAT,
         "checkpoint": digest,
         "split": split,
         "views": [views.num_views, views.num_crops],

@@ -248,7 +248,8 @@ def _record(child: _Child) -> str | None:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     said = [line for line in lines if line.strip()][-1:] or ["it said nothing"]
     words = said[0].removeprefix("motionaware: ")
-    return f"{words} (exit code {child.process.returncode}; {log})"
+    where = f"{log.parent.name}/{log.name}"  # no more: the report may be shown to others
+    return f"{words} (exit code {child.process.returncode}; see {where})"
 
 
 def _outcome(run: Run, failure: str | None) -> str:
