@@ -19,7 +19,6 @@ from motionaware.engine.evaluate import pick_device, predict_split
 from motionaware.files import write_atomically
 from motionaware.models.checkpoint import load
 
-
 _FORMAT = 1  # of the file of predictions; raise it with any change to what it holds
 
 
