@@ -57,7 +57,7 @@ def accuracy_table(columns: Sequence[Column]) -> Table:
             row += [mean_and_spread(column.top5())] if has_top5 else []
             row += [
                 f"{cost.num_parameters / 1e6:.2f}",
-                f"{cost.gmac:.3f}",
+                f"{cost.gmac:.4g}",
                 f"{cost.latency_seconds * 1e3:.1f}",
                 f"{cost.backward_bytes / 1e6:.1f}",
                 f"{column.training_seconds() / 60:.1f}",
