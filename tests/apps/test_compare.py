@@ -73,7 +73,8 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_every_run_is_trained_and_said(made):
-    grid, found, said = made
+    grid, found, [first, *said] = made
+    assert first == "4 of 4 runs to train, 2 at a time"
     assert len(said) == 4
     assert all(re.match(r"\[\d/4\] resnet18_quarter, .*: validation top-1 \d", one) for one in said)
     for temporal in ("none", "m2a"):
@@ -162,6 +163,7 @@ def test_the_tables_are_latex(made):
     text = (found.report / "tables.tex").read_text()
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
     assert r"resnet18\_quarter & m2a & 2 &" in text
+    assert text.startswith("% Recipe: recipe.yaml, varied by grid.yaml. Seeds 0, 1. Report of ")
     assert "±" not in text
 
 
@@ -235,6 +237,8 @@ def test_finished_runs_get_the_same_report(again: Path, made):
     (gain,), (wanted,) = found.findings.gains, made[1].findings.gains
     assert (gain.difference, gain.interval) == (wanted.difference, wanted.interval)
     assert (again.parent / "other" / "report.html").is_file()
+    for name in ("report.html", "report.md", "runs.csv"):  # shown to others, it tells of no home
+        assert str(again.parent) not in (again.parent / "other" / name).read_text()
 
 
 def rewrite(folder: Path, before: str, after: str) -> None:
@@ -358,6 +362,16 @@ def test_a_cell_that_fails_is_reported_and_the_others_go_on(
     assert "failed: resnet18_quarter, tsm, seed 1: the loss is nan" in text
     assert "| resnet18_quarter | tsm | 0 of 2 | failed |" in text
     assert "| resnet18_quarter | m2a | 2 |" in text
+
+
+def test_a_grid_of_which_nothing_finished_has_a_report(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(runs, "_start", child("raise SystemExit(3)"))
+    found = compare(write_grid(tmp_path), tmp_path / "out", jobs=4)
+    assert found.num_failed == 4
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "No run finished." in text
+    assert "seed 1: it said nothing (exit code 3" in text
+    assert [row["num_failed"] for row in rows_of(tmp_path / "out" / "results.csv")] == ["2", "2"]
 
 
 def test_ctrl_c_ends_all_children_and_says_how_to_go_on(tmp_path: Path, monkeypatch):

@@ -66,7 +66,7 @@ def compare(
         jobs: Runs that are trained at a time; one a GPU if None, one without.
         num_examples: Clips drawn of each pair that is drawn, each way.
         progress: Show bars on the error stream.
-        tell: Is handed a line when a run ends.
+        tell: Is handed a line before anything trains, and when a run ends.
 
     Raises:
         RecipeError, ValueError, DataError: Something in the grid cannot be; before anything trains.

@@ -13,7 +13,7 @@ from motionaware.engine.evaluate import pick_device
 from motionaware.files import write_atomically
 from motionaware.models.checkpoint import load
 
-NUM_REPEATS = 15
+NUM_REPEATS = 25
 
 
 def measure_costs(

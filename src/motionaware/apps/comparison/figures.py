@@ -58,32 +58,43 @@ def draw_curves(columns: Sequence[Column], backbone: str, path: Path) -> None:
 
 def draw_costs(columns: Sequence[Column], path: Path) -> None:
     """Top-1 against multiply-adds and against latency; bars are one standard deviation."""
-    figure = figure_maker()(figsize=(9.5, 4.2), layout="constrained")
+    figure = figure_maker()(figsize=(10.0, 4.4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     backbones = list(dict.fromkeys(column.backbone for column in columns))
+    markers = {name: _MARKERS[place % len(_MARKERS)] for place, name in enumerate(backbones)}
     for column in columns:
         if column.cost is None:
             continue
         values = column.top1()
-        mark: dict[str, Any] = {
-            "color": colour_of(columns, column.temporal),
-            "marker": _MARKERS[backbones.index(column.backbone) % len(_MARKERS)],
-            "linestyle": "none",
-            "capsize": 3,
-        }
-        label = column.name if len(backbones) > 1 else column.temporal
+        mean, error = 100 * float(np.mean(values)), 100 * (spread(values) or 0.0)
         costs = (column.cost.gmac, column.cost.latency_seconds * 1e3)
-        for place, (axes, cost) in enumerate(zip(panels, costs, strict=True)):
-            error = 100 * (spread(values) or 0.0)
-            mean = 100 * float(np.mean(values))
-            axes.errorbar(cost, mean, yerr=error, label=label if not place else None, **mark)
+        for axes, cost in zip(panels, costs, strict=True):
+            axes.errorbar(
+                cost,
+                mean,
+                yerr=error,
+                color=colour_of(columns, column.temporal),
+                marker=markers[column.backbone],
+                linestyle="none",
+                capsize=3,
+            )
     panels[0].set(xlabel="GMAC a clip", ylabel="top-1, %")
     panels[1].set(xlabel="latency of a clip, ms")
     for axes in panels:
         axes.grid(alpha=0.3)
         axes.locator_params(axis="x", nbins=5)
-    figure.legend(loc="outside right upper", fontsize=8)
+    names = list(dict.fromkeys(column.temporal for column in columns))
+    handles = [_sign(panels[0], "s", colour_of(columns, name), name) for name in names]
+    if len(backbones) > 1:
+        handles += [_sign(panels[0], mark, "black", name) for name, mark in markers.items()]
+    figure.legend(handles=handles, loc="outside right upper", fontsize=8)
     _save(figure, path)
+
+
+def _sign(axes: Any, marker: str, colour: str, label: str) -> Any:
+    """A line of the legend: colours are temporal modules, marks are backbones."""
+    (line,) = axes.plot([], [], marker=marker, color=colour, linestyle="none", label=label)
+    return line
 
 
 def draw_confusion(columns: Sequence[Column], backbone: str, path: Path) -> None:
@@ -121,7 +132,11 @@ def draw_classes(gain: Gain, path: Path) -> None:
     """Difference of each class's top-1 between two columns, sorted, as bars."""
     differences = 100 * gain.per_class()
     names = gain.one.runs[0].class_names
-    order = [place for place in np.argsort(-differences) if not np.isnan(differences[place])]
+    order = [
+        place
+        for place in np.argsort(-differences, kind="stable")
+        if not np.isnan(differences[place])
+    ]
     if len(order) > _MOST_BARS:  # the ends are what one looks for
         order = order[: _MOST_BARS // 2] + order[-_MOST_BARS // 2 :]
     values = differences[order]
@@ -142,7 +157,9 @@ def draw_classes(gain: Gain, path: Path) -> None:
             va="center",
             fontsize=7,
         )
-    axes.margins(x=0.1)
+    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+    margin = 0.12 * max(high - low, 5.0)  # room for the numbers
+    axes.set_xlim(low - (margin if low else 0.0), high + margin)
     axes.set(xlabel="points of top-1, mean over seeds")
     axes.set_title(
         f"{gain.one.backbone}: {gain.one.temporal} less {gain.other.temporal}", fontsize=9

@@ -19,6 +19,8 @@ from motionaware.engine.evaluate import pick_device, predict_split
 from motionaware.files import write_atomically
 from motionaware.models.checkpoint import load
 
+_FORMAT = 1  # of the file of predictions; raise it with any change to what it holds
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class JudgedRun:
@@ -144,6 +146,7 @@ def _key(run: Run, split: str) -> dict[str, Any]:
     digest = hashlib.sha256(run.folder.last.read_bytes()).hexdigest()
     views = run.recipe.eval
     return {
+        "format": _FORMAT,
         "checkpoint": digest,
         "split": split,
         "views": [views.num_views, views.num_crops],

@@ -57,7 +57,7 @@ def accuracy_table(columns: Sequence[Column]) -> Table:
             row += [mean_and_spread(column.top5())] if has_top5 else []
             row += [
                 f"{cost.num_parameters / 1e6:.2f}",
-                f"{cost.gmac:.3f}",
+                f"{cost.gmac:.4g}",
                 f"{cost.latency_seconds * 1e3:.1f}",
                 f"{cost.backward_bytes / 1e6:.1f}",
                 f"{column.training_seconds() / 60:.1f}",
@@ -215,7 +215,7 @@ RUNS_HEADER = (
 
 
 def runs_rows(columns: Sequence[Column], out: Path) -> list[list]:
-    """A row a run, for machines; folders below `out` are named from there on."""
+    """A row a run, for machines; folders are named from `out` or from here on, or by their name."""
     rows = []
     for column in columns:
         top5 = column.top5() if column.runs else None
@@ -239,7 +239,10 @@ def runs_rows(columns: Sequence[Column], out: Path) -> list[list]:
 
 
 def _from(out: Path, folder: Path) -> Path:
-    return folder.relative_to(out) if folder.is_relative_to(out) else folder
+    for base in (out.resolve(), Path.cwd()):
+        if folder.resolve().is_relative_to(base):
+            return folder.resolve().relative_to(base)
+    return Path(folder.name)
 
 
 def class_rows(columns: Sequence[Column]) -> tuple[list[str], list[list]]:

@@ -171,7 +171,7 @@ def train_missing(
         runs: All of them.
         jobs: How many at a time.
         progress: Show a bar on the error stream.
-        tell: Is handed a line when a run ends.
+        tell: Is handed a line at the start, and when a run ends.
 
     Returns:
         For each run that failed, by its name, why.
@@ -183,6 +183,8 @@ def train_missing(
     finished = len(runs) - len(waiting)
     failures: dict[str, str] = {}
     active: list[_Child] = []
+    if waiting:
+        tell(f"{len(waiting)} of {len(runs)} runs to train, {jobs} at a time")
     num_epochs = sum(run.recipe.train.epochs for run in runs)
     with (
         stop_on_signal() as stop,
@@ -247,7 +249,8 @@ def _record(child: _Child) -> str | None:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     said = [line for line in lines if line.strip()][-1:] or ["it said nothing"]
     words = said[0].removeprefix("motionaware: ")
-    return f"{words} (exit code {child.process.returncode}; {log})"
+    where = f"{log.parent.name}/{log.name}"  # no more: the report may be shown to others
+    return f"{words} (exit code {child.process.returncode}; see {where})"
 
 
 def _outcome(run: Run, failure: str | None) -> str:

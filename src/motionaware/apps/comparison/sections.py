@@ -68,8 +68,9 @@ def classes_section(found: Findings, out: Path) -> list[b.Block]:
         ),
     ]
     for gain in shown:
-        name = f"{gain.one.temporal}-over-{gain.other.temporal}"
-        path = _figure(out, "classes", gain.one.backbone, name)
+        path = _figure(
+            out, "classes", gain.one.backbone, gain.one.temporal, "over", gain.other.temporal
+        )
         draw_classes(gain, path)
         most, least = numbers.extreme_classes(gain)
         made.append(
@@ -126,7 +127,7 @@ def examples_section(found: Findings, out: Path, *, num: int) -> list[b.Block]:
     for gain in _shown_gains(found):
         for number, example in enumerate(choose_examples(gain, num=num)):
             right, wrong = example.right.temporal, example.wrong.temporal
-            path = _figure(out, "example", gain.one.backbone, f"{right}-not-{wrong}-{number}")
+            path = _figure(out, "example", gain.one.backbone, right, "not", wrong, str(number))
             draw_example(example, path, split=found.split)
             words = (
                 f"{gain.one.backbone}, {example.video}: `{right}` is right with every seed, "

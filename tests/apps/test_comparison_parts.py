@@ -1,0 +1,174 @@
+"""Columns, gains, tables and their marks; the whole is tested in test_compare.py."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from motionaware.apps.comparison import blocks, numbers
+from motionaware.apps.comparison.columns import Column, make_gains
+from motionaware.apps.comparison.examples import choose_examples
+from motionaware.apps.comparison.facts import commit_of
+from motionaware.apps.comparison.judging import JudgedRun
+from motionaware.apps.comparison.runs import Run
+from motionaware.apps.profile import Cost
+from motionaware.engine.config import Recipe
+from motionaware.engine.run_folder import RunFolder
+from motionaware.engine.statistics import exact_mcnemar
+
+NAMES = ("left", "right", "up", "never")
+LABELS = np.array([0, 0, 1, 1, 2, 2])
+COST = Cost(num_parameters=1, gmac=1.0, latency_seconds=1.0, backward_bytes=1)
+
+
+def column(temporal: str, answers: dict[int, list[int]], backbone: str = "b") -> Column:
+    """One that answered each video as listed, by seed."""
+    runs = []
+    for seed, predicted in answers.items():
+        right = np.array(predicted) == LABELS
+        runs.append(
+            JudgedRun(
+                run=Run(
+                    backbone=backbone,
+                    temporal=temporal,
+                    seed=seed,
+                    recipe=Recipe(),
+                    folder=RunFolder(f"{temporal}{seed}"),
+                ),
+                predicted=np.array(predicted),
+                right=right,
+                in_top5=None,
+                confidence=np.where(right, 0.9, 0.1),
+                labels=LABELS,
+                indices=np.arange(6),
+                names=tuple("abcdef"),
+                class_names=NAMES,
+                num_skipped=0,
+            )
+        )
+    return Column(backbone=backbone, temporal=temporal, runs=tuple(runs), failures=(), cost=COST)
+
+
+NONE = column("none", {0: [0, 0, 0, 0, 0, 0], 1: [0, 0, 1, 0, 0, 0]})
+M2A = column("m2a", {0: [0, 1, 1, 1, 2, 2], 1: [0, 0, 1, 1, 2, 0], 2: [0] * 6})
+
+
+def test_a_gain_is_taken_over_the_seeds_that_both_have():
+    (gain,) = make_gains([NONE, M2A], baseline="none", pairs=[])
+    assert gain.seeds == (0, 1)
+    assert gain.difference == pytest.approx((3 + 2) / 12)
+    assert gain.spread == pytest.approx(np.std([3 / 6, 2 / 6], ddof=1))
+    assert [(one.seed, one.only_one, one.only_other) for one in gain.runs] == [(0, 4, 1), (1, 2, 0)]
+    assert [one.p for one in gain.runs] == [exact_mcnemar(4, 1), exact_mcnemar(2, 0)]
+
+
+def test_p_is_corrected_for_all_pairs_that_were_compared():
+    tsm = column("tsm", {0: LABELS.tolist(), 1: LABELS.tolist()})
+    gains = make_gains([NONE, M2A, tsm], baseline="none", pairs=[("tsm", "m2a"), ("m2a", "none")])
+    named = [(gain.one.temporal, gain.other.temporal) for gain in gains]
+    assert named == [("m2a", "none"), ("tsm", "none"), ("tsm", "m2a")]  # none twice
+    smallest = min(gains, key=lambda gain: gain.interval.p)
+    assert smallest.p_holm == pytest.approx(min(1, 3 * smallest.interval.p))
+    p_values = sorted((one.p, one.p_holm) for gain in gains for one in gain.runs)
+    assert p_values[0][1] == pytest.approx(min(1, 6 * p_values[0][0]))
+
+
+def test_columns_of_different_backbones_are_not_compared():
+    other = column("none", {0: [0] * 6}, backbone="other")
+    assert make_gains([other, M2A], baseline="none", pairs=[]) == []
+
+
+def test_columns_without_a_seed_in_common_are_not_compared():
+    assert make_gains([column("none", {7: [0] * 6}), M2A], baseline="none", pairs=[]) == []
+
+
+def test_a_class_without_videos_has_no_gain():
+    (gain,) = make_gains([NONE, M2A], baseline="none", pairs=[])
+    of_left = (0.5 + 1 + 1) / 3 - 1
+    np.testing.assert_allclose(gain.per_class()[0], of_left)
+    assert np.isnan(gain.per_class()[3])
+    (most, _), (least, value) = numbers.extreme_classes(gain)
+    assert (most, least) == ("up", "left")
+    assert value == pytest.approx(of_left)
+    _, rows = numbers.class_rows([NONE, M2A])
+    assert rows[3] == ["never", 0, None, None]
+
+
+def test_confusion_is_a_share_of_the_right_class():
+    found = M2A.confusion()
+    np.testing.assert_allclose(found[0], [5 / 6, 1 / 6, 0, 0])
+    np.testing.assert_allclose(found.sum(axis=1), [1, 1, 1, 0])
+
+
+def test_examples_are_those_that_one_has_right_with_every_seed_and_the_other_with_none():
+    (gain,) = make_gains([NONE, M2A], baseline="none", pairs=[])
+    found = choose_examples(gain, num=3)
+    assert [(one.right.temporal, one.video) for one in found] == [("m2a", "d"), ("m2a", "e")]
+    assert [one.video for one in choose_examples(gain, num=1)] == ["d"]
+
+
+# ------------------------------------------------------------------------------------------- marks
+
+TABLE = blocks.Table(("a_b", "n"), (("x | <y> & 5 %", "1 ± 2"),), "All of `it`.")
+
+
+def test_markdown_keeps_a_bar_inside_its_cell():
+    text = blocks.to_markdown("T", [TABLE], folder=Path())
+    assert "| x \\| <y> & 5 % | 1 ± 2 |" in text
+    assert "|---|---:|" in text
+
+
+def test_html_says_what_was_written():
+    text = blocks.to_html_body([TABLE, blocks.Heading("a < b")])
+    assert "<td>x | &lt;y&gt; &amp; 5 %</td><td class=n>1 ± 2</td>" in text
+    assert "<h2>a &lt; b</h2>" in text
+    assert "All of <code>it</code>." in text
+
+
+def test_no_class_name_ends_the_script_that_holds_it():
+    text = blocks.to_html_body([blocks.Chooser('{"classes": ["</script>"]}', "")])
+    assert text.count("</script>") == 1
+
+
+def test_latex_is_escaped():
+    text = blocks.to_latex([TABLE])
+    assert r"a\_b & n \\" in text
+    assert r"x | $<$y$>$ \& 5 \% & 1 $\pm$ 2 \\" in text
+    assert r"\begin{tabular}{lr}" in text
+
+
+def test_a_table_with_a_summary_is_folded():
+    folded = blocks.Table(("a",), (("b",),), "c", summary="more")
+    text = blocks.to_html_body([folded])
+    assert text.startswith("<details><summary>more</summary>")
+    assert text.endswith("</details>")
+
+
+def test_csv_leaves_out_what_is_not_there():
+    assert blocks.to_csv(["a", "b"], [[None, 0.1], ["x,y", 0]]) == 'a,b\n,0.1\n"x,y",0\n'
+
+
+# ----------------------------------------------------------------------------------------- commits
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_commit_is_that_of_the_checkout_a_file_is_part_of(tmp_path: Path):
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+        command = ["git", "-C", str(tmp_path), *who, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    file, stranger = tmp_path / "file.yaml", tmp_path / "stranger.yaml"
+    file.write_text("1")
+    stranger.write_text("1")
+    assert commit_of(file) is None
+    git("init")
+    git("add", "file.yaml")
+    git("commit", "-m", "one")
+    head = git("rev-parse", "--short=12", "HEAD")
+    assert commit_of(file) == head
+    assert commit_of(stranger) is None
+    file.write_text("2")
+    assert commit_of(file) == f"{head}-dirty"
