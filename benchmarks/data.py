@@ -289,15 +289,11 @@ def main() -> None:
             else:
                 rows = {"loader": loader, "cache": cache}[name](root, args.rounds)
             for row in rows:
-                words = [f"{key} {_told(value)}" for key, value in row.items() if key != "row"]
+                words = [f"{key} {value:.3g}" for key, value in row.items() if key != "row"]
                 print(f"{row['row']:<22} {'  '.join(words)}", flush=True)
                 lines.append(json.dumps({**row, "load": os.getloadavg()[0]}) + "\n")
     if args.json:
         args.json.write_text("".join(lines))
-
-
-def _told(value: float | bool | None) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
 if __name__ == "__main__":
