@@ -5,15 +5,17 @@
     OMP_NUM_THREADS=1 python benchmarks/data.py loader cache --data ../data/lips
 
 The script writes its own files, of the sizes and codecs that data sets have: patterns that slide
-over each other, with noise. The ways take turns in one process of one thread; a number is a median.
+over each other, with noise. The ways take turns in one process of one thread; numbers are medians.
 
-    jpeg     eight frames of a folder of 176 x 100, cropped, scaled to 224, normalised, against the
-             reference's way, written out here: PIL opens, scales to 256, crops; then normalise
+    jpeg     eight frames of a folder of 176 x 100, cropped, scaled to 224 (`ours`), and normalised,
+             which the model does (`normalised`). `reference`: PIL opens, scales, crops; normalised
     videos   eight frames, one from the middle of each eighth: `open` indexes and reads, as a first
-             epoch does; `again` reads, as all later epochs do. Against torchcodec, where a decoder
-             can be made (else "-"), and against decoding all frames with PyAV
+             epoch does; `again` reads, as later ones do; `all` decodes everything with PyAV;
+             `exact` and `approximate` are torchcodec's, where a decoder can be made
     loader   clips a second with 0, 1 and 2 workers, and whether epochs keep their workers
-    cache    clips a second in two epochs with a cache of decoded frames, and without one
+    cache    clips a second without and with a cache of decoded frames, empty at first
+
+`jpeg` and videos are milliseconds of the processor, which others on the machine disturb least.
 """
 
 import argparse
@@ -25,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +115,14 @@ def write(path: Path, file: File, *, seed: int = 0) -> Path:
 
 
 def in_turn(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each way; each goes once before it counts."""
+    """Median milliseconds of the processor for each way; each goes once before it counts."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, way in ways.items():
-            began = time.perf_counter()
+            began = time.process_time()
             way()
             if turn:
-                times[name].append((time.perf_counter() - began) * 1e3)
+                times[name].append((time.process_time() - began) * 1e3)
     return {name: statistics.median(several) for name, several in times.items()}
 
 
@@ -137,12 +140,6 @@ def reference_clip(paths: list[Path]) -> torch.Tensor:
     return clip
 
 
-def our_clip(folder: Path, indices: list[int], mean: torch.Tensor, std: torch.Tensor) -> Any:
-    """Ours: the box is cut from the small frame, and scaled once; the model normalises."""
-    clip = frame_for_testing(open_video(folder).frames(indices), spec=ClipSpec())
-    return clip.float().div_(255).sub_(mean).div_(std)
-
-
 def jpeg(folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
     """Eight frames of a folder."""
     folder.mkdir()
@@ -151,21 +148,19 @@ def jpeg(folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
     indices = segment_indices(40, NUM_FRAMES)
     paths = [folder / f"{index + 1:05d}.jpg" for index in indices]
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-    ours = our_clip(folder, indices, mean, std).flatten(0, 1)
-    difference = (ours - reference_clip(paths)).abs().mean()
-    times = in_turn(
-        {
-            "ours": lambda: our_clip(folder, indices, mean, std),
-            "reference": lambda: reference_clip(paths),
-        },
-        rounds,
-    )
-    yield {
-        "row": "jpeg 176x100",
-        **times,
-        "times faster": times["reference"] / times["ours"],
-        "mean difference": float(difference),
-    }
+
+    def ours() -> torch.Tensor:
+        return frame_for_testing(open_video(folder).frames(indices), spec=ClipSpec())
+
+    def normalised() -> torch.Tensor:
+        return ours().float().div_(255).sub_(mean).div_(std)
+
+    reference = partial(reference_clip, paths)
+    difference = float((normalised().flatten(0, 1) - reference()).abs().mean())
+    ways = {"ours": ours, "normalised": normalised, "reference": reference}
+    times = in_turn(ways, 10 * rounds)
+    ratios = {f"reference / {name}": times["reference"] / times[name] for name in list(ways)[:2]}
+    yield {"row": "jpeg 176x100", **times, **ratios, "mean difference": difference}
 
 
 def decode_all(path: Path, indices: list[int]) -> list[np.ndarray]:
@@ -197,28 +192,22 @@ def videos(folder: Path, rounds: int, kind: str) -> Iterator[dict[str, Any]]:
         expected = torch.from_numpy(np.stack(decode_all(path, indices))).permute(0, 3, 1, 2)
         assert torch.equal(frames, expected), f"{path} is not read bit for bit"
         ways: dict[str, Callable[[], Any]] = {
-            "open": lambda path=path, indices=indices: open_video(path).frames(indices),
-            "again": lambda video=video, indices=indices: video.frames(indices),
-            "all": lambda path=path, indices=indices: decode_all(path, indices),
+            "open": partial(lambda path, numbers: open_video(path).frames(numbers), path, indices),
+            "again": partial(video.frames, indices),
+            "all": partial(decode_all, path, indices),
         }
         identical = None
         with suppress(ImportError, RuntimeError, OSError):  # its wheel brings no FFmpeg
             identical = torch.equal(torchcodec_frames(path, indices), frames)
-        if identical is not None:
-            ways["torchcodec"] = lambda path=path, indices=indices: torchcodec_frames(path, indices)
-            ways["approximate"] = lambda path=path, indices=indices: torchcodec_frames(
-                path, indices, "approximate"
-            )
+            for mode in ("exact", "approximate"):
+                ways[mode] = partial(torchcodec_frames, path, indices, mode)
         times = in_turn(ways, rounds)
-        best = min(times.get("torchcodec", np.inf), times.get("approximate", np.inf))
-        yield {
-            "row": f"{kind} {file.name}",
-            "kB": path.stat().st_size / 1e3,
-            **times,
-            "open/torchcodec": None if identical is None else best / times["open"],
-            "open/all": times["all"] / times["open"],
-            "identical": identical,
-        }
+        row = {"row": f"{kind} {file.name}", "kB": path.stat().st_size / 1e3, **times}
+        if identical is not None:
+            best = min(times["exact"], times["approximate"])
+            row |= {"torchcodec / open": best / times["open"], "identical": identical}
+            row |= {"torchcodec / again": best / times["again"]}
+        yield row | {"all / open": times["all"] / times["open"]}
 
 
 def dataset(root: Path, cache: FrameCache | None = None) -> VideoDataset:
@@ -228,15 +217,14 @@ def dataset(root: Path, cache: FrameCache | None = None) -> VideoDataset:
     return VideoDataset(read_split("folder", root, "train"), spec=spec, opener=opener)
 
 
-def epochs(clips: VideoDataset, num_workers: int, number: int) -> tuple[list[float], bool]:
-    """Seconds of each epoch, and whether its workers were those of the first."""
+def epochs(clips: VideoDataset, num_workers: int) -> tuple[list[float], bool]:
+    """Seconds of each of three epochs, and whether its workers were those of the first."""
     order = TrainingOrder(len(clips), batch_size=16, seed=0)
     loader = make_loader(clips, order, num_workers=num_workers)
     seconds, workers = [], []
-    for order.epoch in range(number):
+    for order.epoch in range(3):
         began = time.perf_counter()
-        for _ in batches_of(loader):
-            pass
+        assert sum(len(batch.labels) for batch in batches_of(loader)) == len(clips)
         seconds.append(time.perf_counter() - began)
         running = getattr(loader, "_iterator", None)
         workers.append([worker.pid for worker in running._workers] if running else [])
@@ -245,34 +233,31 @@ def epochs(clips: VideoDataset, num_workers: int, number: int) -> tuple[list[flo
 
 def loader(root: Path, rounds: int) -> Iterator[dict[str, Any]]:
     """Clips a second, by the number of workers."""
-    runs = {num_workers: [] for num_workers in (0, 1, 2)}
-    kept = {}
-    for _ in range(max(1, rounds // 3)):
-        for num_workers, several in runs.items():
-            seconds, kept[num_workers] = epochs(dataset(root), num_workers, 3)
-            several.append(seconds)
-    for num_workers, several in runs.items():
-        clips = len(dataset(root)) / np.median(several, axis=0)
-        rates = {f"epoch {place + 1}": float(rate) for place, rate in enumerate(clips)}
-        yield {"row": f"loader, {num_workers} workers", **rates, "same workers": kept[num_workers]}
+    ways = {f"{number} workers": partial(epochs, dataset(root), number) for number in (0, 1, 2)}
+    yield from rates(ways, rounds, len(dataset(root)))
 
 
 def cache(root: Path, rounds: int) -> Iterator[dict[str, Any]]:
     """Clips a second, without a cache and with an empty one."""
-    runs: dict[str, list[list[float]]] = {"no cache": [], "cache": []}
-    for _ in range(max(1, rounds // 3)):
-        runs["no cache"].append(epochs(dataset(root), 0, 3)[0])
+
+    def cached() -> tuple[list[float], bool]:
         with tempfile.TemporaryDirectory() as folder:
-            kept = FrameCache(folder, max_gib=8)
-            runs["cache"].append(epochs(dataset(root, kept), 0, 3)[0])
-    for name, several in runs.items():
-        seconds = np.median(several, axis=0)
-        rates = len(dataset(root)) / seconds
-        yield {
-            "row": name,
-            **{f"epoch {place + 1}": float(rate) for place, rate in enumerate(rates)},
-            "first/second": float(seconds[0] / seconds[1]),
-        }
+            return epochs(dataset(root, FrameCache(folder, max_gib=8)), 0)
+
+    ways = {"no cache": lambda: epochs(dataset(root), 0), "cache": cached}
+    yield from rates(ways, rounds, len(dataset(root)))
+
+
+def rates(
+    ways: dict[str, Callable[[], tuple[list[float], bool]]], rounds: int, num_clips: int
+) -> Iterator[dict[str, Any]]:
+    """Let the ways take turns; medians over the turns."""
+    turns = [{name: way() for name, way in ways.items()} for _ in range(max(1, rounds // 3))]
+    for name in ways:
+        seconds = np.median([turn[name][0] for turn in turns], axis=0).tolist()
+        row = {f"epoch {i}": num_clips / each for i, each in enumerate(seconds, start=1)}
+        kept = all(turn[name][1] for turn in turns)
+        yield {"row": name, **row, "times faster": seconds[0] / seconds[1], "same workers": kept}
 
 
 def main() -> None:
@@ -281,12 +266,13 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", default=ROWS, help=", ".join(ROWS))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--data", type=Path, help="ROOT/train/CLASS/VIDEO for loader and cache")
-    parser.add_argument("--json", type=Path, help="append one line a row")
+    parser.add_argument("--json", type=Path, help="also write one line a row here")
     args = parser.parse_args()
-    if unknown := set(args.rows) - set(ROWS):
-        parser.error(f"{', '.join(sorted(unknown))}: unknown; choose from {', '.join(ROWS)}")
+    if set(args.rows) - set(ROWS):
+        parser.error(f"rows are {', '.join(ROWS)}")
     torch.set_num_threads(1)
     av.logging.set_level(None)
+    lines = []
     with tempfile.TemporaryDirectory() as scratch:
         root = args.data
         if root is None and {"loader", "cache"} & set(args.rows):
@@ -303,15 +289,11 @@ def main() -> None:
             else:
                 rows = {"loader": loader, "cache": cache}[name](root, args.rounds)
             for row in rows:
-                words = [f"{key} {_told(value)}" for key, value in row.items() if key != "row"]
+                words = [f"{key} {value:.3g}" for key, value in row.items() if key != "row"]
                 print(f"{row['row']:<22} {'  '.join(words)}", flush=True)
-                if args.json:
-                    with args.json.open("a") as file:
-                        file.write(json.dumps({**row, "load": os.getloadavg()[0]}) + "\n")
-
-
-def _told(value: float | bool | None) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else "-" if value is None else str(value)
+                lines.append(json.dumps({**row, "load": os.getloadavg()[0]}) + "\n")
+    if args.json:
+        args.json.write_text("".join(lines))
 
 
 if __name__ == "__main__":
