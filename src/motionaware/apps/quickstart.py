@@ -148,9 +148,10 @@ def _train_side_by_side(
                 _show(bar, folders)
     if stop.is_set():
         raise TrainingInterrupted("stopped; what was done is saved. Go on with the same command")
+    for queue in errors.values():  # first: the other training was ended because of it
+        if not queue.empty():
+            raise queue.get()
     for name, process in processes.items():
-        if not errors[name].empty():
-            raise errors[name].get()
         if process.exitcode:
             raise RuntimeError(f"the training of {name} ended with exit code {process.exitcode}")
 
