@@ -18,11 +18,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from motionaware.ops.attention import (
+    Motion,
+    add_attended_motion,
     check_heads,
     gather_over_time,
     normalize_frames,
     time_attention_map,
 )
+from motionaware.ops.modes import is_traced
 from motionaware.ops.motion import Last, temporal_difference, two_way_difference
 
 
@@ -99,8 +102,13 @@ class MotionAttention(nn.Module):
         Raises:
             ValueError: The heads do not share the channels evenly.
         """
-        motion = self.motion(normalize_frames(clips))
-        return clips + gather_over_time(motion, self._weights(motion))
+        what = self._what()
+        if what is None or self.heads > 1 or is_traced():
+            motion = self.motion(normalize_frames(clips))
+            return clips + gather_over_time(motion, self._weights(motion))
+        return add_attended_motion(
+            clips, what=what, temperature=self.temperature, cosine=self.cosine
+        )
 
     def attention_map(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t t2"]:
         """How much each frame (row) attends to each frame (column), for the same input.
@@ -108,6 +116,14 @@ class MotionAttention(nn.Module):
         With several heads their mean, whose rows sum to 1 as well.
         """
         return self._weights(self.motion(normalize_frames(clips))).mean(dim=1)
+
+    def _what(self) -> Motion | None:
+        """What counts as motion, where there is a closed form for it and no hook to run."""
+        if self.motion._forward_hooks or self.motion._forward_pre_hooks:
+            return None
+        if type(self.motion) is TemporalDifference and not self.motion.both_directions:
+            return self.motion.last
+        return "frames" if type(self.motion) is nn.Identity else None
 
     def _weights(self, motion: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b heads t t2"]:
         return time_attention_map(
