@@ -10,7 +10,7 @@ that x takes add in place.
 What comes out lies as what came in, channels first or last; nothing is laid out anew.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -26,10 +26,12 @@ from motionaware.ops.modes import (
     product_type,
     without_autocast,
 )
-from motionaware.ops.pointwise import convolve, differentiate, memory_layout, pieces
+from motionaware.ops.pointwise import convolve, differentiate, is_large, memory_layout, num_pieces
 
 Weights = tuple[Tensor, Tensor]
 """The kernel `c2 c 1 1` and the bias `c2` of a 1x1 convolution."""
+
+_FEW_NUMBERS = 2**18  # a megabyte; of fewer, the plain formula costs less than our care
 
 
 def gate_frames(
@@ -49,17 +51,22 @@ def gate_frames(
         up: From few channels to those of the frames.
         twice: Weigh by twice the sigmoid, from 0 to 2, instead of one plus it.
     """
-    if is_traced():
+    if is_traced() or frames.numel() <= _FEW_NUMBERS:
         wide = F.conv2d(inner(F.conv2d(frames, *down)), *up).sigmoid()
         return frames * (2 * wide) if twice else torch.addcmul(frames, frames, wide)
-    dtype, layout = product_type(frames), memory_layout(frames)
+    layout = memory_layout(frames)
     frames = frames.contiguous(memory_format=layout)
+    dtype = product_type(frames)
     with without_autocast(frames):
-        down, up = ((kernel.to(dtype), bias.to(dtype)) for kernel, bias in (down, up))
-        if needs_gradient(frames, *down):
+        if frames.dtype != dtype or down[0].dtype != dtype:
+            down, up = ((kernel.to(dtype), bias.to(dtype)) for kernel, bias in (down, up))
+        same, narrow = frames, frames.to(dtype)
+        if not needs_gradient(frames, *down):
+            narrow = convolve(narrow, *down)
+        elif is_large(frames):
             same, narrow = _Branch.apply(frames, *down)
         else:
-            same, narrow = frames, convolve(frames.to(dtype), *down)
+            narrow = F.conv2d(narrow, *down)
     narrow = inner(narrow)
     with without_autocast(frames):
         narrow = narrow.to(dtype).contiguous(memory_format=layout)
@@ -108,36 +115,58 @@ class _Weigh(torch.autograd.Function):
         x, narrow, kernel, bias = ctx.saved_tensors
         dy = dy.contiguous(memory_format=memory_layout(x))
         for_x, *wanted, _ = ctx.needs_input_grad
-        found: list[Gradients] = []
-        cut = pieces(x, narrow, dy)
-        dx = torch.empty_like(x) if len(cut) > 1 else None
-        for (x_, narrow_, dy_), (_, to) in zip(cut, pieces(x, dx), strict=True):
-            factor = convolve(narrow_, kernel, bias).sigmoid_()
-            d_wide = (dy_ * x_).to(factor.dtype)
-            if ctx.twice:
-                d_wide.mul_(2)
-            torch.ops.aten.sigmoid_backward.grad_input(d_wide, factor, grad_input=d_wide)
-            by_x = _times(dy_, factor.to(dy.dtype), ctx.twice, to) if for_x else None
-            found.append((by_x, *differentiate(d_wide, narrow_, kernel, wanted)))
-        if len(found) == 1:
-            return *found[0], None
-        _, narrows, kernels, biases = zip(*found, strict=True)
-        d_narrow = torch.cat(narrows) if wanted[0] else None
-        d_kernel = torch.stack(kernels).sum(0) if wanted[1] else None
-        d_bias = torch.stack(biases).sum(0) if wanted[2] else None
-        return dx if for_x else None, d_narrow, d_kernel, d_bias, None
+        number = num_pieces(x)
+        if number == 1:
+            dx, d_wide = _back(x, narrow, kernel, bias, ctx.twice, dy)
+            return dx if for_x else None, *differentiate(d_wide, narrow, kernel, wanted), None
+        dx, found = torch.empty_like(x), []
+        for x_, narrow_, dy_, to in _cut(number, x, narrow, dy, dx):
+            _, d_wide = _back(x_, narrow_, kernel, bias, ctx.twice, dy_, out=to)
+            found.append(differentiate(d_wide, narrow_, kernel, wanted))
+        narrows, kernels, biases = zip(*found, strict=True)
+        return (
+            dx if for_x else None,
+            torch.cat(narrows) if wanted[0] else None,
+            torch.stack(kernels).sum(dim=0) if wanted[1] else None,
+            torch.stack(biases).sum(dim=0) if wanted[2] else None,
+            None,
+        )
 
 
 def _weigh(x: Tensor, narrow: Tensor, kernel: Tensor, bias: Tensor, twice: bool) -> Tensor:
-    cut = pieces(x, narrow)
-    y = torch.empty_like(x) if len(cut) > 1 else None
-    for (x_, narrow_), (_, to) in zip(cut, pieces(x, y), strict=True):
-        factor = convolve(narrow_, kernel, bias).sigmoid_().to(x.dtype)
-        made = _times(x_, factor, twice, to)
-    return made if y is None else y
+    number = num_pieces(x)
+    if number == 1:
+        factor = convolve(narrow, kernel, bias).sigmoid_().to(x.dtype)
+        return _times(x, factor, twice, out=factor)
+    y = torch.empty_like(x)
+    for x_, narrow_, to in _cut(number, x, narrow, y):
+        _times(x_, convolve(narrow_, kernel, bias).sigmoid_(), twice, out=to)
+    return y
 
 
-def _times(x: Tensor, factor: Tensor, twice: bool, to: Tensor | None) -> Tensor:
-    """Weigh x; in the place of the factor if there is no other."""
-    out = factor if to is None else to
+def _back(
+    x: Tensor,
+    narrow: Tensor,
+    kernel: Tensor,
+    bias: Tensor,
+    twice: bool,
+    dy: Tensor,
+    *,
+    out: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of x, as far as it comes from the product, and of what `up` makes."""
+    factor = convolve(narrow, kernel, bias).sigmoid_()
+    d_wide = (dy * x).to(factor.dtype)
+    if twice:
+        d_wide.mul_(2)
+    torch.ops.aten.sigmoid_backward.grad_input(d_wide, factor, grad_input=d_wide)
+    factor = factor.to(dy.dtype)
+    return _times(dy, factor, twice, out=factor if out is None else out), d_wide
+
+
+def _times(x: Tensor, factor: Tensor, twice: bool, *, out: Tensor) -> Tensor:
     return torch.mul(x, factor.mul_(2), out=out) if twice else torch.addcmul(x, x, factor, out=out)
+
+
+def _cut(number: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(tensor.chunk(number) for tensor in tensors), strict=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def is_traced() -> bool:
-    """Whether torch.compile, an exporter, torch.func or torch.jit follows what we do.
+    """Whether torch.compile, an exporter, torch.func, torch.jit or a counter follows what we do.
 
     They want plain operations, of which they make their own passes and gradients; what runs eagerly
     may take the passes that we wrote by hand.
@@ -19,6 +19,7 @@ def is_traced() -> bool:
         torch.compiler.is_compiling()
         or torch._C._is_tracing()
         or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
     )
 
 

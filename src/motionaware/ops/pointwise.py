@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 _MANY_PIXELS = 28 * 28  # of a frame; from here on products are faster, measured on an AMD Zen 5
+_MANY_FRAMES = 16  # from here on torch takes oneDNN for the gradients of 1x1 convolutions
 _PIECE_BYTES = 2**21  # several of this size stay in the cache
 
 
@@ -24,18 +25,14 @@ def memory_layout(frames: Float[Tensor, "n c h w"]) -> torch.memory_format:
     return torch.channels_last
 
 
-def pieces(*tensors: Float[Tensor, "n _ h w"] | None) -> list[tuple[Tensor | None, ...]]:
-    """Cut tensors alike, along `n`, so that what is made of one piece stays in the cache.
+def num_pieces(frames: Float[Tensor, "n c h w"]) -> int:
+    """Into how many pieces to cut frames, along `n`, so that what is made of one stays in the cache.
 
-    It pays for large frames with their channels first; others make one piece. None is cut to None.
+    It pays for large frames with their channels first; others make one piece.
     """
-    first = tensors[0]
-    assert first is not None
-    if not (_is_large(first) and first.is_contiguous()):
-        return [tensors]
-    number = -(-first.numel() * first.element_size() // _PIECE_BYTES)
-    cut = [[None] * len(first) if one is None else one.chunk(number) for one in tensors]
-    return list(zip(*cut, strict=False))
+    if not (is_large(frames) and frames.is_contiguous()):
+        return 1
+    return -(-frames.numel() * frames.element_size() // _PIECE_BYTES)
 
 
 def convolve(
@@ -44,7 +41,11 @@ def convolve(
     bias: Float[Tensor, "c2"] | None,
 ) -> Float[Tensor, "n c2 h w"]:
     """A 1x1 convolution of frames in one of the two layouts, which stays; not for autograd."""
-    if not (_is_large(frames) and frames.is_contiguous()):
+    if not (is_large(frames) and frames.is_contiguous()):
+        if _has_onednn(frames):
+            return torch.ops.aten.mkldnn_convolution(
+                frames, kernel, bias, [0, 0], [1, 1], [1, 1], 1
+            )
         return F.conv2d(frames, kernel, bias)
     matrices = kernel[:, :, 0, 0].expand(len(frames), -1, -1)
     pixels = rearrange(frames, "n c h w -> n c (h w)")
@@ -69,7 +70,7 @@ def differentiate(
         wanted: Which of the three; the others are None.
         add_to: Where to add that of the frames, in place.
     """
-    if not _is_large(frames):
+    if not is_large(frames) and (len(frames) >= _MANY_FRAMES or not _has_onednn(frames)):
         by_frames, by_kernel, by_bias = torch.ops.aten.convolution_backward(
             d_output, frames, kernel, kernel.shape[:1],
             [1, 1], [0, 0], [1, 1], False, [0, 0], 1, list(wanted),
@@ -84,11 +85,22 @@ def differentiate(
     )
 
 
-def _is_large(frames: Float[Tensor, "n c h w"]) -> bool:
+def is_large(frames: Float[Tensor, "n c h w"]) -> bool:
+    """Whether products of matrices are a faster way to convolve them, or to differentiate that."""
     return (
         frames.shape[2] * frames.shape[3] >= _MANY_PIXELS
         and frames.device.type == "cpu"
         and frames.dtype in (torch.float32, torch.float64)
+    )
+
+
+def _has_onednn(frames: Float[Tensor, "n c h w"]) -> bool:
+    """Whether torch has it for these; itself torch does not take it for few frames and one thread."""
+    return (
+        frames.device.type == "cpu"
+        and frames.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()
+        and torch._C._get_mkldnn_enabled()
     )
 
 
