@@ -31,7 +31,9 @@ from motionaware.ops.pointwise import convolve, differentiate, is_large, memory_
 Weights = tuple[Tensor, Tensor]
 """The kernel `c2 c 1 1` and the bias `c2` of a 1x1 convolution."""
 
-_FEW_NUMBERS = 2**18  # a megabyte; of fewer, the plain formula costs less than our care
+# Of fewer numbers the plain formula costs less time than our care, and its memory is little. With
+# channels first it costs more to make the sigmoid again.
+_FEW_NUMBERS = {torch.channels_last: 2**18, torch.contiguous_format: 2**20}
 
 
 def gate_frames(
@@ -51,10 +53,10 @@ def gate_frames(
         up: From few channels to those of the frames.
         twice: Weigh by twice the sigmoid, from 0 to 2, instead of one plus it.
     """
-    if is_traced() or frames.numel() <= _FEW_NUMBERS:
+    layout = memory_layout(frames)
+    if is_traced() or frames.numel() <= _FEW_NUMBERS[layout]:
         wide = F.conv2d(inner(F.conv2d(frames, *down)), *up).sigmoid()
         return frames * (2 * wide) if twice else torch.addcmul(frames, frames, wide)
-    layout = memory_layout(frames)
     frames = frames.contiguous(memory_format=layout)
     dtype = product_type(frames)
     with without_autocast(frames):
