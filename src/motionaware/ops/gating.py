@@ -56,7 +56,8 @@ def gate_frames(
     layout = memory_layout(frames)
     if is_traced() or frames.numel() <= _FEW_NUMBERS[layout]:
         wide = F.conv2d(inner(F.conv2d(frames, *down)), *up).sigmoid()
-        return frames * (2 * wide) if twice else torch.addcmul(frames, frames, wide)
+        # `addcmul` would have more to multiply on its way back.
+        return frames * (2 * wide) if twice else frames + frames * wide
     frames = frames.contiguous(memory_format=layout)
     dtype = product_type(frames)
     with without_autocast(frames):
