@@ -26,11 +26,11 @@ def memory_layout(frames: Float[Tensor, "n c h w"]) -> torch.memory_format:
 
 
 def num_pieces(frames: Float[Tensor, "n c h w"]) -> int:
-    """Into how many pieces to cut frames, along `n`, so that what is made of one stays in the cache.
+    """How many pieces to cut frames into, along `n`, so that what is made of one stays in the cache.
 
-    It pays for large frames with their channels first; others make one piece.
+    It pays for large frames; others make one piece.
     """
-    if not (is_large(frames) and frames.is_contiguous()):
+    if not is_large(frames):
         return 1
     return -(-frames.numel() * frames.element_size() // _PIECE_BYTES)
 
