@@ -54,7 +54,8 @@ def gate_frames(
         twice: Weigh by twice the sigmoid, from 0 to 2, instead of one plus it.
     """
     layout = memory_layout(frames)
-    if is_traced() or frames.numel() <= _FEW_NUMBERS[layout]:
+    few = torch.is_grad_enabled() and frames.numel() <= _FEW_NUMBERS[layout]
+    if few or is_traced():
         wide = F.conv2d(inner(F.conv2d(frames, *down)), *up).sigmoid()
         # `addcmul` would have more to multiply on its way back.
         return frames * (2 * wide) if twice else frames + frames * wide
