@@ -31,9 +31,7 @@ from motionaware.ops.pointwise import convolve, differentiate, is_large, memory_
 Weights = tuple[Tensor, Tensor]
 """The kernel `c2 c 1 1` and the bias `c2` of a 1x1 convolution."""
 
-# Of fewer numbers the plain formula costs less time than our care, and its memory is little. With
-# channels first it costs more to make the sigmoid again.
-_FEW_NUMBERS = {torch.channels_last: 2**18, torch.contiguous_format: 2**20}
+_FEW_NUMBERS = 2**18  # a megabyte; of fewer, the plain formula costs less than our care
 
 
 def gate_frames(
@@ -53,12 +51,12 @@ def gate_frames(
         up: From few channels to those of the frames.
         twice: Weigh by twice the sigmoid, from 0 to 2, instead of one plus it.
     """
-    layout = memory_layout(frames)
-    few = torch.is_grad_enabled() and frames.numel() <= _FEW_NUMBERS[layout]
+    few = torch.is_grad_enabled() and frames.numel() <= _FEW_NUMBERS
     if few or is_traced():
         wide = F.conv2d(inner(F.conv2d(frames, *down)), *up).sigmoid()
         # `addcmul` would have more to multiply on its way back.
         return frames * (2 * wide) if twice else frames + frames * wide
+    layout = memory_layout(frames)
     frames = frames.contiguous(memory_format=layout)
     dtype = product_type(frames)
     with without_autocast(frames):
