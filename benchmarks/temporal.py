@@ -222,9 +222,7 @@ def networks(measure: Measure, args: argparse.Namespace) -> None:
         torch.compiler.reset()
 
 
-def once(
-    network: nn.Module, frames: Tensor, mode: str, *, train: bool
-) -> Callable[[], object]:
+def once(network: nn.Module, frames: Tensor, mode: str, *, train: bool) -> Callable[[], object]:
     """One pass of a network; in training with its gradients."""
     run = torch.compile(network, fullgraph=True) if mode == "compiled" else network
 

@@ -50,13 +50,15 @@ Gradients = tuple[Tensor | None, ...]
 def once(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
     """Mark a gradient written by hand, which has no derivative: whoever asks for one is told.
 
+    It is computed in the types that the forward pass chose, whatever autocast wants by then.
+
     `torch.autograd.function.once_differentiable` lets a second derivative through as zero where
     the first came from constants.
     """
 
     @wraps(backward)
     def by_hand(ctx: Any, *gradients: Tensor) -> Gradients:
-        with torch.no_grad():
+        with torch.no_grad(), without_autocast(gradients[0]):
             found = backward(ctx, *gradients)
         if not torch.is_grad_enabled():
             return found

@@ -26,7 +26,7 @@ def memory_layout(frames: Float[Tensor, "n c h w"]) -> torch.memory_format:
 
 
 def num_pieces(frames: Float[Tensor, "n c h w"]) -> int:
-    """How many pieces to cut frames into, along `n`, so that what is made of one stays in the cache.
+    """Into how many pieces along `n` to cut frames, so that what is made of one stays in cache.
 
     It pays for large frames; others make one piece.
     """
@@ -95,7 +95,7 @@ def is_large(frames: Float[Tensor, "n c h w"]) -> bool:
 
 
 def _has_onednn(frames: Float[Tensor, "n c h w"]) -> bool:
-    """Whether torch has it for these; itself torch does not take it for few frames and one thread."""
+    """Whether torch has it for these; of itself it takes it for many frames or threads only."""
     return (
         frames.device.type == "cpu"
         and frames.dtype == torch.float32
