@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--cpu-time", action="store_true", help="for one thread where others work")
     parser.add_argument("--networks", nargs="+", default=["resnet18", "resnet50", "mobilenet_v2"])
     parser.add_argument("--modes", nargs="+", default=["eager", "compiled"])
+    parser.add_argument("--layouts", nargs="+", default=[*LAYOUTS], choices=[*LAYOUTS])
     parser.add_argument("--size", type=int, default=224, help="of a network's frames, in pixels")
     args = parser.parse_args()
     if args.table or args.plot:
@@ -200,10 +201,13 @@ def make_network(name: str, temporal: str, memory_format: torch.memory_format) -
 
 def networks(measure: Measure, args: argparse.Namespace) -> None:
     """Whole networks and one clip, all ways to run them in turns."""
+    torch._dynamo.config.recompile_limit = 64  # many networks run the same lines
     for name in args.networks:
         facts = {"part": "networks", "network": name, "size": args.size}
         infer, step, kept = {}, {}, {}
         for layout, memory_format in LAYOUTS.items():
+            if layout not in args.layouts:
+                continue
             torch.manual_seed(0)
             frames = torch.randn(NUM_FRAMES, 3, args.size, args.size)
             frames = frames.contiguous(memory_format=memory_format)

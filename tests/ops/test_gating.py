@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from motionaware.ops import gating, pointwise
 from motionaware.ops.gating import Weights, gate_frames
+from motionaware.temporal.gate import Gate
 
 
 def draw(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -123,6 +124,7 @@ def test_autocast_chooses_the_type_of_the_products_alone(dtype):
         assert one.dtype == leaf.dtype and one.isfinite().all()
 
 
+@pytest.mark.usefixtures("way")
 def test_a_second_derivative_is_refused_and_the_way_to_have_it_is_named():
     frames, down, up = draw(4, 8, 3, 3).requires_grad_(), weights(2, 8), weights(8, 2)
     output = gate_frames(frames, torch.sin, down=down, up=up)
@@ -164,3 +166,21 @@ for name in ("m2a", "m2a(start=identity)", "m2a(heads=2, cosine=True)", "m2a(cau
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("what", ["hook", "another layer"])
+def test_layers_of_a_gate_that_were_replaced_or_are_watched_still_run(what):
+    module = Gate(nn.Identity(), channels=16)
+    ran = []
+    if what == "hook":
+        module.up.register_forward_hook(lambda *_: ran.append(1))
+    else:
+
+        class Watched(nn.Conv2d):
+            def forward(self, input: Tensor) -> Tensor:
+                ran.append(1)
+                return super().forward(input)
+
+        module.up = Watched(2, 16, 1)
+    module(draw(2, 4, 16, 5, 5, dtype=torch.float32))
+    assert ran

@@ -8,6 +8,7 @@ Added    Options, both off. `start="identity"`: y = x * 2 sigmoid(up(...)) with 
          so the factor lies in (0, 2) and starts at exactly 1, where the sigmoid is steepest. As in
          any branch that starts at zero, `up` learns from the first step on, what lies before it
          from the second. `combine="add"`: y = x + up(...), without the sigmoid.
+Changed  The sigmoid is not kept for the backward pass but made again; see ops/gating.py.
 """
 
 from typing import Literal

@@ -7,6 +7,9 @@ Source   Gebotys, Wong, Clausi, 2021, https://arxiv.org/abs/2111.09976
 Kept     The last frame has no successor: zeros stand in, its motion is -norm(x). (their code)
 Kept     The logits grow with sqrt(chw), so attention saturates toward the diagonal. (their code)
 Changed  Nothing is stored on the module: a hook may recompute the map with `attention_map`.
+Changed  Computed in closed form on t x t matrices, see ops/attention.py; as written above where a
+         compiler, exporter or hook looks on, and for several heads, both directions or any other
+         motion.
 Added    Options, all off: `last`, `both_directions`, `heads`, `temperature`, `cosine`.
 
 The two halves also stand alone, for the paper's ablations: `TemporalDifference` is motion only, and
