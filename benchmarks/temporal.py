@@ -202,6 +202,8 @@ def make_network(name: str, temporal: str, memory_format: torch.memory_format) -
 def networks(measure: Measure, args: argparse.Namespace) -> None:
     """Whole networks and one clip, all ways to run them in turns."""
     torch._dynamo.config.recompile_limit = 64  # many networks run the same lines
+    # Else one with modules runs the code compiled for the plain one: they differ by their hooks.
+    torch._dynamo.config.skip_nnmodule_hook_guards = False
     for name in args.networks:
         facts = {"part": "networks", "network": name, "size": args.size}
         infer, step, kept = {}, {}, {}
@@ -213,6 +215,7 @@ def networks(measure: Measure, args: argparse.Namespace) -> None:
             frames = frames.contiguous(memory_format=memory_format)
             for temporal in ("none", "direct", "m2a"):
                 network = make_network(name, temporal, memory_format)
+                check_compiled(network, frames, args.modes)
                 kept_here = kept_bytes(network.train(), frames)
                 for mode in args.modes:
                     way = f"{temporal}, {layout}, {mode}"
