@@ -1,11 +1,42 @@
+from typing import Any
+
+import pytest
 import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from motionaware.ops.attention import (
+    Motion,
+    add_attended_motion,
     attend_over_time,
     gather_over_time,
     normalize_frames,
     time_attention_map,
 )
+from motionaware.ops.motion import temporal_difference
+
+OPTIONS: list[dict[str, Any]] = [{}, {"temperature": 30.0}, {"cosine": True, "temperature": 0.2}]
+MOTIONS: tuple[Motion, ...] = ("neg", "zero", "frames")
+
+
+def attend_directly(clips: Tensor, what: Motion = "neg", **options: Any) -> Tensor:
+    """What `add_attended_motion` promises, formula by formula."""
+    frames = normalize_frames(clips)
+    motion = frames if what == "frames" else temporal_difference(frames, last=what)
+    return clips + gather_over_time(motion, time_attention_map(motion, **options))
+
+
+def with_gradient(function: Any, clips: Tensor, **options: Any) -> list[Tensor]:
+    clips = clips.detach().requires_grad_()
+    output = function(clips, **options)
+    wanted = torch.randn(clips.shape, generator=torch.Generator().manual_seed(2)).to(clips)
+    output.backward(wanted)
+    assert clips.grad is not None
+    return [output.detach(), clips.grad]
+
+
+def some(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1)).to(dtype)
 
 
 def test_every_frame_is_normalised_on_its_own():
@@ -61,3 +92,93 @@ def test_the_temperature_divides_the_logits():
     torch.testing.assert_close(
         time_attention_map(clips, temperature=4.0), time_attention_map(clips / 2)
     )
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("shape", [(2, 8, 6, 5, 7), (1, 1, 6, 3, 3), (3, 5, 6, 1, 1)])
+@pytest.mark.parametrize("what", MOTIONS)
+def test_the_closed_form_is_the_formula_with_its_gradient(options, shape, what):
+    clips = some(*shape, dtype=torch.float64)
+    ours = with_gradient(add_attended_motion, clips, what=what, **options)
+    direct = with_gradient(attend_directly, clips, what=what, **options)
+    torch.testing.assert_close(ours, direct, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("change", [1.0, 0.1, 0.01, 0.001])
+def test_the_closed_form_is_as_sound_as_the_formula_however_slow_the_motion(options, change):
+    """In float32, in the largest site; both errors against the formula in float64."""
+    clips = some(1, 1, 8, 56, 56) + change * some(1, 8, 8, 56, 56)
+    exact = with_gradient(attend_directly, clips.double(), **options)
+    formula = with_gradient(attend_directly, clips, **options)
+    ours = with_gradient(add_attended_motion, clips, **options)
+    for one, other, right in zip(ours, formula, exact, strict=True):
+        error, theirs = ((x.double() - right).abs().max() for x in (one, other))
+        assert error < 2 * theirs + 1e-6
+
+
+@pytest.mark.parametrize("mean", [1e3, -1e3])
+def test_means_far_from_zero_cost_no_more_digits_than_the_input_has(mean):
+    clips = mean + some(2, 4, 8, 14, 14)
+    exact = with_gradient(attend_directly, clips.double())
+    ours = with_gradient(add_attended_motion, clips)
+    torch.testing.assert_close(ours[0].double(), exact[0], rtol=0, atol=2e-4)
+    torch.testing.assert_close(ours[1].double(), exact[1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("value", [0.0, 1.0, -1e3])
+@pytest.mark.parametrize("num_frames", [1, 4])
+def test_constant_frames_have_no_motion_and_finite_gradients(options, value, num_frames):
+    clips = torch.full((1, num_frames, 6, 5, 5), value)
+    output, gradient = with_gradient(add_attended_motion, clips, **options)
+    torch.testing.assert_close(output, clips)
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() < 1e4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_summed_in_float32(dtype):
+    clips = (100 + some(1, 4, 8, 28, 28)).to(dtype)
+    exact = with_gradient(attend_directly, clips.double())
+    with torch.autocast("cpu", dtype=dtype):
+        ours = with_gradient(add_attended_motion, clips)
+    assert [one.dtype for one in ours] == [dtype, dtype]
+    for one, other in zip(ours, exact, strict=True):
+        torch.testing.assert_close(one, other.to(dtype), rtol=0.01, atol=0.01)
+
+
+def test_frames_in_channels_last_stay_so_and_give_the_same_numbers():
+    clips = some(2, 4, 6, 5, 7)
+    last = clips.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    ours = with_gradient(add_attended_motion, last)
+    for one, other in zip(ours, with_gradient(add_attended_motion, clips), strict=True):
+        torch.testing.assert_close(one, other)
+        assert one.stride() == last.stride()
+
+
+def test_one_tensor_as_large_as_the_clip_is_kept_for_the_gradient():
+    clips = some(2, 4, 6, 5, 7).requires_grad_()
+    kept: list[Tensor] = []
+    with saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda same: same):
+        add_attended_motion(clips)
+    assert sum(one.numel() == clips.numel() for one in kept) == 1
+
+
+@pytest.mark.parametrize("wanted", [torch.sum, lambda y: y.square().sum()])
+def test_a_second_derivative_is_refused_in_words(wanted):
+    clips = some(1, 3, 2, 2, 2).requires_grad_()
+    output = wanted(add_attended_motion(clips))
+    (gradient,) = torch.autograd.grad(output, clips, create_graph=True)
+    with pytest.raises(RuntimeError, match="written by hand and have none; take both"):
+        gradient.sum().backward()
+
+
+def test_the_same_clip_gives_the_same_bits():
+    clips = some(2, 8, 6, 28, 28)
+    for one, other in zip(
+        with_gradient(add_attended_motion, clips),
+        with_gradient(add_attended_motion, clips),
+        strict=True,
+    ):
+        assert torch.equal(one, other)

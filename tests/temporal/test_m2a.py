@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from motionaware.ops.attention import normalize_frames
+from motionaware.ops.attention import gather_over_time, normalize_frames, time_attention_map
 from motionaware.ops.motion import temporal_difference
 from motionaware.temporal.m2a import MotionAttention, MotionSkip, TemporalDifference
 
@@ -75,3 +75,21 @@ def test_a_clip_played_backwards_moves_the_other_way_in_the_other_half():
     forth_again, back_again = motion(swapped).chunk(2, dim=2)
     torch.testing.assert_close(forth_again, -back.flip(1))
     torch.testing.assert_close(back_again, -forth.flip(1))
+
+
+def test_a_hook_on_the_motion_sees_it():
+    module = MotionAttention(TemporalDifference())
+    seen = []
+    module.motion.register_forward_hook(lambda _, inputs, output: seen.append(output))
+    watched = module(clips())
+    torch.testing.assert_close(seen, [temporal_difference(normalize_frames(clips()))])
+    torch.testing.assert_close(watched, MotionAttention(TemporalDifference())(clips()))
+
+
+@pytest.mark.parametrize("last", ["neg", "zero"])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_module_is_the_formula_of_its_paper(options, last):
+    motion = temporal_difference(normalize_frames(clips()), last=last)
+    wanted = clips() + gather_over_time(motion, time_attention_map(motion, **options))
+    module = MotionAttention(TemporalDifference(last=last), **options)
+    torch.testing.assert_close(module(clips()), wanted)

@@ -41,19 +41,19 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         raise FileNotFoundError(f"recipe {path} does not exist; those that ship are in recipes/")
     content = read_yaml(path)
-    if not content:
+    if content is None:
         raise RecipeError(f"{path} is empty; wanted keys such as model:, as in recipes/folder.yaml")
     return _parse(content, overrides, source=str(path))
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds, as plain values; no keys where it is empty.
+    """What a YAML file holds, as plain values; None where it is empty.
 
     Raises:
         RecipeError: It is not YAML.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not YAML: {_on_one_line(error)}") from error
 

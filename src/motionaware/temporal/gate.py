@@ -8,15 +8,16 @@ Added    Options, both off. `start="identity"`: y = x * 2 sigmoid(up(...)) with 
          so the factor lies in (0, 2) and starts at exactly 1, where the sigmoid is steepest. As in
          any branch that starts at zero, `up` learns from the first step on, what lies before it
          from the second. `combine="add"`: y = x + up(...), without the sigmoid.
+Changed  The sigmoid is not kept for the backward pass but made again; see ops/gating.py.
 """
 
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from motionaware.ops.layout import per_frame
+from motionaware.ops.gating import Weights, gate_frames
+from motionaware.ops.layout import fold_time, per_frame, unfold_time
 
 Start = Literal["half", "identity"]
 Combine = Literal["multiply", "add"]
@@ -75,13 +76,33 @@ class Gate(nn.Module):
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
         """Weigh every value of the clips by a factor between 1 and 2 (unless options say else)."""
-        wide = per_frame(self.up, self.inner(per_frame(self.down, clips)))
-        if self.combine == "add":
-            return clips + wide
-        if self.start == "identity":
-            return clips * (2 * wide.sigmoid())
-        return torch.addcmul(clips, clips, wide.sigmoid())  # one pass over the widest, not two
+        down, up, twice = _weights(self.down), _weights(self.up), self.start == "identity"
+        if self.combine == "add" or down is None or up is None:
+            wide = per_frame(self.up, self.inner(per_frame(self.down, clips)))
+            if self.combine == "add":
+                return clips + wide
+            return clips * (2 * wide.sigmoid() if twice else 1 + wide.sigmoid())
+        num_frames = clips.shape[1]
+        gated = gate_frames(
+            fold_time(clips),
+            lambda narrow: fold_time(self.inner(unfold_time(narrow, num_frames=num_frames))),
+            down=down,
+            up=up,
+            twice=twice,
+        )
+        return unfold_time(gated, num_frames=num_frames)
 
     def extra_repr(self) -> str:
         """Say how it starts and combines."""
         return f"start={self.start!r}, combine={self.combine!r}"
+
+
+def _weights(convolution: nn.Module) -> Weights | None:
+    """What a 1x1 convolution multiplies by and adds; None if it was replaced or is being watched.
+
+    Whoever put another module there, or a hook on it, wants it to run.
+    """
+    hooks = convolution._forward_hooks, convolution._forward_pre_hooks, convolution._backward_hooks
+    if type(convolution) is not nn.Conv2d or any(hooks) or convolution.bias is None:
+        return None
+    return convolution.weight, convolution.bias

@@ -7,6 +7,9 @@ Source   Gebotys, Wong, Clausi, 2021, https://arxiv.org/abs/2111.09976
 Kept     The last frame has no successor: zeros stand in, its motion is -norm(x). (their code)
 Kept     The logits grow with sqrt(chw), so attention saturates toward the diagonal. (their code)
 Changed  Nothing is stored on the module: a hook may recompute the map with `attention_map`.
+Changed  Computed in closed form on t x t matrices, see ops/attention.py; as written above where a
+         compiler, exporter or hook looks on, and for several heads, both directions or any other
+         motion.
 Added    Options, all off: `last`, `both_directions`, `heads`, `temperature`, `cosine`.
 
 The two halves also stand alone, for the paper's ablations: `TemporalDifference` is motion only, and
@@ -18,11 +21,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from motionaware.ops.attention import (
+    Motion,
+    add_attended_motion,
     check_heads,
     gather_over_time,
     normalize_frames,
     time_attention_map,
 )
+from motionaware.ops.modes import is_traced
 from motionaware.ops.motion import Last, temporal_difference, two_way_difference
 
 
@@ -99,8 +105,13 @@ class MotionAttention(nn.Module):
         Raises:
             ValueError: The heads do not share the channels evenly.
         """
-        motion = self.motion(normalize_frames(clips))
-        return clips + gather_over_time(motion, self._weights(motion))
+        what = self._what()
+        if what is None or self.heads > 1 or is_traced():
+            motion = self.motion(normalize_frames(clips))
+            return clips + gather_over_time(motion, self._weights(motion))
+        return add_attended_motion(
+            clips, what=what, temperature=self.temperature, cosine=self.cosine
+        )
 
     def attention_map(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t t2"]:
         """How much each frame (row) attends to each frame (column), for the same input.
@@ -112,6 +123,14 @@ class MotionAttention(nn.Module):
     def head_maps(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b heads t t2"]:
         """The same of each head."""
         return self._weights(self.motion(normalize_frames(clips)))
+
+    def _what(self) -> Motion | None:
+        """What counts as motion, where there is a closed form for it and no hook to run."""
+        if self.motion._forward_hooks or self.motion._forward_pre_hooks:
+            return None
+        if type(self.motion) is TemporalDifference and not self.motion.both_directions:
+            return self.motion.last
+        return "frames" if type(self.motion) is nn.Identity else None
 
     def _weights(self, motion: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b heads t t2"]:
         return time_attention_map(

@@ -1,0 +1,100 @@
+"""Where the time of one step of our own training goes; a part of benchmarks/temporal.py."""
+
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+from motionaware.apps.quickstart import RECIPE
+from motionaware.engine.config import Recipe
+from motionaware.engine.run_folder import RunFolder
+from motionaware.engine.train import TrainingRun
+
+
+def recipes() -> dict[str, Recipe]:
+    """Quickstart's, and a larger network with larger frames."""
+    small = replace(RECIPE, model=replace(RECIPE.model, temporal="m2a(reduction=4)"))
+    threads = torch.get_num_threads()
+    small = replace(small, train=replace(small.train, num_threads=threads))
+    large = replace(
+        small,
+        model=replace(small.model, backbone="resnet18", temporal="m2a"),
+        clip=replace(small.clip, image_size=112),
+        train=replace(small.train, batch_size=4),
+    )
+    return {"quickstart": small, "resnet18 at 112": large}
+
+
+def take_apart(*, num_steps: int, keeps: bool) -> Iterator[dict[str, Any]]:
+    """A line for each recipe: medians over its steps, in milliseconds, and page faults."""
+    for name, recipe in recipes().items():
+        with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
+            run = TrainingRun(
+                recipe, RunFolder(Path(folder) / "run"), resume=False, progress=False, tell=None
+            )
+            yield {"recipe": name} | _steps(run, num_steps)
+
+
+def _steps(run: TrainingRun, num_steps: int) -> dict[str, Any]:
+    parts: dict[str, list[float]] = {}
+    whole, faults = [], []
+    with _timed(run, parts):
+        groups = iter(run.data.groups(0, 0, size=1))
+        for number in range(num_steps + 2):
+            if number == 2:
+                parts.clear()
+            faults_before, began = _page_faults(), time.perf_counter()
+            group = next(groups)
+            parts.setdefault("loader", []).append(time.perf_counter() - began)
+            run._train_step(group)
+            if number > 1:
+                whole.append(time.perf_counter() - began)
+                faults.append(_page_faults() - faults_before)
+    found = {part: 1e3 * statistics.median(seconds) for part, seconds in parts.items()}
+    total = 1e3 * statistics.median(whole)
+    found["rest"] = total - sum(found.values())
+    return {
+        "ms": round(total, 2),
+        "parts": {part: round(one, 3) for part, one in found.items()},
+        "page_faults": int(statistics.median(faults)),
+    }
+
+
+@contextmanager
+def _timed(run: TrainingRun, parts: dict[str, list[float]]) -> Iterator[None]:
+    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            result = function(*args, **kwargs)
+            parts.setdefault(name, []).append(time.perf_counter() - began)
+            return result
+
+        return wrapper
+
+    with (
+        patch.object(run.model, "forward", timed("forward", run.model.forward)),
+        patch.object(torch.Tensor, "backward", timed("backward", torch.Tensor.backward)),
+        patch.object(run.optimizer, "step", timed("optimizer", run.optimizer.step)),
+        patch.object(
+            run.optimizer, "zero_grad", timed("gradients to none", run.optimizer.zero_grad)
+        ),
+        patch.object(run.schedule, "step", timed("schedule", run.schedule.step)),
+        patch.object(
+            torch.nn.functional,
+            "cross_entropy",
+            timed("loss", torch.nn.functional.cross_entropy),
+        ),
+    ):
+        yield
+
+
+def _page_faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

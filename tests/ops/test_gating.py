@@ -1,0 +1,186 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from motionaware.ops import gating, pointwise
+from motionaware.ops.gating import Weights, gate_frames
+from motionaware.temporal.gate import Gate
+
+
+def draw(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).to(dtype)
+
+
+def weights(c2: int, c: int, dtype: torch.dtype = torch.float64) -> Weights:
+    kernel, bias = draw(c2, c, 1, 1, dtype=dtype), draw(c2, dtype=dtype)
+    return kernel.requires_grad_(), bias.requires_grad_()
+
+
+def directly(frames: Tensor, down: Weights, up: Weights, twice: bool = False) -> Tensor:
+    wide = torch.conv2d(torch.conv2d(frames, *down).sin(), *up).sigmoid()
+    return frames * (2 * wide if twice else 1 + wide)
+
+
+def channels_last(frames: Tensor) -> Tensor:
+    return frames.contiguous(memory_format=torch.channels_last)
+
+
+@pytest.fixture(autouse=True)
+def no_tensor_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gating, "_FEW_NUMBERS", 0)
+
+
+@pytest.fixture(params=["small frames", "large frames", "pieces"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param != "small frames":
+        monkeypatch.setattr(pointwise, "_MANY_PIXELS", 1)
+    if request.param == "pieces":
+        monkeypatch.setattr(pointwise, "_PIECE_BYTES", 2**10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("layout", [Tensor.contiguous, channels_last])
+@pytest.mark.parametrize(
+    ("shape", "width"), [((6, 8, 5, 7), 2), ((17, 32, 4, 4), 16), ((5, 4, 1, 1), 1)]
+)
+@pytest.mark.usefixtures("way")
+def test_numbers_gradients_and_layout_are_those_of_the_formula(dtype, twice, layout, shape, width):
+    frames = layout(draw(*shape, dtype=dtype)).requires_grad_()
+    down, up = weights(width, shape[1], dtype), weights(shape[1], width, dtype)
+    ours = gate_frames(frames, torch.sin, down=down, up=up, twice=twice)
+    wanted = directly(frames, down, up, twice)
+    torch.testing.assert_close(ours, wanted)
+    assert ours.stride() == frames.stride()
+    leaves, grad = (frames, *down, *up), draw(*shape, dtype=dtype)
+    kept = grad.clone()
+    ours_back = torch.autograd.grad(ours, leaves, grad)
+    torch.testing.assert_close(
+        ours_back, torch.autograd.grad(wanted, leaves, grad), atol=1e-4, rtol=1e-5
+    )
+    assert torch.equal(grad, kept)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            gate_frames(frames, torch.sin, down=down, up=up, twice=twice), wanted
+        )
+
+
+def test_frames_that_lie_in_no_known_layout_are_gated_too():
+    tokens = draw(6, 10, 8)[:, 1:].unflatten(1, (3, 3)).permute(0, 3, 1, 2)
+    down, up = weights(2, 8), weights(8, 2)
+    output = gate_frames(tokens, torch.sin, down=down, up=up)
+    torch.testing.assert_close(output, directly(tokens, down, up))
+
+
+@pytest.mark.usefixtures("way")
+def test_frames_that_learn_nothing_cost_no_gradient():
+    frames, down, up = draw(4, 8, 3, 3), weights(2, 8), weights(8, 2)
+    output = gate_frames(frames, torch.sin, down=down, up=up)
+    ours = torch.autograd.grad(output.sum(), (*down, *up))
+    wanted = torch.autograd.grad(directly(frames, down, up).sum(), (*down, *up))
+    torch.testing.assert_close(ours, wanted)
+
+
+@pytest.mark.usefixtures("way")
+def test_frozen_weights_get_no_gradient_and_frames_do():
+    frames, down, up = draw(4, 8, 3, 3).requires_grad_(), weights(2, 8), weights(8, 2)
+    for one in (*down, *up):
+        one.requires_grad_(False)
+    output = gate_frames(frames, torch.sin, down=down, up=up)
+    (ours,) = torch.autograd.grad(output.square().sum(), frames)
+    (wanted,) = torch.autograd.grad(directly(frames, down, up).square().sum(), frames)
+    torch.testing.assert_close(ours, wanted)
+
+
+@pytest.mark.usefixtures("way")
+def test_no_wide_tensor_but_the_input_is_kept_for_backward():
+    frames, down, up = draw(4, 16, 6, 6).requires_grad_(), weights(2, 16), weights(16, 2)
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        gate_frames(frames, nn.Identity(), down=down, up=up)
+    wide = {one.data_ptr() for one in kept if one.numel() == frames.numel()}
+    assert wide == {frames.data_ptr()}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.usefixtures("way")
+def test_autocast_chooses_the_type_of_the_products_alone(dtype):
+    frames = draw(4, 16, 6, 6, dtype=torch.float32).requires_grad_()
+    down, up = weights(2, 16, torch.float32), weights(16, 2, torch.float32)
+    seen = []
+    with torch.autocast("cpu", dtype=dtype):
+        output = gate_frames(frames, lambda x: seen.append(x.dtype) or x.sin(), down=down, up=up)
+    assert seen == [dtype]
+    assert output.dtype == torch.float32
+    wanted = directly(frames, down, up)
+    torch.testing.assert_close(output, wanted, atol=0.1, rtol=0.1)
+    leaves = (frames, *down, *up)
+    with torch.autocast("cpu", dtype=dtype):  # as some leave it on
+        found = torch.autograd.grad(output.sum(), leaves)
+    for one, leaf in zip(found, leaves, strict=True):
+        assert one.dtype == leaf.dtype and one.isfinite().all()
+
+
+@pytest.mark.usefixtures("way")
+def test_a_second_derivative_is_refused_and_the_way_to_have_it_is_named():
+    frames, down, up = draw(4, 8, 3, 3).requires_grad_(), weights(2, 8), weights(8, 2)
+    output = gate_frames(frames, torch.sin, down=down, up=up)
+    (gradient,) = torch.autograd.grad(output.sum(), frames, create_graph=True)
+    with pytest.raises(RuntimeError, match="take both derivatives with torch.func"):
+        gradient.square().sum().backward()
+
+
+def test_torch_func_takes_a_second_derivative():
+    down, up = weights(2, 8), weights(8, 2)
+
+    def total(frames: Tensor) -> Tensor:
+        return gate_frames(frames, torch.sin, down=down, up=up).sum()
+
+    def slope(frames: Tensor) -> Tensor:
+        return torch.func.grad(total)(frames).square().sum()
+
+    frames = draw(2, 8, 3, 3)
+    step = 1e-6 * draw(2, 8, 3, 3)
+    change = (torch.func.grad(slope)(frames) * step).sum()
+    torch.testing.assert_close(slope(frames + step) - slope(frames), change, rtol=1e-3, atol=0)
+
+
+@pytest.mark.slow
+def test_modules_compile_as_one_graph_for_any_batch():
+    # In a process of its own: the type checks that the tests put on every call would break it.
+    script = """
+import torch
+from motionaware.temporal import site_maker
+for name in ("m2a", "m2a(start=identity)", "m2a(heads=2, cosine=True)", "m2a(causal=true)"):
+    module = site_maker(name)(channels=16, num_frames=4)
+    compiled = torch.compile(module, fullgraph=True, dynamic=True, backend="aot_eager")
+    for batch in (2, 3):
+        clips = torch.randn(batch, 4, 16, 5, 5, requires_grad=True)
+        output, wanted = compiled(clips), module(clips)
+        torch.testing.assert_close(output, wanted)
+        ours, = torch.autograd.grad(output.square().sum(), clips)
+        theirs, = torch.autograd.grad(wanted.square().sum(), clips)
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("what", ["hook", "another layer"])
+def test_layers_of_a_gate_that_were_replaced_or_are_watched_still_run(what):
+    module = Gate(nn.Identity(), channels=16)
+    ran = []
+    if what == "hook":
+        module.up.register_forward_hook(lambda *_: ran.append(1))
+    else:
+
+        class Watched(nn.Conv2d):
+            def forward(self, input: Tensor) -> Tensor:
+                ran.append(1)
+                return super().forward(input)
+
+        module.up = Watched(2, 16, 1)
+    module(draw(2, 4, 16, 5, 5, dtype=torch.float32))
+    assert ran
