@@ -149,6 +149,24 @@ def test_train_says_what_it_does_and_where_it_wrote(
     assert shown.err == ""
 
 
+def test_train_says_which_videos_it_skipped(
+    video_recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for split in ("train", "val"):
+        sorted((tmp_path / "videos" / split).glob("*/*.mp4"))[3].write_text("no video")
+    run = tmp_path / "run"
+    words = ["train", str(video_recipe_file), "--run", str(run), "--train.epochs=1"]
+    assert main([*words, "--data.on_error=skip", "--data.max_skipped_share=0.25"]) == 0
+    first, _, report, skipped, *_ = capsys.readouterr().out.splitlines()
+    assert "skipped" not in first  # not known before they are opened
+    assert report.startswith("validation, last epoch: 11 of 12 videos (1 skipped)  top-1 ")
+    assert skipped == f"skipped: 2 videos, listed in {run / 'skipped.csv'}"
+    assert main(["train", "--resume", str(run)]) == 0  # now it is
+    first, report, *_ = capsys.readouterr().out.splitlines()
+    assert "12 training and 12 validation videos, 2 skipped" in first
+    assert report.startswith("validation, last epoch: 11 of 12 videos (1 skipped)  top-1 ")
+
+
 def test_train_sends_one_to_the_split_that_is_there(
     recipe_file: Path, video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -5,6 +5,7 @@ import pytest
 
 from motionaware.apps import doctor as doctor_module
 from motionaware.apps.doctor import Checkup, doctor
+from motionaware.data.shards import INDEX
 from motionaware.data.video_writer import write_video
 
 
@@ -29,6 +30,17 @@ def test_this_installation_is_healthy():
 def test_a_missing_package_is_a_fault_with_its_remedy(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(doctor_module, "_PACKAGES", ("torch", "no-such-package"))
     assert doctor().faults == ["no-such-package is not installed; run: pip install motionaware"]
+
+
+def test_shards_taken_for_a_folder_are_known_by_their_index(tmp_path: Path):
+    (tmp_path / INDEX).write_text("{}")
+    (tmp_path / "train-000000.tar").write_bytes(b"")
+    (fault,) = doctor(tmp_path).faults
+    assert "train does not exist; wanted" in fault
+    assert "holds shards.json: if you mean its shards, set data.kind shards, or doctor" in fault
+    (tmp_path / INDEX).unlink()
+    (fault,) = doctor(tmp_path).faults
+    assert "data.kind" not in fault
 
 
 def test_a_healthy_folder_is_described(video_folder: Path):

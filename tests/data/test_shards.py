@@ -4,6 +4,7 @@ import http.server
 import io
 import json
 import shutil
+import socket
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -196,10 +197,20 @@ def test_shards_are_read_from_an_address(address: str, written: Path):
     assert isinstance(near, Sample)
     assert isinstance(far, Sample)
     assert torch.equal(near.views, far.views)
-    with pytest.raises(
-        DataError, match=r"/nowhere/shards.json is no index of shards .*HTTP Error 404"
-    ):
+    words = r"/nowhere/shards.json cannot be fetched \(HTTP Error 404: .*\); check the address and"
+    with pytest.raises(DataError, match=words):
         read_shards(f"{address}/nowhere", "train")
+
+
+def test_an_address_where_nobody_answers_says_so():
+    with socket.socket() as taken:  # bound, but it does not listen
+        taken.bind(("127.0.0.1", 0))
+        root = f"http://127.0.0.1:{taken.getsockname()[1]}/x"
+        words = (
+            r"/x/shards.json cannot be fetched \(Connection refused\); check the address and the"
+        )
+        with pytest.raises(DataError, match=words):
+            read_shards(root, "train")
 
 
 def test_a_pattern_names_some_of_the_shards(written: Path):

@@ -156,6 +156,6 @@ def test_videos_that_must_be_skipped_are_counted(model: VideoRecognizer, tmp_pat
     )
     report = evaluate(model, data, split="val", config=EvalConfig(batch_size=1))
     assert (report.num_videos, report.num_skipped) == (22, 2)
-    assert report.summary().startswith("22 videos (2 skipped)  top-1")
+    assert report.summary().startswith("22 of 24 videos (2 skipped)  top-1")
     with pytest.raises(ValueError, match=r"2 of the 24 videos of val are absent or cannot be read"):
         evaluate(model, replace(data, max_skipped_share=0.05), split="val")

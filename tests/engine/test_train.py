@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from motionaware.data.dataset import Batch
+from motionaware.data.split import DataError
 from motionaware.data.video import VideoError
 from motionaware.engine import run_folder as run_folder_module
 from motionaware.engine.config import DataConfig, Recipe
@@ -514,6 +515,14 @@ def test_a_cache_of_decoded_frames_changes_no_number_and_says_once_when_it_is_fu
     assert f"decoded frames kept in {tmp_path / 'cache'}" in lines[0]
     (full,) = [line for line in lines if "is full at 0.00 GiB" in line]
     assert "are decoded as usual: make room, raise data.cache_gib, or leave it so" in full
+
+
+def test_shards_are_not_kept_and_no_folder_is_made_for_them(tiny_recipe: Recipe, tmp_path: Path):
+    cache = tmp_path / "cache"
+    recipe = on_videos(tiny_recipe, tmp_path, kind="shards", cache_dir=str(cache))
+    with pytest.raises(DataError, match=r"cache_dir is .*, but shards are streamed and not kept; "):
+        train(recipe, tmp_path / "run")
+    assert not cache.exists()
 
 
 def test_steps_of_which_nothing_is_left_are_passed_over(

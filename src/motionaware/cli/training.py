@@ -61,6 +61,10 @@ def run_train(args: argparse.Namespace) -> int:
         tell=lambda line: print(line, flush=True),
     )
     print(f"validation, last epoch: {report.summary()}")
+    num_skipped = files.count_skipped()
+    if num_skipped:
+        videos = "1 video" if num_skipped == 1 else f"{num_skipped} videos"
+        print(f"skipped: {videos}, listed in {files.skipped}")
     print(f"log: {folder / 'log.csv'}\nbest on validation: {files.best}")
     split = "" if has_split(recipe.data, "test") else " --split val"
     print(f"next: motionaware evaluate {files.best}{split}")

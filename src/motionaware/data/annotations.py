@@ -15,6 +15,8 @@ from motionaware.data.formats.own import is_video as is_video
 from motionaware.data.formats.own import read_csv, read_folder, read_list
 from motionaware.data.formats.something import read_jester, read_something_v1, read_something_v2
 from motionaware.data.index import IndexUnusable, missing_places, open_index
+from motionaware.data.shards import INDEX as SHARDS_INDEX
+from motionaware.data.shards import KIND as SHARDS
 from motionaware.data.split import SPLITS as SPLITS
 from motionaware.data.split import DataError as DataError
 from motionaware.data.split import Example as Example
@@ -54,7 +56,7 @@ def read_split(kind: str, root: str | Path | None, split: str) -> Split:
     try:
         return open_index(kind, folder, split)
     except IndexUnusable:  # the lists say the same, later; motionaware doctor says why
-        return KINDS[kind](folder, split)
+        return _read(kind, folder, split)
 
 
 def read_lists(kind: str, root: str | Path | None, split: str) -> Split:
@@ -70,7 +72,19 @@ def read_lists(kind: str, root: str | Path | None, split: str) -> Split:
         DataError: The folder or its lists are not as the kind wants them.
     """
     folder = _checked(kind, root, split)
-    return KINDS[kind](folder, split)
+    return _read(kind, folder, split)
+
+
+def _read(kind: str, folder: Path, split: str) -> Split:
+    try:
+        return KINDS[kind](folder, split)
+    except DataError as error:
+        if not (folder / SHARDS_INDEX).is_file():
+            raise
+        raise type(error)(
+            f"{error}. {folder} holds {SHARDS_INDEX}: if you mean its shards, set data.kind "
+            f"{SHARDS}, or doctor --kind {SHARDS}"
+        ) from error
 
 
 def _checked(kind: str, root: str | Path | None, split: str) -> Path:

@@ -14,6 +14,7 @@ Source  https://github.com/webdataset/webdataset
 import http.client
 import json
 import tarfile
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -82,7 +83,8 @@ def read_shards(root: str | Path | None, split: str) -> Split:
 
     Raises:
         SplitAbsent: There are no shards of this split.
-        DataError: There is no index, it is damaged, or a shard is not as it says.
+        DataError: There is no index, it cannot be fetched, it is damaged, or a shard is not as it
+            says.
     """
     if not root:
         raise DataError("data of kind 'shards' needs its folder; set data.root")
@@ -138,8 +140,7 @@ def _read_index(base: str) -> tuple[tuple[str, ...], dict[str, list[dict[str, An
                 f"{contents(Path(base))}; {WRITE}"
             )
     try:
-        with opened(where) as stream:
-            index = json.load(stream)
+        index = json.loads(_index_text(where))
         class_names, splits = tuple(index["class_names"]), index["splits"]
         if index["version"] != VERSION:
             raise ValueError(f"version {index['version']}, wanted {VERSION}")
@@ -156,6 +157,26 @@ def _read_index(base: str) -> tuple[tuple[str, ...], dict[str, list[dict[str, An
         lacks = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{where} is no index of shards ({lacks}); {WRITE}") from error
     return class_names, splits
+
+
+def _index_text(where: str) -> bytes:
+    try:
+        with opened(where) as stream:
+            return stream.read()
+    except (OSError, http.client.HTTPException) as error:
+        if not is_address(where):
+            raise
+        cause = getattr(error, "reason", error)  # what urllib wraps
+        words = str(error) if isinstance(error, urllib.error.HTTPError) else _cause_words(cause)
+        raise DataError(
+            f"{where} cannot be fetched ({words}); check the address and the network"
+        ) from error
+
+
+def _cause_words(cause: object) -> str:
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(cause) or type(cause).__name__
 
 
 def _check_size(base: str, entry: dict[str, Any]) -> None:

@@ -78,6 +78,10 @@ class Skips:
         """How many videos of a split are left out so far."""
         return sum(name == split for name, _ in self.rows)
 
+    def total(self, split: str) -> int:
+        """How many videos a split has, those left out among them."""
+        return self._totals[split]
+
     def _write(self) -> None:
         if self._path is None or not self.rows:
             return

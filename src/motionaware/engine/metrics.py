@@ -35,10 +35,13 @@ class Report:
 
     def summary(self) -> str:
         """On one line."""
-        skipped = f" ({self.num_skipped} skipped)" if self.num_skipped else ""
+        videos = f"{self.num_videos} videos"
+        if self.num_skipped:
+            total = self.num_videos + self.num_skipped
+            videos = f"{self.num_videos} of {total} videos ({self.num_skipped} skipped)"
         top5 = "" if self.top5 is None else f"  top-5 {self.top5:.1%}"
         return (
-            f"{self.num_videos} videos{skipped}  top-1 {self.top1:.1%}{top5}  "
+            f"{videos}  top-1 {self.top1:.1%}{top5}  "
             f"mean per class {self.mean_class:.1%}  loss {self.loss:.3f}"
         )
 

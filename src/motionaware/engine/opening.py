@@ -46,11 +46,6 @@ def open_dataset(
     views = views or EvalConfig()
     if config.kind != "motionpairs":
         if config.kind == SHARDS:
-            if cache:
-                raise DataError(
-                    f"data.cache_dir is {config.cache_dir}, but shards are streamed and not kept; "
-                    "leave cache_dir out, or name the data set that they were written from"
-                )
             videos = read_shards(config.root, split)
         else:
             videos = read_split(config.kind, config.root, split)
@@ -86,9 +81,19 @@ def open_dataset(
 
 
 def open_cache(config: DataConfig) -> FrameCache | None:
-    """The cache of decoded frames that a recipe names, if it does."""
+    """The cache of decoded frames that a recipe names, if it does.
+
+    Raises:
+        DataError: The data are not kept; no folder is made.
+        OSError: The folder cannot be written.
+    """
     if config.cache_dir is None:
         return None
+    if config.kind == SHARDS:
+        raise DataError(
+            f"data.cache_dir is {config.cache_dir}, but shards are streamed and not kept; "
+            "leave cache_dir out, or name the data set that they were written from"
+        )
     return FrameCache(config.cache_dir, max_gib=config.cache_gib, decoder=config.decoder)
 
 

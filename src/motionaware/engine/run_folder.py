@@ -110,6 +110,13 @@ class RunFolder:
             return []
         return list(csv.DictReader(io.StringIO(self._log.read_text(encoding="utf-8"))))
 
+    def count_skipped(self) -> int:
+        """How many videos are listed as left out."""
+        if not self.skipped.is_file():
+            return 0
+        text = self.skipped.read_text(encoding="utf-8")
+        return sum(1 for _ in csv.DictReader(io.StringIO(text, newline="")))
+
     @contextmanager
     def curves(self, *, first_epoch: int) -> Iterator[SummaryWriter]:
         """Open the curves for more epochs; those that an earlier try left behind are dropped."""

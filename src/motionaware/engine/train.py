@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -182,7 +183,8 @@ class TrainingRun:
     def _validate(self) -> Report:
         batches = self._unless_stopped(self.data.validation_batches())
         num_batches = self.data.num_validation_batches
-        return judge(self._result(), batches, num_batches=num_batches, progress=self.progress)
+        report = judge(self._result(), batches, num_batches=num_batches, progress=self.progress)
+        return replace(report, num_skipped=self.data.skips.total("val") - report.num_videos)
 
     def _training_mode(self) -> None:
         self.model.train()

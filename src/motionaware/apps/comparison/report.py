@@ -9,7 +9,7 @@ import numpy as np
 from motionaware.apps import comparison
 from motionaware.apps.comparison import blocks as b
 from motionaware.apps.comparison import numbers
-from motionaware.apps.comparison.columns import Gain
+from motionaware.apps.comparison.columns import Column, Gain
 from motionaware.apps.comparison.sections import (
     Findings,
     classes_section,
@@ -68,9 +68,17 @@ def _summary(found: Findings) -> list[b.Block]:
         return [b.Words("No run finished."), b.Words(_source(found))]
     first = whole[0].runs[0]
     seeds = sorted({seed for column in whole for seed in column.seeds})
+    # All were judged on the same videos; what was skipped may have been counted at other times.
+    num_skipped = max(run.num_skipped for column in whole for run in column.runs)
+    videos = f"the {len(first.labels)} videos of the {found.split} split"
+    if num_skipped:
+        total = len(first.labels) + num_skipped
+        videos = f"{len(first.labels)} of {total} videos of the {found.split} split, "
+        videos += f"{num_skipped} skipped"
     lines = [
-        f"{len(found.columns)} columns, seeds {', '.join(map(str, seeds))}; judged on the "
-        f"{len(first.labels)} videos of the {found.split} split, {len(first.class_names)} classes.",
+        f"{len(found.columns)} columns, seeds {', '.join(map(str, seeds))}; judged on {videos}, "
+        f"{len(first.class_names)} classes.",
+        *_left_out(whole),
     ]
     for backbone in dict.fromkeys(column.backbone for column in whole):
         own = [column for column in whole if column.backbone == backbone]
@@ -89,6 +97,18 @@ def _summary(found: Findings) -> list[b.Block]:
             )
     lines.append(_source(found))
     return [b.Bullets(tuple(lines))]
+
+
+def _left_out(columns: list[Column]) -> list[str]:
+    """What the runs skipped while they trained, in a line; none where there is nothing to say."""
+    runs = [judged.run for column in columns for judged in column.runs]
+    counts = [run.folder.count_skipped() for run in runs]
+    if not any(counts):
+        return []
+    return [
+        f"Skipped in training and validation: up to {max(counts)} videos a run, in "
+        f"{sum(map(bool, counts))} of {len(runs)} runs; each lists its own in skipped.csv."
+    ]
 
 
 def _source(found: Findings) -> str:
