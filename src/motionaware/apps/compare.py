@@ -15,6 +15,7 @@ from motionaware.apps.comparison.judging import (
     check_same_videos,
     judge_run,
 )
+from motionaware.apps.comparison.numbers import counted
 from motionaware.apps.comparison.report import write_report
 from motionaware.apps.comparison.runs import (
     Run,
@@ -146,7 +147,7 @@ def compare_runs(
         pairs=tuple(pairs),
         baseline=baseline,
         split=split,
-        title=title or f"{len(runs)} runs compared",
+        title=title or f"{counted(len(runs), 'run')} compared",
         recipe="the recipe.yaml in the folder of each run",
         num_examples=num_examples,
         progress=progress,
@@ -161,6 +162,11 @@ def _as_seen(path: Path) -> str:
 
 def _finished(folder: Path, out: Path) -> Run:
     files = RunFolder(folder)
+    if not files.holds_run():
+        raise FileNotFoundError(
+            f"{folder} holds no run to compare: it has no recipe.yaml; give folders of finished "
+            "runs, or a grid (.yaml)"
+        )
     recipe = files.recipe()
     model = recipe.model
     run = Run(
