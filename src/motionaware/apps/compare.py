@@ -1,6 +1,7 @@
 """Compare: train what a grid names and is missing, judge everything, write a report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from motionaware.apps.comparison.runs import (
 )
 from motionaware.apps.comparison.sections import Findings
 from motionaware.apps.visualize import figure_maker
+from motionaware.data.split import DataError
 from motionaware.engine.grid import grid_recipes, read_grid
 from motionaware.engine.run_folder import RunFolder
 
@@ -81,8 +83,9 @@ def compare(
     config = read_grid(grid)
     recipes = grid_recipes(config, grid)
     runs = plan_runs(recipes, out)
-    check_runs(runs, split=config.split, progress=progress)
-    check_same_data(runs, split=config.split)
+    with _errors_named(grid):
+        check_runs(runs, split=config.split, progress=progress)
+        check_same_data(runs, split=config.split)
     failures = train_missing(
         runs, jobs=jobs or max(1, torch.cuda.device_count()), progress=progress, tell=tell
     )
@@ -152,6 +155,18 @@ def compare_runs(
         num_examples=num_examples,
         progress=progress,
     )
+
+
+@contextmanager
+def _errors_named(grid: Path) -> Iterator[None]:
+    """Let what is wrong with a model or with the data begin with the file that asks for them."""
+    try:
+        yield
+    except ValueError as error:
+        kind = DataError if isinstance(error, DataError) else ValueError
+        raise kind(f"{grid}: {error}") from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{grid}: {error}") from error
 
 
 def _as_seen(path: Path) -> str:

@@ -85,7 +85,7 @@ def draw_sheet(scene: Scene) -> "Figure":
     cell = (width - 1.2) / num_frames
     num_lines = _num_lines(1 + len(attending))
     below_height = num_lines * (width / min(1.6 + len(attending), _COLUMNS) + 0.4)
-    below_height = min(below_height, 2.9 * num_lines)
+    below_height = min(max(below_height, 2.1 * num_lines), 2.9 * num_lines)
     above_height = (1 + len(rows)) * (cell + 0.08) + 0.5
     figure = figure_maker()(figsize=(width, above_height + below_height), layout="constrained")
     above, below = figure.subfigures(

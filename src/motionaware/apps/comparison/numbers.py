@@ -119,7 +119,7 @@ def gains_table(gains: Sequence[Gain]) -> Table:
                 *(
                     [f"{name} {points(own)}" for name, own in extremes]
                     if any_differ(extremes)
-                    else ["–", "–"]
+                    else ["-", "-"]
                 ),
             )
         )
