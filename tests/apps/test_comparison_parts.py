@@ -111,12 +111,8 @@ def test_columns_that_tie_are_equal_and_no_class_gains_most():
 
 
 def test_a_short_training_took_more_than_nothing():
-    assert [numbers.minutes(seconds) for seconds in (2, 59, 60, 200)] == [
-        "0.033",
-        "0.98",
-        "1.0",
-        "3.3",
-    ]
+    said = [numbers.minutes(seconds) for seconds in (2.0, 59.0, 60.0, 200.0)]
+    assert said == ["0.033", "0.98", "1.0", "3.3"]
 
 
 def test_one_epoch_is_the_only_mark_of_its_axis(tmp_path: Path, monkeypatch):

@@ -44,7 +44,7 @@ def counted(num: int, one: str, many: str = "") -> str:
 def minutes(seconds: float) -> str:
     """Seconds in minutes: tenths, and below one minute two significant digits.
 
-    >>> minutes(90), minutes(3.2)
+    >>> minutes(90.0), minutes(3.2)
     ('1.5', '0.053')
     """
     return f"{seconds / 60:.1f}" if seconds >= 60 else f"{seconds / 60:.2g}"

@@ -147,7 +147,8 @@ def provenance_section(found: Findings) -> list[b.Block]:
         facts = found.cost_facts
         lines.append(
             f"costs: measured {facts['date']} on {facts['machine']}; device {facts['device']}, "
-            f"{facts['threads']} threads, median of {facts['repeats']} rounds; delete costs.json "
+            f"{numbers.counted(int(facts['threads']), 'thread')}, median of "
+            f"{numbers.counted(int(facts['repeats']), 'round')}; delete costs.json "
             "to measure again"
         )
     runs = [one.run for column in found.columns for one in column.runs]
