@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motionaware.apps.comparison import blocks, numbers
+from motionaware.apps.comparison import blocks, figures, numbers, report
 from motionaware.apps.comparison.columns import Column, make_gains
 from motionaware.apps.comparison.examples import choose_examples
 from motionaware.apps.comparison.facts import commit_of
 from motionaware.apps.comparison.judging import JudgedRun
 from motionaware.apps.comparison.runs import Run
+from motionaware.apps.comparison.sections import Findings
 from motionaware.apps.profile import Cost
 from motionaware.engine.config import Recipe
 from motionaware.engine.run_folder import RunFolder
@@ -73,6 +74,57 @@ def test_p_is_corrected_for_all_pairs_that_were_compared():
     assert smallest.p_holm == pytest.approx(min(1, 3 * smallest.interval.p))
     p_values = sorted((one.p, one.p_holm) for gain in gains for one in gain.runs)
     assert p_values[0][1] == pytest.approx(min(1, 6 * p_values[0][0]))
+
+
+def test_one_pair_is_spoken_of_in_the_singular():
+    gains = make_gains([NONE, column("m2a", {0: [0, 1, 1, 1, 2, 2]})], baseline="none", pairs=[])
+    assert "for the one pair of this table" in numbers.gains_table(gains).caption
+    assert "for the one pair of this table" in numbers.mcnemar_table(gains).caption
+    words = report._reading(found([NONE], gains))[0]
+    assert "over the one pair of columns and over the one pair of runs" in words.words
+    assert "The pair shares one seed only: its interval speaks of" in words.words
+
+
+def found(columns, gains=()) -> Findings:
+    facts = {"date": "today", "commit": "c", "machine": "m"}
+    return Findings(
+        title="", columns=tuple(columns), gains=tuple(gains), pairs=(), baseline="none",
+        split="test", recipe="r", facts=facts,
+    )  # fmt: skip
+
+
+def test_a_single_column_is_not_the_highest_and_has_one_seed():
+    first, second, source = report._summary(found([column("none", {0: [0] * 6})]))[0].lines
+    assert first.startswith("1 column, seed 0; judged on the 6 videos of the test split, 4 classes")
+    assert second == "b: `none`, 33.3 % top-1."
+    assert "Seed 0. Report of" in source
+
+
+def test_columns_that_tie_are_equal_and_no_class_gains_most():
+    same = [column(name, {0: [0] * 6}) for name in ("none", "m2a")]
+    gains = make_gains(same, baseline="none", pairs=[])
+    lines = report._summary(found(same, gains))[0].lines
+    assert lines[1] == "b: `none` and `m2a` are equal, with 33.3 % top-1."
+    assert numbers.gains_table(gains).rows[0][-2:] == ("-", "-")
+    best = report._summary(found([NONE, M2A]))[0].lines[1]
+    assert best.startswith("b: the highest is `m2a`, ")
+
+
+def test_a_short_training_took_more_than_nothing():
+    said = [numbers.minutes(seconds) for seconds in (2.0, 59.0, 60.0, 200.0)]
+    assert said == ["0.033", "0.98", "1.0", "3.3"]
+
+
+def test_one_epoch_is_the_only_mark_of_its_axis(tmp_path: Path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    drawn = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.append(figure))
+    for curve in ([[0.5]], [[0.5, 0.6]]):
+        monkeypatch.setattr(Column, "curves", lambda self, curve=curve: np.array(curve))
+        figures.draw_curves([NONE], "b", tmp_path / "curves.png")
+        ticks = drawn[-1].axes[0].get_xticks()
+        assert all(tick == round(tick) for tick in ticks)
+        assert 1 in ticks
 
 
 def test_columns_of_different_backbones_are_not_compared():

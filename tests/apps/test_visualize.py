@@ -1,10 +1,13 @@
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from motionaware.apps.drawing import Scene, draw_sheet
+from motionaware.apps.looking import look
 from motionaware.apps.visualize import class_number, visualize
 from motionaware.clip import ClipSpec
 from motionaware.data.video import open_video
@@ -153,3 +156,38 @@ def test_without_matplotlib_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"run: pip install 'motionaware\[plots\]'"):
         visualize(model_with(), video, tmp_path / "sheet.png")
+
+
+def test_long_class_names_overlap_nothing_and_leave_the_sheet_to_the_pictures():
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    name = "Pretending to put something on a surface behind something else"
+    model = create_model("resnet18_quarter", temporal="m2a", num_frames=8, num_classes=5)
+    clip = torch.zeros(8, 3, 64, 64, dtype=torch.uint8)
+    scene = Scene(
+        frames=clip,
+        captions=["0.0 s"] * 8,
+        look=look(model, clip),
+        class_names=[f"{name} {place}" for place in range(5)],
+        title="",
+        top_k=5,
+    )
+    figure = draw_sheet(scene)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    above, below = figure.subfigs
+    extents = [
+        axes.yaxis.label.get_window_extent(canvas.get_renderer())
+        for axes in above.axes
+        if axes.get_ylabel()
+    ]
+    assert "Grad-CAM" in above.axes[9 * (len(extents))].get_ylabel()
+    for upper, lower in pairwise(extents):
+        assert upper.y0 > lower.y1
+    assert min(extent.x0 for extent in extents) >= 0
+    bars = below.axes[0]
+    shown = [label.get_window_extent(canvas.get_renderer()) for label in bars.get_yticklabels()]
+    for upper, lower in pairwise(sorted(shown, key=lambda extent: -extent.y0)):
+        assert upper.y0 >= lower.y1
+    assert max(extent.width for extent in shown) < 0.2 * figure.bbox.width

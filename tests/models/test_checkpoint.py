@@ -1,6 +1,7 @@
 import errno
 import inspect
 import os
+import re
 from dataclasses import asdict
 
 import pytest
@@ -100,6 +101,16 @@ def test_a_file_of_another_program_is_refused(tmp_path):
 def test_a_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"checkpoint .*none\.safetensors does not exist"):
         load(tmp_path / "none.safetensors")
+
+
+def test_a_folder_is_no_checkpoint_and_the_one_inside_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"is a folder, wanted a file; it holds no "):
+        load(tmp_path)
+    for name in ("last", "best"):
+        (tmp_path / f"{name}.safetensors").touch()
+    words = re.escape(f"{tmp_path} is a folder, wanted a file; give {tmp_path}/best.safetensors")
+    with pytest.raises(FileNotFoundError, match=words):
+        load(tmp_path)
 
 
 def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path, monkeypatch):

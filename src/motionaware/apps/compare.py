@@ -1,6 +1,7 @@
 """Compare: train what a grid names and is missing, judge everything, write a report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from motionaware.apps.comparison.judging import (
     check_same_videos,
     judge_run,
 )
+from motionaware.apps.comparison.numbers import counted
 from motionaware.apps.comparison.report import write_report
 from motionaware.apps.comparison.runs import (
     Run,
@@ -26,6 +28,7 @@ from motionaware.apps.comparison.runs import (
 )
 from motionaware.apps.comparison.sections import Findings
 from motionaware.apps.visualize import figure_maker
+from motionaware.data.split import DataError
 from motionaware.engine.grid import grid_recipes, read_grid
 from motionaware.engine.run_folder import RunFolder
 
@@ -80,8 +83,9 @@ def compare(
     config = read_grid(grid)
     recipes = grid_recipes(config, grid)
     runs = plan_runs(recipes, out)
-    check_runs(runs, split=config.split, progress=progress)
-    check_same_data(runs, split=config.split)
+    with _errors_named(grid):
+        check_runs(runs, split=config.split, progress=progress)
+        check_same_data(runs, split=config.split)
     failures = train_missing(
         runs, jobs=jobs or max(1, torch.cuda.device_count()), progress=progress, tell=tell
     )
@@ -146,11 +150,23 @@ def compare_runs(
         pairs=tuple(pairs),
         baseline=baseline,
         split=split,
-        title=title or f"{len(runs)} runs compared",
+        title=title or f"{counted(len(runs), 'run')} compared",
         recipe="the recipe.yaml in the folder of each run",
         num_examples=num_examples,
         progress=progress,
     )
+
+
+@contextmanager
+def _errors_named(grid: Path) -> Iterator[None]:
+    """Let what is wrong with a model or with the data begin with the file that asks for them."""
+    try:
+        yield
+    except ValueError as error:
+        kind = DataError if isinstance(error, DataError) else ValueError
+        raise kind(f"{grid}: {error}") from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{grid}: {error}") from error
 
 
 def _as_seen(path: Path) -> str:
@@ -161,6 +177,11 @@ def _as_seen(path: Path) -> str:
 
 def _finished(folder: Path, out: Path) -> Run:
     files = RunFolder(folder)
+    if not files.holds_run():
+        raise FileNotFoundError(
+            f"{folder} holds no run to compare: it has no recipe.yaml; give folders of finished "
+            "runs, or a grid (.yaml)"
+        )
     recipe = files.recipe()
     model = recipe.model
     run = Run(

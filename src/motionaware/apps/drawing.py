@@ -1,5 +1,6 @@
 """Drawing: what was seen in a clip as a sheet or as a movie."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def draw_sheet(scene: Scene) -> "Figure":
     cell = (width - 1.2) / num_frames
     num_lines = _num_lines(1 + len(attending))
     below_height = num_lines * (width / min(1.6 + len(attending), _COLUMNS) + 0.4)
-    below_height = min(below_height, 2.9 * num_lines)
+    below_height = min(max(below_height, 2.1 * num_lines), 2.9 * num_lines)
     above_height = (1 + len(rows)) * (cell + 0.08) + 0.5
     figure = figure_maker()(figsize=(width, above_height + below_height), layout="constrained")
     above, below = figure.subfigures(
@@ -215,10 +216,15 @@ def _rows(scene: Scene) -> list[_Row]:
             words = f"{site.name}\n{site.gate_words}"
             rows.append(_Row(words, _fit(site.gate, scene), "viridis", low, high))
     if scene.look.cam is not None:
-        target = scene.class_names[scene.look.target]
+        target = _wrapped(scene.class_names[scene.look.target], width=24, lines=3)
         label = f"Grad-CAM, {scene.look.layer}\n{target}"
         rows.append(_Row(label, _fit(scene.look.cam, scene), "magma", 0.0, 1.0))
     return rows
+
+
+def _wrapped(name: str, *, width: int, lines: int) -> str:
+    """A name in so many lines of so many letters at most; an ellipsis stands for what is over."""
+    return "\n".join(textwrap.wrap(name, width, max_lines=lines, placeholder=" …"))
 
 
 def _fit(maps: Float[Tensor, "t2 h2 w2"], scene: Scene) -> Float[Tensor, "t h w"]:
@@ -247,7 +253,8 @@ def _overlay(axes: "Axes", frame: UInt8[Tensor, "3 h w"], row: _Row, number: int
 
 def _draw_classes(axes: "Axes", scene: Scene) -> None:
     values, places = scene.look.probabilities.topk(min(scene.top_k, len(scene.class_names)))
-    names = [scene.class_names[place] for place in places.tolist()]
+    lines = 2 if len(places) <= 5 else 1  # what the height of the panel has room for
+    names = [_wrapped(scene.class_names[p], width=30, lines=lines) for p in places.tolist()]
     positions = range(len(names), 0, -1)
     axes.barh(positions, values.tolist(), color="#4477aa", tick_label=names)
     axes.set(xlim=(0, 1))

@@ -55,10 +55,14 @@ def load(path: str | Path, *, temporal: Maker | None = None) -> VideoRecognizer:
         temporal: The callable that made the model's own temporal modules, if it was one.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: There is no such file, or it is a folder.
         ValueError: The file is damaged, or is no checkpoint of motionaware.
     """
     path = Path(path)
+    if path.is_dir():
+        held = sorted(path.glob("*.safetensors"))  # of a run: best, then last
+        hint = f"give {held[0]}" if held else "it holds no .safetensors file; give the path of one"
+        raise FileNotFoundError(f"checkpoint {path} is a folder, wanted a file; {hint}")
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist; give a .safetensors file")
     try:

@@ -51,7 +51,7 @@ def draw_curves(columns: Sequence[Column], backbone: str, path: Path) -> None:
         axes.plot(epochs, curves.mean(axis=0), color=colour, label=column.temporal, marker=".")
         axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15)
     axes.set(xlabel="epoch", ylabel="validation top-1, %", title=backbone)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # even of one epoch
     figure.legend(loc="outside right upper", fontsize=8)
     _save(figure, path)
 

@@ -32,6 +32,24 @@ def points(share: float) -> str:
     return f"{100 * share:+.1f}"
 
 
+def counted(num: int, one: str, many: str = "") -> str:
+    """A number and what it counts.
+
+    >>> counted(1, "column"), counted(2, "column"), counted(2, "class", "classes")
+    ('1 column', '2 columns', '2 classes')
+    """
+    return f"{num} {one if num == 1 else many or one + 's'}"
+
+
+def minutes(seconds: float) -> str:
+    """Seconds in minutes: tenths, and below one minute two significant digits.
+
+    >>> minutes(90.0), minutes(3.2)
+    ('1.5', '0.053')
+    """
+    return f"{seconds / 60:.1f}" if seconds >= 60 else f"{seconds / 60:.2g}"
+
+
 def p_words(p: float) -> str:
     """A p value, as exact as it is worth.
 
@@ -60,7 +78,7 @@ def accuracy_table(columns: Sequence[Column]) -> Table:
                 f"{cost.gmac:.4g}",
                 f"{cost.latency_seconds * 1e3:.1f}",
                 f"{cost.backward_bytes / 1e6:.1f}",
-                f"{column.training_seconds() / 60:.1f}",
+                minutes(column.training_seconds()),
             ]
         else:
             row += [_count_seeds(column), "failed"] + [""] * (len(header) - 4)
@@ -87,7 +105,7 @@ def gains_table(gains: Sequence[Gain]) -> Table:
     rows = []
     for gain in gains:
         interval = gain.interval
-        most, least = extreme_classes(gain)
+        extremes = extreme_classes(gain)
         own_spread = "" if gain.spread is None else f" ± {100 * gain.spread:.1f}"
         rows.append(
             (
@@ -98,13 +116,16 @@ def gains_table(gains: Sequence[Gain]) -> Table:
                 points(gain.difference) + own_spread,
                 f"[{points(interval.low)}, {points(interval.high)}]",
                 p_words(gain.p_holm),
-                f"{most[0]} {points(most[1])}",
-                f"{least[0]} {points(least[1])}",
+                *(
+                    [f"{name} {points(own)}" for name, own in extremes]
+                    if any_differ(extremes)
+                    else ["-", "-"]
+                ),
             )
         )
     caption = (
         "Gains in points of top-1, paired by seed and by video; ± is the sample standard deviation "
-        f"over seeds. Intervals are not corrected; p is, for the {len(gains)} pairs of this table."
+        f"over seeds. Intervals are not corrected; p is, {_for_pairs(len(gains))}."
     )
     return Table(header, tuple(rows), caption, num_names=3)
 
@@ -115,6 +136,15 @@ def extreme_classes(gain: Gain) -> tuple[tuple[str, float], tuple[str, float]]:
     names = gain.one.runs[0].class_names
     most, least = int(np.nanargmax(differences)), int(np.nanargmin(differences))
     return (names[most], float(differences[most])), (names[least], float(differences[least]))
+
+
+def any_differ(extremes: tuple[tuple[str, float], tuple[str, float]]) -> bool:
+    """Whether any class gains more than another, so that one can be named."""
+    return extremes[0][1] != extremes[1][1]
+
+
+def _for_pairs(num: int) -> str:
+    return "for the one pair of this table" if num == 1 else f"for the {num} pairs of this table"
 
 
 def mcnemar_table(gains: Sequence[Gain]) -> Table:
@@ -138,8 +168,7 @@ def mcnemar_table(gains: Sequence[Gain]) -> Table:
         for pair in gain.runs
     ]
     caption = (
-        f"Exact McNemar test for each pair of runs, two-sided; corrected for the {len(rows)} pairs "
-        "of this table."
+        f"Exact McNemar test for each pair of runs, two-sided; corrected {_for_pairs(len(rows))}."
     )
     summary = "Run by run: the exact McNemar test"
     return Table(header, tuple(rows), caption, num_names=3, summary=summary)

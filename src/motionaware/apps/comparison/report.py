@@ -1,5 +1,6 @@
 """Columns and gains -> report.html, report.md, tables.tex, CSV files and pictures."""
 
+from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -70,21 +71,26 @@ def _summary(found: Findings) -> list[b.Block]:
     seeds = sorted({seed for column in whole for seed in column.seeds})
     # All were judged on the same videos; what was skipped may have been counted at other times.
     num_skipped = max(run.num_skipped for column in whole for run in column.runs)
-    videos = f"the {len(first.labels)} videos of the {found.split} split"
+    videos = f"the {numbers.counted(len(first.labels), 'video')} of the {found.split} split"
     if num_skipped:
         total = len(first.labels) + num_skipped
         videos = f"{len(first.labels)} of {total} videos of the {found.split} split, "
         videos += f"{num_skipped} skipped"
     lines = [
-        f"{len(found.columns)} columns, seeds {', '.join(map(str, seeds))}; judged on {videos}, "
-        f"{len(first.class_names)} classes.",
+        f"{numbers.counted(len(found.columns), 'column')}, {_seed_words(seeds)}; judged on "
+        f"{videos}, {numbers.counted(len(first.class_names), 'class', 'classes')}.",
         *_left_out(whole),
     ]
     for backbone in dict.fromkeys(column.backbone for column in whole):
         own = [column for column in whole if column.backbone == backbone]
-        best = max(own, key=lambda column: float(np.mean(column.top1())))
-        line = f"{backbone}: the highest is `{best.temporal}`, "
-        line += f"{numbers.mean_and_spread(best.top1())} % top-1"
+        best = max(own, key=_mean_top1)
+        ties = [f"`{one.temporal}`" for one in own if _mean_top1(one) == _mean_top1(best)]
+        if len(ties) > 1:
+            shared = f"{100 * _mean_top1(best):.1f} % top-1"
+            lines.append(f"{backbone}: {' and '.join(ties)} are equal, with {shared}.")
+            continue
+        line = f"{backbone}: the highest is " if len(own) > 1 else f"{backbone}: "
+        line += f"`{best.temporal}`, {numbers.mean_and_spread(best.top1())} % top-1"
         for gain in found.gains:
             if gain.one is best and gain.other.temporal == found.baseline:
                 line += f"; over `{found.baseline}` {_gain_words(gain)}"
@@ -114,10 +120,19 @@ def _left_out(columns: list[Column]) -> list[str]:
 def _source(found: Findings) -> str:
     """On one line: recipe, commit, seeds, machine, date."""
     seeds = sorted({seed for column in found.columns for seed in column.seeds})
+    trained = f" {_seed_words(seeds).capitalize()}." if seeds else ""
     return (
-        f"Recipe: {found.recipe}. Seeds {', '.join(map(str, seeds))}. Report of "
-        f"{found.facts['date']}, commit {found.facts['commit']}, on {found.facts['machine']}."
+        f"Recipe: {found.recipe}.{trained} Report of {found.facts['date']}, "
+        f"commit {found.facts['commit']}, on {found.facts['machine']}."
     )
+
+
+def _seed_words(seeds: Sequence[int]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+
+
+def _mean_top1(column: Column) -> float:
+    return float(np.mean(column.top1()))
 
 
 def _gain_words(gain: Gain) -> str:
@@ -134,6 +149,10 @@ def _failures(found: Findings) -> list[b.Block]:
     return [b.Bullets(lines)] if lines else []
 
 
+def _all_pairs(num: int) -> str:
+    return "the one pair" if num == 1 else f"all {num} pairs"
+
+
 def _reading(found: Findings) -> list[b.Block]:
     num_runs = sum(len(gain.runs) for gain in found.gains)
     words = (
@@ -141,15 +160,16 @@ def _reading(found: Findings) -> list[b.Block]:
         "videos are drawn with replacement, the same for both columns, and the gain is taken "
         "again. A p is that of no gain: of columns by the same bootstrap, of two runs by the exact "
         "McNemar test, which knows of videos alone. Who looks at many pairs finds some by chance: "
-        f"so p is corrected by Holm's method, over all {len(found.gains)} pairs of columns and "
-        f"over all {num_runs} pairs of runs. Significant means a corrected p below 0.05."
+        "so p is corrected by Holm's method, over "
+        f"{_all_pairs(len(found.gains))} of columns and over {_all_pairs(num_runs)} of runs. "
+        "Significant means a corrected p below 0.05."
     )
     fewest = min(len(gain.seeds) for gain in found.gains)
     if fewest == 1:
-        words += (
-            " Some pairs share one seed only: their intervals speak of other videos, not of other "
-            "seeds."
-        )
+        some, their = ("The pair shares", "its interval speaks")
+        if len(found.gains) > 1:
+            some, their = ("Some pairs share", "their intervals speak")
+        words += f" {some} one seed only: {their} of other videos, not of other seeds."
     elif fewest < 5:
         words += (
             f" With {fewest} seeds the bootstrap has few to draw from, and shows rather too little "

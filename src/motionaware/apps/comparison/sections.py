@@ -73,14 +73,15 @@ def classes_section(found: Findings, out: Path) -> list[b.Block]:
         )
         draw_classes(gain, path)
         most, least = numbers.extreme_classes(gain)
-        made.append(
-            b.Picture(
-                path,
-                f"{gain.one.backbone}, {gain.one.temporal} less {gain.other.temporal}, class by "
+        words = f"{gain.one.backbone}, {gain.one.temporal} less {gain.other.temporal}, class by "
+        if numbers.any_differ((most, least)):
+            words += (
                 f"class. Most: {most[0]}, {numbers.points(most[1])} points; least: {least[0]}, "
-                f"{numbers.points(least[1])} points.",
+                f"{numbers.points(least[1])} points."
             )
-        )
+        else:
+            words += f"class: all the same, {numbers.points(most[1])} points."
+        made.append(b.Picture(path, words))
     return made
 
 
@@ -146,7 +147,8 @@ def provenance_section(found: Findings) -> list[b.Block]:
         facts = found.cost_facts
         lines.append(
             f"costs: measured {facts['date']} on {facts['machine']}; device {facts['device']}, "
-            f"{facts['threads']} threads, median of {facts['repeats']} rounds; delete costs.json "
+            f"{numbers.counted(int(facts['threads']), 'thread')}, median of "
+            f"{numbers.counted(int(facts['repeats']), 'round')}; delete costs.json "
             "to measure again"
         )
     runs = [one.run for column in found.columns for one in column.runs]
