@@ -245,14 +245,15 @@ def test_the_head_of_a_report_says_what_was_skipped(again: Path):
     folders = sorted(path.parent for path in (again.parent / "out/runs").glob("*/*/seed0/log.csv"))
     compare_runs(folders, again.parent / "whole", num_examples=0)
     assert "kipped" not in (again.parent / "whole" / "report.md").read_text()
+    num = 0
     for folder in folders:
         path = folder / "predictions-test.npz"
         with np.load(path) as kept:
             content = dict(kept) | {"num_skipped": np.array(2)}
         np.savez_compressed(path, allow_pickle=False, **content)
+        num = len(content["labels"])
     (folders[0] / "skipped.csv").write_text("split,video,why\ntrain,a.mp4,does not exist\n")
     compare_runs(folders, again.parent / "other", num_examples=0)
-    num = len(content["labels"])
     for name in ("report.md", "report.html"):
         text = (again.parent / "other" / name).read_text()
         assert f"judged on {num} of {num + 2} videos of the test split, 2 skipped, 12 cl" in text

@@ -37,7 +37,10 @@ def test_shards_taken_for_a_folder_are_known_by_their_index(tmp_path: Path):
     (tmp_path / "train-000000.tar").write_bytes(b"")
     (fault,) = doctor(tmp_path).faults
     assert "train does not exist; wanted" in fault
-    assert "holds shards.json: if you mean its shards, set data.kind shards, or doctor" in fault
+    assert (
+        "shards.json says that these are shards: set data.kind shards, or --kind shards for"
+        in fault
+    )
     (tmp_path / INDEX).unlink()
     (fault,) = doctor(tmp_path).faults
     assert "data.kind" not in fault

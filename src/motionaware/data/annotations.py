@@ -82,8 +82,8 @@ def _read(kind: str, folder: Path, split: str) -> Split:
         if not (folder / SHARDS_INDEX).is_file():
             raise
         raise type(error)(
-            f"{error}. {folder} holds {SHARDS_INDEX}: if you mean its shards, set data.kind "
-            f"{SHARDS}, or doctor --kind {SHARDS}"
+            f"{error}; {SHARDS_INDEX} says that these are shards: set data.kind {SHARDS}, or "
+            f"--kind {SHARDS} for motionaware doctor"
         ) from error
 
 

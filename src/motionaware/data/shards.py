@@ -153,6 +153,8 @@ def _read_index(base: str) -> tuple[tuple[str, ...], dict[str, list[dict[str, An
             int(entry["num_bytes"])
             if Path(entry["name"]).name != entry["name"]:
                 raise ValueError(f"{entry['name']} is no name of a file beside it")
+    except DataError:  # not fetched at all: it has words of its own
+        raise
     except (*DAMAGES, KeyError, TypeError, AttributeError) as error:
         lacks = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{where} is no index of shards ({lacks}); {WRITE}") from error
