@@ -56,6 +56,27 @@ NONE = column("none", {0: [0, 0, 0, 0, 0, 0], 1: [0, 0, 1, 0, 0, 0]})
 M2A = column("m2a", {0: [0, 1, 1, 1, 2, 2], 1: [0, 0, 1, 1, 2, 0], 2: [0] * 6})
 
 
+def found(columns, gains=()) -> Findings:
+    """All that a report tells of these."""
+    return Findings(
+        title="",
+        columns=tuple(columns),
+        gains=tuple(gains),
+        pairs=(),
+        baseline="none",
+        split="test",
+        recipe="r",
+        facts={"date": "today", "commit": "c", "machine": "m"},
+    )
+
+
+def summary(columns, gains=()) -> tuple[str, ...]:
+    """The lines a report begins with."""
+    (bullets,) = report._summary(found(columns, gains))
+    assert isinstance(bullets, blocks.Bullets)
+    return bullets.lines
+
+
 def test_a_gain_is_taken_over_the_seeds_that_both_have():
     (gain,) = make_gains([NONE, M2A], baseline="none", pairs=[])
     assert gain.seeds == (0, 1)
@@ -80,21 +101,14 @@ def test_one_pair_is_spoken_of_in_the_singular():
     gains = make_gains([NONE, column("m2a", {0: [0, 1, 1, 1, 2, 2]})], baseline="none", pairs=[])
     assert "for the one pair of this table" in numbers.gains_table(gains).caption
     assert "for the one pair of this table" in numbers.mcnemar_table(gains).caption
-    words = report._reading(found([NONE], gains))[0]
+    (words,) = report._reading(found([NONE], gains))
+    assert isinstance(words, blocks.Words)
     assert "over the one pair of columns and over the one pair of runs" in words.words
     assert "The pair shares one seed only: its interval speaks of" in words.words
 
 
-def found(columns, gains=()) -> Findings:
-    facts = {"date": "today", "commit": "c", "machine": "m"}
-    return Findings(
-        title="", columns=tuple(columns), gains=tuple(gains), pairs=(), baseline="none",
-        split="test", recipe="r", facts=facts,
-    )  # fmt: skip
-
-
 def test_a_single_column_is_not_the_highest_and_has_one_seed():
-    first, second, source = report._summary(found([column("none", {0: [0] * 6})]))[0].lines
+    first, second, source = summary([column("none", {0: [0] * 6})])
     assert first.startswith("1 column, seed 0; judged on the 6 videos of the test split, 4 classes")
     assert second == "b: `none`, 33.3 % top-1."
     assert "Seed 0. Report of" in source
@@ -103,10 +117,10 @@ def test_a_single_column_is_not_the_highest_and_has_one_seed():
 def test_columns_that_tie_are_equal_and_no_class_gains_most():
     same = [column(name, {0: [0] * 6}) for name in ("none", "m2a")]
     gains = make_gains(same, baseline="none", pairs=[])
-    lines = report._summary(found(same, gains))[0].lines
+    lines = summary(same, gains)
     assert lines[1] == "b: `none` and `m2a` are equal, with 33.3 % top-1."
     assert numbers.gains_table(gains).rows[0][-2:] == ("-", "-")
-    best = report._summary(found([NONE, M2A]))[0].lines[1]
+    best = summary([NONE, M2A])[1]
     assert best.startswith("b: the highest is `m2a`, ")
 
 

@@ -254,7 +254,7 @@ def _overlay(axes: "Axes", frame: UInt8[Tensor, "3 h w"], row: _Row, number: int
 def _draw_classes(axes: "Axes", scene: Scene) -> None:
     values, places = scene.look.probabilities.topk(min(scene.top_k, len(scene.class_names)))
     lines = 2 if len(places) <= 5 else 1  # what the height of the panel has room for
-    names = [_wrapped(scene.class_names[p], width=30, lines=lines) for p in places.tolist()]
+    names = [_wrapped(scene.class_names[int(p)], width=32, lines=lines) for p in places]
     positions = range(len(names), 0, -1)
     axes.barh(positions, values.tolist(), color="#4477aa", tick_label=names)
     axes.set(xlim=(0, 1))
