@@ -562,6 +562,7 @@ def test_frames_the_decoder_calls_damaged_are_those_of_decoding_everything(
     path = tmp_path / "damaged.mp4"
     path.write_bytes(content)
     with av.open(path) as container:
+        container.streams.video[0].codec_context.thread_count = 1  # several may hide the damage
         assert any(frame.is_corrupt for frame in container.decode(video=0))
     assert_frames_are_those_of_decoding_everything(path)
 
