@@ -4,6 +4,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from motionaware.apps import prepare_data as module
 from motionaware.apps.prepare_data import prepare_data
 from motionaware.cli import main
 from motionaware.data import extract as extract_module
+from motionaware.data import processes
 from motionaware.data.annotations import DataError, check_videos_exist, read_lists, read_split
 from motionaware.data.extract import extract_frames
 from motionaware.data.index import IndexedExamples
@@ -238,6 +241,28 @@ def test_a_task_that_kills_its_process_is_the_only_one_lost():
     tasks = [*map(str, range(9)), fatal, *map(str, range(9, 20))]
     results = dict(in_processes(eval, tasks, num_workers=2, died=lambda task: "died"))
     assert results == {str(number): number for number in range(20)} | {fatal: "died"}
+
+
+def test_a_task_that_comes_as_the_pool_breaks_is_done_all_the_same(monkeypatch):
+    class BreaksAtTheThird:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            self.left = 3
+
+        def submit(self, function: Any, task: str) -> Future[int]:
+            self.left -= 1
+            if self.left == 0:
+                raise BrokenProcessPool
+            future: Future[int] = Future()
+            future.set_result(function(task))
+            return future
+
+        def shutdown(self, **_: Any) -> None: ...
+
+    monkeypatch.setattr(processes, "_pool", BreaksAtTheThird)
+    monkeypatch.setattr(processes, "_alone", lambda function, task, _: function(task))
+    tasks = list(map(str, range(10)))
+    results = list(in_processes(eval, tasks, num_workers=2, died=lambda _: -1))
+    assert sorted(results) == [(task, int(task)) for task in tasks]
 
 
 def test_a_video_that_kills_its_process_is_named(tmp_path):

@@ -38,13 +38,14 @@ def in_processes(
     remaining = iter(tasks)
     while True:
         waiting: dict[Future[_Result], _Task] = {}
-        refused: list[_Task] = []  # by a pool that broke as the task came
+        refused: list[_Task] = []  # the task that came as the pool broke
         pool = _pool(num_workers)
         try:
             while True:
                 for task in islice(remaining, _AHEAD * num_workers - len(waiting)):
                     refused = [task]
-                    waiting[pool.submit(function, task)] = refused.pop()
+                    waiting[pool.submit(function, task)] = task
+                    refused = []
                 if not waiting:
                     return
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
