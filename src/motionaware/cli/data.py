@@ -2,7 +2,7 @@
 
 import argparse
 
-from motionaware.cli.say import say_error, show_progress
+from motionaware.cli.say import count, say_error, show_progress
 
 _OF_MOTIONPAIRS = {"train": 1200, "val": 240, "test": 240, "frames": 8, "size": 64, "seed": 0}
 
@@ -52,6 +52,8 @@ def _downloaded(args: argparse.Namespace) -> int:
     found = prepare_data(args.kind, args.root, progress=show_progress(), **options)
     for split, counts in found.counts.items():
         print(f"  {split:<12} " + ", ".join(f"{number} {what}" for what, number in counts.items()))
+    for (one, other), number in found.shared.items():
+        print(f"  shared       {one} and {other} both list {count(number, 'video')}")
     if found.unlisted:
         print(f"  no label     {len(found.unlisted)}, first {found.unlisted[0]}")
     if found.report is not None:

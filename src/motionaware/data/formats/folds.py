@@ -124,8 +124,8 @@ def _check_zero_based(path: Path, entries: list, *, num_classes: int) -> None:
     labels = [entry.get("label") for entry in entries if isinstance(entry, dict)]
     if num_classes in labels and all(label in range(1, num_classes + 1) for label in labels):
         raise DataError(
-            f"{path}: labels run from {min(labels)} to {num_classes}: they look one-based; wanted 0 "
-            f"to {num_classes - 1}, as published: subtract 1 from each"
+            f"{path}: labels run from {min(labels)} to {num_classes}: they look one-based; wanted "
+            f"0 to {num_classes - 1}, as published: subtract 1 from each"
         )
 
 
