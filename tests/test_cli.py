@@ -167,6 +167,17 @@ def test_train_says_which_videos_it_skipped(
     assert report.startswith("validation, last epoch: 11 of 12 videos (1 skipped)  top-1 ")
 
 
+def test_train_says_what_to_do_about_a_broken_video(
+    video_recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    sorted((tmp_path / "videos" / "train").glob("*/*.mp4"))[3].write_text("no video")
+    run = tmp_path / "run"
+    assert main(["train", str(video_recipe_file), "--run", str(run)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "does not open as a video" in line
+    assert f"go on with motionaware train --resume {run}; a run begun with --data.on_er" in line
+
+
 def test_train_says_that_its_best_epoch_is_chosen_on_the_test_where_it_is(
     recipe_file: Path, trees, plant, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -47,6 +47,7 @@ def run_train(args: argparse.Namespace) -> int:
         folder = Path(args.run_folder or Path("runs") / Path(args.recipe).stem)
         recipe = read_recipe(args.recipe, args.overrides)
 
+    from motionaware.data.video import VideoError
     from motionaware.engine.opening import look_for_test
     from motionaware.engine.run_folder import RunFolder
     from motionaware.engine.train import train
@@ -59,13 +60,19 @@ def run_train(args: argparse.Namespace) -> int:
             f"note: validation and test share {count(test.num_shared, 'video')}: "
             f"{files.best.name} is chosen on the test, so judge {files.last.name}"
         )
-    report = train(
-        recipe,
-        folder,
-        resume=bool(args.resume),
-        progress=show_progress(),
-        tell=lambda line: print(line, flush=True),
-    )
+    try:
+        report = train(
+            recipe,
+            folder,
+            resume=bool(args.resume),
+            progress=show_progress(),
+            tell=lambda line: print(line, flush=True),
+        )
+    except VideoError as error:
+        raise VideoError(
+            f"{error}. What was trained is saved: mend that video and go on with motionaware train "
+            f"--resume {folder}; a run begun with --data.on_error skip leaves it out"
+        ) from error
     print(f"validation, last epoch: {report.summary()}")
     num_skipped = files.count_skipped()
     if num_skipped:
