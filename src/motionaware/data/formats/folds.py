@@ -121,7 +121,7 @@ def read_diving48(root: Path, split: str) -> Split:
 
 def _check_zero_based(path: Path, entries: list, *, num_classes: int) -> None:
     """Refuse labels of 1 to `num_classes` by what they are."""
-    labels = [entry.get("label") for entry in entries if isinstance(entry, dict)]
+    labels = [entry.get("label", 0) for entry in entries if isinstance(entry, dict)]
     if num_classes in labels and all(label in range(1, num_classes + 1) for label in labels):
         raise DataError(
             f"{path}: labels run from {min(labels)} to {num_classes}: they look one-based; wanted "
