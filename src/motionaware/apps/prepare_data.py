@@ -119,11 +119,7 @@ def prepare_data(
     report = _report(target, kind, problems)
     unlisted = unlisted_videos(splits)
     counts = {split.name: _count(split, seen) for split in splits}
-    shared = {
-        (one.name, other.name): number
-        for one, other in combinations(splits, 2)
-        if (number := len(shared_videos(one, other)))
-    }
+    shared = count_shared(splits)
     if frames_to is not None:
         moved = {_moved(path, root, target): one for path, one in seen.items()}
         splits = read_all(kind, target)
@@ -156,6 +152,13 @@ def read_all(kind: str, root: Path) -> list[Split]:
     if absent and not splits:
         raise absent
     return splits
+
+
+def count_shared(splits: list[Split]) -> dict[tuple[str, str], int]:
+    """How many videos two splits both list, for each two that share some."""
+    pairs = combinations(splits, 2)
+    counts = {(one.name, other.name): len(shared_videos(one, other)) for one, other in pairs}
+    return {pair: number for pair, number in counts.items() if number}
 
 
 def _see(
