@@ -170,6 +170,8 @@ def _ucf101(fold: int) -> Tree:
 def _hmdb51(fold: int) -> Tree:
     tags = {
         "brush_hair": {"April_09_brush_hair_u_nm_np1_ba_goo_0": 1, "same name": 2, "unused": 0},
+        "kick": {"k": 1},
+        "kick_ball": {"kb": 1},
         "wave": {"same name": 1, "#20_Rhythm_clap&wave!_u_nm_np1_fr_goo_0": 1, "w": 2},
     }
     videos = {

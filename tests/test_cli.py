@@ -167,6 +167,30 @@ def test_train_says_which_videos_it_skipped(
     assert report.startswith("validation, last epoch: 11 of 12 videos (1 skipped)  top-1 ")
 
 
+def test_train_says_what_to_do_about_a_broken_video(
+    video_recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    sorted((tmp_path / "videos" / "train").glob("*/*.mp4"))[3].write_text("no video")
+    run = tmp_path / "run"
+    assert main(["train", str(video_recipe_file), "--run", str(run)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "does not open as a video" in line
+    assert f"go on with motionaware train --resume {run}; a run begun with --data.on_er" in line
+
+
+def test_train_says_that_its_best_epoch_is_chosen_on_the_test_where_it_is(
+    recipe_file: Path, trees, plant, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    root, run = plant(trees["ucf101-1"], tmp_path / "root", real=True), tmp_path / "run"
+    words = ["train", str(recipe_file), "--data.kind=ucf101-1", "--train.epochs=1"]
+    assert main([*words, f"--data.root={root}", "--train.batch_size=2", f"--run={run}"]) == 0
+    note, *_, last, evaluate = capsys.readouterr().out.splitlines()
+    assert note.startswith("note: validation and test share 2 videos: best.safetensors is chosen ")
+    assert note.endswith("so judge last.safetensors")
+    assert last == f"of the last epoch, for the test: {run}/last.safetensors"
+    assert evaluate == f"next: motionaware evaluate {run}/last.safetensors"
+
+
 def test_train_sends_one_to_the_split_that_is_there(
     recipe_file: Path, video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -1,5 +1,6 @@
 """Every recipe reads; those of published data sets run for two steps on trees true to form."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,14 @@ SMALL = [
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_says_nothing_that_its_groups_refuse(path: Path):
     assert isinstance(read_recipe(path), Recipe)
+
+
+@pytest.mark.parametrize("path", [*RECIPES, *GRIDS], ids=lambda path: path.stem)
+def test_a_recipe_says_when_and_where_it_was_measured_or_that_it_was_not(path: Path):
+    words = " ".join(line[1:].strip() for line in path.read_text().splitlines() if line[:1] == "#")
+    measured = re.search(r"[Mm]easured on \d{4}-\d\d-\d\d on .*(minutes|seconds|hours).* %", words)
+    assert f"recipes/{path.parent.name + '/' if path in GRIDS else ''}{path.name}" in words
+    assert measured or "Not run here: needs" in words
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)

@@ -84,6 +84,41 @@ def test_every_broken_file_is_named(ill_folder: Path):
     assert facts_about(checkup, "train")[0].startswith("12 videos, 3 broken; ")
 
 
+def test_videos_in_two_splits_are_told(video_folder: Path, tmp_path: Path):
+    video = next((video_folder / "train").glob("*/*.mp4"))
+    for name in ("a.mp4", "b.mp4"):
+        shutil.copy(video, tmp_path / name)
+    (tmp_path / "train.csv").write_text("a.mp4,cat\n")
+    (tmp_path / "val.csv").write_text("b.mp4,cat\na.mp4,cat\n")
+    assert facts_about(doctor(tmp_path, kind="csv"), "shared") == [
+        f"train and val both list 1 video, first {tmp_path}/a.mp4"
+    ]
+    assert facts_about(doctor(video_folder), "shared") == []
+
+
+def test_a_list_of_which_no_video_exists_is_one_fault(tmp_path: Path):
+    lines = "".join(f"clips/{number}.mp4,{number}\n" for number in range(20))
+    (tmp_path / "train.csv").write_text(lines)
+    (tmp_path / "clip").mkdir()
+    checkup = doctor(tmp_path, kind="csv")
+    (fault,) = checkup.faults
+    assert f"looked for {tmp_path}/clips/0.mp4 first; {tmp_path} holds clip, train.csv;" in fault
+    assert facts_about(checkup, "train") == ["20 videos, all missing"]
+
+
+def test_missing_is_told_from_broken_and_empty_classes_are_not_poured_out(
+    video_folder: Path, tmp_path: Path
+):
+    shutil.copy(next((video_folder / "train").glob("*/*.mp4")), tmp_path / "0.mp4")
+    (tmp_path / "1.mp4").write_text("no video")
+    (tmp_path / "train.csv").write_text("0.mp4,0\n1.mp4,0\n2.mp4,0\n3.mp4,1\n")
+    (tmp_path / "classes.txt").write_text("".join(f"class {number}\n" for number in range(30)))
+    first, empty, *_ = facts_about(doctor(tmp_path, kind="csv"), "train")
+    assert first == "4 videos, 2 missing, 1 broken; 2 classes of 1 to 3 videos (median 2)"
+    assert empty.startswith("no video of class 2, class 3, ")
+    assert empty.endswith(", class 9 and 20 more")
+
+
 def test_listed_videos_that_are_not_there_and_unknown_labels_are_named(
     video_folder: Path, tmp_path: Path
 ):

@@ -72,6 +72,13 @@ def test_what_is_wrong_is_counted_and_listed(ill):
         check_videos_exist(read_split("csv", ill, "train"))
 
 
+def test_videos_in_two_splits_are_counted(trees, plant, tmp_path, capsys):
+    root = plant(trees["hmdb51-1"], tmp_path, real=True)
+    assert prepare_data("hmdb51-1", root, num_workers=0).shared == {("val", "test"): 2}
+    assert main(["prepare", "hmdb51-1", "--root", str(root), "--workers", "0"]) == 0
+    assert "  shared       val and test both list 2 videos\n" in capsys.readouterr().out
+
+
 def test_nothing_but_the_index_is_written_to_the_root(ill):
     before = {path: path.stat().st_mtime_ns for path in ill.rglob("*")}
     prepare_data("csv", ill, num_workers=0)

@@ -51,6 +51,13 @@ def test_every_video_stands_in_one_shard_and_the_index_says_where(videos, tmp_pa
     assert len(sharded(tmp_path / "shards").shards) > 2
 
 
+def test_videos_in_two_splits_are_counted(trees, plant, tmp_path, capsys):
+    root = plant(trees["ucf101-1"], tmp_path / "root", real=True)
+    words = ["prepare", "ucf101-1", "--root", str(root), "--shards", str(tmp_path / "shards")]
+    assert main([*words, "--workers", "0"]) == 0
+    assert "  shared       val and test both list 2 videos\n" in capsys.readouterr().out
+
+
 def test_training_videos_are_shuffled_before_they_are_shared_out(videos, tmp_path):
     write(videos, tmp_path / "shards")
     for name, kept in (("train", False), ("val", True)):

@@ -256,6 +256,14 @@ def test_a_long_list_of_classes_is_not_poured_out(tmp_path):
         read_split("csv", tmp_path, "val")
 
 
+def test_a_list_whose_paths_begin_elsewhere_says_what_is_there(tmp_path):
+    touch(tmp_path, "videos/b.mp4")
+    (tmp_path / "train.csv").write_text("b.mp4,x\nsub/c.mp4,x\n")
+    words = rf"no video of train exists, of 2 .*/b.mp4 first; {tmp_path} holds train.csv, videos; "
+    with pytest.raises(DataError, match=words):
+        check_videos_exist(read_split("csv", tmp_path, "train"))
+
+
 def test_missing_videos_are_counted_and_the_first_is_named(tmp_path):
     touch(write(tmp_path, train=PLAIN), "videos/a.mp4")
     split = read_split("csv", tmp_path, "train")

@@ -181,6 +181,13 @@ def test_v2_numbered_from_one_is_said_to_be_so(trees, plant, tmp_path):
             '"label": 2',
             "label 2, wanted 0 to 1",
         ),
+        (
+            "diving48",
+            "Diving48_V2_train.json",
+            '1, "start_frame": 0, "end_frame": 48}, {"vid_name": "b_0", "label": 0',
+            '2, "start_frame": 0, "end_frame": 48}, {"vid_name": "b_0", "label": 1',
+            "labels run from 1 to 2: they look one-based; wanted 0 to 1, as published",
+        ),
     ],
 )
 def test_lists_that_cannot_be_meant_are_refused(

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,15 @@ def test_too_large_a_share_of_absent_videos_is_refused(listed):
 def test_absent_and_broken_videos_count_together(listed):
     skips = Skips(0.25)
     there = skips.without_missing(listed)
-    with pytest.raises(DataError, match=r"2 of the 4 videos of train are absent or cannot be read"):
+    words = r"2 of the 4 videos of train are absent or cannot be read"
+    with pytest.raises(DataError, match=words):
         read_all(skips, there)
+
+
+def test_a_reason_that_names_its_video_is_not_preceded_by_it(listed, tmp_path):
+    with pytest.raises(DataError) as refused:
+        read_all(Skips(0.1), replace(listed, examples=listed.examples[:2]))
+    assert str(refused.value).count(str(tmp_path / "b.mp4")) == 1
 
 
 def test_what_an_earlier_session_listed_is_remembered(listed, tmp_path):

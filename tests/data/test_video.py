@@ -649,6 +649,23 @@ def test_a_folder_without_images_is_refused(tmp_path):
         open_video(tmp_path)
 
 
+@pytest.mark.parametrize("other", ["flow_x_00001.png", "thumbnail.png", "frame2.jpg"])
+def test_images_of_another_series_are_not_taken_for_frames(folder, other):
+    Image.new("RGB", (64, 48)).save(folder / other)
+    with pytest.raises(VideoError, match=r"holds 13 images of 2 series, .*frame\*\.png.*; wanted"):
+        open_video(folder)
+
+
+def test_images_of_any_names_or_numbers_are_one_series(tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "dawn.png")
+    Image.new("RGB", (64, 48)).save(tmp_path / "noon.jpg")
+    assert open_video(tmp_path).num_frames == 2
+    (tmp_path / "numbers").mkdir()
+    for name in ("clip_01_t0.5.PNG", "clip_01_t12.75.png", "clip_02_t3.0.png"):
+        Image.new("RGB", (64, 48)).save(tmp_path / "numbers" / name)
+    assert open_video(tmp_path / "numbers").num_frames == 3
+
+
 def test_a_frame_folder_is_told_by_its_images(folder):
     assert is_frame_folder(folder)
     assert not is_frame_folder(folder / "frame1.png")

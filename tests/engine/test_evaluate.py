@@ -81,7 +81,7 @@ def test_classes_in_another_order_are_refused_by_the_first_difference():
 
 def test_another_number_of_classes_is_refused_by_both_numbers():
     with pytest.raises(
-        ValueError, match=r"knows 2 classes, the data have 3; first not in both: 'c'"
+        ValueError, match=r"knows 2 classes, the data have 3; first not in both: 'c', of the data"
     ):
         check_classes(["a", "b"], ["a", "b", "c"])
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import combinations
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,11 +19,13 @@ from motionaware.data.annotations import (
     DataError,
     Split,
     SplitAbsent,
+    check_videos_exist,
     is_video,
     read_lists,
+    shared_videos,
     unlisted_videos,
 )
-from motionaware.data.index import IndexUnusable, open_index
+from motionaware.data.index import IndexUnusable, missing_places, open_index
 from motionaware.data.shard_reader import ShardReader
 from motionaware.data.shards import KIND as SHARDS
 from motionaware.data.shards import ShardedExamples, read_shards
@@ -34,6 +37,7 @@ _EXTRAS = {
     "matplotlib": "pip install 'motionaware[plots]'  (pictures)",
     "webdataset": "pip install 'motionaware[shards]'  (data sets as tar files)",
 }
+_SHOWN = 8  # classes without videos
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
 
 
@@ -118,6 +122,10 @@ def _check_data(root: Path, kind: str, progress: bool) -> Checkup:
             splits.append(split)
             _check_split(split, checkup, progress)
     checkup.facts.extend((f"{one.name} index", _about_index(kind, root, one)) for one in splits)
+    for one, other in combinations(splits, 2):
+        if shared := shared_videos(one, other):
+            videos = f"{_count(len(shared), 'video')}, first {shared[0]}"
+            checkup.facts.append(("shared", f"{one.name} and {other.name} both list {videos}"))
     unlisted = unlisted_videos(splits)
     if unlisted:
         number = _count(len(unlisted), "video")
@@ -171,6 +179,14 @@ def _look_into(reader: ShardReader, index: int) -> _Seen:
 
 
 def _check_split(split: Split, checkup: Checkup, progress: bool) -> None:
+    num_missing = len(missing_places(split))
+    if num_missing == len(split.examples):  # a wrong folder is one fault, not one a video
+        checkup.facts.append((split.name, f"{_count(num_missing, 'video')}, all missing"))
+        try:
+            check_videos_exist(split)
+        except DataError as error:
+            checkup.faults.append(str(error))
+        return
     paths = [example.path for example in split.examples]
     pool = ThreadPoolExecutor(os.cpu_count())  # decoding leaves Python's lock
     try:
@@ -180,20 +196,22 @@ def _check_split(split: Split, checkup: Checkup, progress: bool) -> None:
         seen = list(bar)
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for thousands of videos
-    _summarise(split, seen, checkup)
+    _summarise(split, seen, checkup, num_missing=num_missing)
 
 
-def _summarise(split: Split, seen: list[_Seen], checkup: Checkup) -> None:
+def _summarise(split: Split, seen: list[_Seen], checkup: Checkup, *, num_missing: int = 0) -> None:
     errors = [one.error for one in seen if one.error is not None]
     whole = [one for one in seen if one.error is None]
     counts = Counter(split.class_names[example.label] for example in split.examples)
     facts = [
-        f"{_count(len(seen), 'video')}, {len(errors) or 'none'} broken; "
-        f"{len(counts)} classes of {_range(counts.values(), 'video')}"
+        f"{_count(len(seen), 'video')}, {f'{num_missing} missing, ' if num_missing else ''}"
+        f"{len(errors) - num_missing or 'none'} broken; "
+        f"{_count(len(counts), 'class')} of {_range(counts.values(), 'video')}"
     ]
     empty = [name for name in split.class_names if name not in counts]
     if empty:
-        facts.append(f"no video of {', '.join(empty)}")
+        more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
+        facts.append(f"no video of {', '.join(empty[:_SHOWN])}{more}")
     if whole:
         lengths = [one.num_frames for one in whole]
         sizes = Counter((one.height, one.width) for one in whole).most_common()
@@ -213,7 +231,9 @@ def _summarise(split: Split, seen: list[_Seen], checkup: Checkup) -> None:
 
 
 def _count(number: int, word: str) -> str:
-    return f"{number} {word}" + ("s" if number != 1 else "")
+    if number == 1:
+        return f"1 {word}"
+    return f"{number} {word}{'es' if word.endswith('s') else 's'}"
 
 
 def _range(numbers: Iterable[int], word: str) -> str:

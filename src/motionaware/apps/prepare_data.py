@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,6 +19,7 @@ from motionaware.data.annotations import (
     Split,
     SplitAbsent,
     read_lists,
+    shared_videos,
     unlisted_videos,
 )
 from motionaware.data.extract import extract_frames
@@ -47,6 +49,7 @@ class Prepared:
             unreadable.
         problems: Split, video and reason of each of those.
         unlisted: Videos that lie among the listed ones, and that no list names.
+        shared: How many videos two splits both list, for each two that share some.
         report: The file that lists the problems, if there are any.
     """
 
@@ -54,6 +57,7 @@ class Prepared:
     counts: dict[str, Counter[str]]
     problems: list[tuple[str, str, str]]
     unlisted: list[Path]
+    shared: dict[tuple[str, str], int]
     report: Path | None
 
 
@@ -115,6 +119,7 @@ def prepare_data(
     report = _report(target, kind, problems)
     unlisted = unlisted_videos(splits)
     counts = {split.name: _count(split, seen) for split in splits}
+    shared = count_shared(splits)
     if frames_to is not None:
         moved = {_moved(path, root, target): one for path, one in seen.items()}
         splits = read_all(kind, target)
@@ -129,7 +134,7 @@ def prepare_data(
         if frames_to is not None:  # what cannot be read has no frames there
             frames = [number or MISSING for number in frames]
         write_index(kind, target, split, frames, facts=facts[split.name])
-    return Prepared(target, counts, problems, unlisted, report)
+    return Prepared(target, counts, problems, unlisted, shared, report)
 
 
 def read_all(kind: str, root: Path) -> list[Split]:
@@ -147,6 +152,13 @@ def read_all(kind: str, root: Path) -> list[Split]:
     if absent and not splits:
         raise absent
     return splits
+
+
+def count_shared(splits: list[Split]) -> dict[tuple[str, str], int]:
+    """How many videos two splits both list, for each two that share some."""
+    pairs = combinations(splits, 2)
+    counts = {(one.name, other.name): len(shared_videos(one, other)) for one, other in pairs}
+    return {pair: number for pair, number in counts.items() if number}
 
 
 def _see(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from motionaware.apps.prepare_data import prepare_data, read_all
+from motionaware.apps.prepare_data import count_shared, prepare_data, read_all
 from motionaware.data.annotations import DataError, Split
 from motionaware.data.index import (
     MISSING,
@@ -40,9 +40,11 @@ class Sharded:
     Attributes:
         counts: For each split that there is, its videos, how many of them were left out because
             they are missing or unreadable, and its shards.
+        shared: How many videos two splits both have, for each two that share some.
     """
 
     counts: dict[str, Counter[str]]
+    shared: dict[tuple[str, str], int]
 
 
 def prepare_shards(
@@ -106,7 +108,7 @@ def prepare_shards(
     write_shard_index(folder, splits[0].class_names, plans, sizes)
     for name, plan in plans.items():
         counts[name]["shards"] = len(plan)
-    return Sharded(counts)
+    return Sharded(counts, count_shared(splits))
 
 
 def _indexed(kind: str, root: Path, *, num_workers: int | None, progress: bool) -> list[Split]:

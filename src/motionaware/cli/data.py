@@ -2,7 +2,7 @@
 
 import argparse
 
-from motionaware.cli.say import say_error, show_progress
+from motionaware.cli.say import count, say_error, show_progress
 
 _OF_MOTIONPAIRS = {"train": 1200, "val": 240, "test": 240, "frames": 8, "size": 64, "seed": 0}
 
@@ -52,6 +52,7 @@ def _downloaded(args: argparse.Namespace) -> int:
     found = prepare_data(args.kind, args.root, progress=show_progress(), **options)
     for split, counts in found.counts.items():
         print(f"  {split:<12} " + ", ".join(f"{number} {what}" for what, number in counts.items()))
+    _tell_shared(found.shared)
     if found.unlisted:
         print(f"  no label     {len(found.unlisted)}, first {found.unlisted[0]}")
     if found.report is not None:
@@ -74,11 +75,17 @@ def _sharded(args: argparse.Namespace) -> int:
     for split, counts in found.counts.items():
         words = (f"{number} {what.replace('_', ' ')}" for what, number in counts.items())
         print(f"  {split:<12} " + ", ".join(words))
+    _tell_shared(found.shared)
     left_out = sum(counts["left_out"] for counts in found.counts.values())
     if left_out:
         say_error(f"left out, absent or broken: {left_out}; motionaware doctor names them")
     print(f"{args.shards} is ready; next: set data.kind shards, data.root {args.shards}")
     return 1 if left_out and "allow_broken" not in args else 0
+
+
+def _tell_shared(shared: dict[tuple[str, str], int]) -> None:
+    for (one, other), number in shared.items():
+        print(f"  shared       {one} and {other} both list {count(number, 'video')}")
 
 
 def run_doctor(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from motionaware.cli.say import show_progress
+from motionaware.cli.say import count, show_progress
 
 if TYPE_CHECKING:
     from motionaware.engine.config import Recipe
@@ -47,27 +47,41 @@ def run_train(args: argparse.Namespace) -> int:
         folder = Path(args.run_folder or Path("runs") / Path(args.recipe).stem)
         recipe = read_recipe(args.recipe, args.overrides)
 
-    from motionaware.engine.opening import has_split
+    from motionaware.data.video import VideoError
+    from motionaware.engine.opening import look_for_test
     from motionaware.engine.run_folder import RunFolder
     from motionaware.engine.train import train
 
     files = RunFolder(folder)
     recipe = recipe or files.recipe()
-    report = train(
-        recipe,
-        folder,
-        resume=bool(args.resume),
-        progress=show_progress(),
-        tell=lambda line: print(line, flush=True),
-    )
+    test = look_for_test(recipe.data)
+    if test.num_shared:
+        print(
+            f"note: validation and test share {count(test.num_shared, 'video')}: "
+            f"{files.best.name} is chosen on the test, so judge {files.last.name}"
+        )
+    try:
+        report = train(
+            recipe,
+            folder,
+            resume=bool(args.resume),
+            progress=show_progress(),
+            tell=lambda line: print(line, flush=True),
+        )
+    except VideoError as error:
+        raise VideoError(
+            f"{error}. What was trained is saved: mend that video and go on with motionaware train "
+            f"--resume {folder}; a run begun with --data.on_error skip leaves it out"
+        ) from error
     print(f"validation, last epoch: {report.summary()}")
     num_skipped = files.count_skipped()
     if num_skipped:
-        videos = "1 video" if num_skipped == 1 else f"{num_skipped} videos"
-        print(f"skipped: {videos}, listed in {files.skipped}")
+        print(f"skipped: {count(num_skipped, 'video')}, listed in {files.skipped}")
     print(f"log: {folder / 'log.csv'}\nbest on validation: {files.best}")
-    split = "" if has_split(recipe.data, "test") else " --split val"
-    print(f"next: motionaware evaluate {files.best}{split}")
+    if test.num_shared:
+        print(f"of the last epoch, for the test: {files.last}")
+    judged = files.last if test.num_shared else files.best
+    print(f"next: motionaware evaluate {judged}{'' if test.exists else ' --split val'}")
     return 0
 
 

@@ -20,7 +20,7 @@ from motionaware.data.shards import KIND as SHARDS
 from motionaware.data.split import SPLITS as SPLITS
 from motionaware.data.split import DataError as DataError
 from motionaware.data.split import Example as Example
-from motionaware.data.split import Reader
+from motionaware.data.split import Reader, contents
 from motionaware.data.split import Split as Split
 from motionaware.data.split import SplitAbsent as SplitAbsent
 
@@ -119,12 +119,26 @@ def check_videos_exist(split: Split) -> None:
         DataError: Some are not there.
     """
     missing = [split.examples[place].path for place in missing_places(split)]
-    if missing:
+    if not missing:
+        return
+    first, number = missing[0], len(split.examples)
+    if len(missing) == number:
+        there = next(folder for folder in first.absolute().parents if folder.is_dir())
         raise DataError(
-            f"{len(missing)} of the {len(split.examples)} videos of {split.name} do not exist, "
-            f"first {missing[0]}; motionaware doctor names all of them, data.on_error skip "
-            "leaves them out"
+            f"no video of {split.name} exists, of {number} that are listed; looked for {first} "
+            f"first; {there} holds {contents(there)}; set data.root to the folder where the paths "
+            "of the list begin"
         )
+    raise DataError(
+        f"{len(missing)} of the {number} videos of {split.name} do not exist, first {first}; "
+        "motionaware doctor names all of them, data.on_error skip leaves them out"
+    )
+
+
+def shared_videos(one: Split, other: Split) -> list[Path]:
+    """Find the videos that both of two splits list: what is learnt or chosen on them is known."""
+    in_one = {example.path for example in one.examples}
+    return sorted(in_one.intersection(example.path for example in other.examples))
 
 
 def unlisted_videos(splits: Iterable[Split]) -> list[Path]:

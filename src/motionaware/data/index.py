@@ -34,7 +34,7 @@ from motionaware.files import write_atomically
 
 UNREADABLE, MISSING = 0, -1  # in place of a number of frames
 
-_VERSION = "1"
+_VERSION = "2"  # 1 had the classes of HMDB51 in another order
 _FOLDER = ".motionaware"
 _LIST_SUFFIXES = (".csv", ".json", ".txt")
 _LISTS_BESIDE = ("testTrainMulti_7030_splits",)  # of HMDB51, one file a class

@@ -96,8 +96,9 @@ class Skips:
         if number <= self.max_share * total:
             return
         first, why = next((video, why) for (name, video), why in self.rows.items() if name == split)
+        first = why if why.startswith(first) else f"{first}: {why}"  # most reasons name their video
         raise DataError(
             f"{number} of the {total} videos of {split} are absent or cannot be read, more than "
             f"the share of {self.max_share:g} that data.max_skipped_share allows; first "
-            f"{first}: {why}. motionaware doctor names all of them"
+            f"{first}. motionaware doctor names all of them"
         )

@@ -164,6 +164,12 @@ def _open_folder(path: Path) -> Video:
             f"{path} is a folder without images; wanted frames in it, "
             f"named *{', *'.join(sorted(IMAGE_SUFFIXES))}"
         )
+    series = sorted({re.sub("[0-9]+", "*", name.lower()) for name in names})
+    if 1 < len(series) < len(names):  # all of another name each are one series in their order
+        raise VideoError(
+            f"{path} holds {len(names)} images of {len(series)} series, {', '.join(series[:4])}; "
+            "wanted the frames of one video and nothing else: move the others to another folder"
+        )
     height, width, _ = _read_image(path / names[0]).shape
     return _FrameFolder(
         path=path,

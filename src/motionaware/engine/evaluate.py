@@ -190,10 +190,11 @@ def check_classes(model_names: Sequence[str], data_names: Sequence[str]) -> None
     if tuple(model_names) == tuple(data_names):
         return
     if len(model_names) != len(data_names):
-        only = sorted(set(data_names) ^ set(model_names))
+        only = min(set(data_names) ^ set(model_names), default=None)
+        whose = "model" if only in model_names else "data"
         raise ValueError(
             f"the model knows {len(model_names)} classes, the data have {len(data_names)}; first "
-            f"not in both: {only[0] if only else 'none'!r}. Evaluate on the data it was trained for"
+            f"not in both: {only!r}, of the {whose} alone. Evaluate on the data it was trained for"
         )
     place = next(i for i, (a, b) in enumerate(zip(model_names, data_names, strict=True)) if a != b)
     raise ValueError(

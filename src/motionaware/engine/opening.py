@@ -1,9 +1,10 @@
 """Open the data that a recipe names: where a recipe's words become a data set of clips."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from motionaware.clip import ClipSpec
-from motionaware.data.annotations import check_videos_exist, read_split
+from motionaware.data.annotations import check_videos_exist, read_split, shared_videos
 from motionaware.data.augment import Augment
 from motionaware.data.dataset import ClipDataset, MotionPairsDataset, VideoDataset
 from motionaware.data.frame_cache import FrameCache
@@ -97,15 +98,28 @@ def open_cache(config: DataConfig) -> FrameCache | None:
     return FrameCache(config.cache_dir, max_gib=config.cache_gib, decoder=config.decoder)
 
 
-def has_split(config: DataConfig, split: str) -> bool:
-    """Whether the data that a recipe names have a split; what else is amiss is said when opened."""
+@dataclass(frozen=True)
+class HeldOut:
+    """Whether data have a test split, and how many of its videos are validation's too.
+
+    Of shards that number is not known, and is 0.
+    """
+
+    exists: bool = True
+    num_shared: int = 0
+
+
+def look_for_test(config: DataConfig) -> HeldOut:
+    """Look at the test split that a recipe's data have; what is amiss is said when it is opened."""
     try:
         if config.kind == SHARDS:
-            read_shards(config.root, split)
+            read_shards(config.root, "test")
         elif config.kind != "motionpairs":
-            read_split(config.kind, config.root, split)
+            test = read_split(config.kind, config.root, "test")
+            validation = read_split(config.kind, config.root, "val")
+            return HeldOut(num_shared=len(shared_videos(validation, test)))
     except SplitAbsent:
-        return False
+        return HeldOut(exists=False)
     except (DataError, OSError):
         pass
-    return True
+    return HeldOut()

@@ -73,17 +73,18 @@ def read_hmdb51(root: Path, split: str, *, fold: int) -> Split:
     """Read one official way to part HMDB51."""
     ending = f"_test_split{fold}.txt"
     folders = (root / "testTrainMulti_7030_splits", root / "splits", root / "annotations", root)
-    lists = next((found for folder in folders if (found := sorted(folder.glob(f"*{ending}")))), [])
+    lists = next((found for folder in folders if (found := [*folder.glob(f"*{ending}")])), [])
     if not lists:
         raise DataError(
             f"the lists of HMDB51 do not exist; looked for CLASS{ending} in "
             f"{', '.join(map(str, folders))}; {root} holds {contents(root)}"
         )
-    class_names = [path.name.removesuffix(ending) for path in lists]
-    positions = {name: place for place, name in enumerate(class_names)}
+    # By the classes' names, not the files': there kick_ball_test_... comes before kick_test_...
+    of_class = dict(sorted((path.name.removesuffix(ending), path) for path in lists))
+    positions = {name: place for place, name in enumerate(of_class)}
     wanted = "1" if split == "train" else "2"
     stems, places = [], []
-    for place, path in enumerate(lists):
+    for class_name, path in of_class.items():
         for line, content in lines_of(path):
             video, _, tag = content.rpartition(" ")
             if tag not in ("0", "1", "2") or not video:
@@ -91,8 +92,8 @@ def read_hmdb51(root: Path, split: str, *, fold: int) -> Split:
                     f"{path}, line {line}: found {content!r}, wanted VIDEO.avi and 0, 1 or 2"
                 )
             if tag == wanted:
-                stems.append(f"{class_names[place]}/{video.strip().removesuffix('.avi')}")
-                places.append(place)
+                stems.append(f"{class_name}/{video.strip().removesuffix('.avi')}")
+                places.append(positions[class_name])
     return _split(root, split, ("hmdb51_org", "videos", "hmdb51", ""), stems, places, positions)
 
 
@@ -102,8 +103,10 @@ def read_diving48(root: Path, split: str) -> Split:
     positions = {" ".join(words): place for place, words in enumerate(json_of(vocabulary, list))}
     listing = f"Diving48_V2_{'train' if split == 'train' else 'test'}.json"
     path = find_list(root, f"the {split} list of Diving48", [listing], absent=True)
+    entries = json_of(path, list)
+    _check_zero_based(path, entries, num_classes=len(positions))
     stems, places = [], []
-    for number, entry in enumerate(json_of(path, list), start=1):
+    for number, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict) or not {"vid_name", "label"} <= entry.keys():
             raise DataError(f"{path}, entry {number}: found {entry!r}, wanted vid_name and label")
         if entry["label"] not in range(len(positions)):
@@ -114,6 +117,16 @@ def read_diving48(root: Path, split: str) -> Split:
         stems.append(entry["vid_name"])
         places.append(entry["label"])
     return _split(root, split, ("rgb", "videos", "rawframes", ""), stems, places, positions, ".mp4")
+
+
+def _check_zero_based(path: Path, entries: list, *, num_classes: int) -> None:
+    """Refuse labels of 1 to `num_classes` by what they are."""
+    labels = [entry.get("label", 0) for entry in entries if isinstance(entry, dict)]
+    if num_classes in labels and all(label in range(1, num_classes + 1) for label in labels):
+        raise DataError(
+            f"{path}: labels run from {min(labels)} to {num_classes}: they look one-based; wanted "
+            f"0 to {num_classes - 1}, as published: subtract 1 from each"
+        )
 
 
 def _split(
