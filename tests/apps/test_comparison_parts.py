@@ -236,6 +236,13 @@ def test_html_says_what_was_written():
     assert "All of <code>it</code>." in text
 
 
+def test_half_pictures_may_stand_side_by_side(tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(b"x")
+    pictures = [blocks.Picture(tmp_path / "a.png", "c", half=half) for half in (True, False)]
+    text = blocks.to_html_body(pictures)
+    assert text.count("<figure class=half><img ") == text.count("<figure><img ") == 1
+
+
 def test_no_class_name_ends_the_script_that_holds_it():
     text = blocks.to_html_body([blocks.Chooser('{"classes": ["</script>"]}', "")])
     assert text.count("</script>") == 1
