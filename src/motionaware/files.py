@@ -1,10 +1,12 @@
-"""Files that appear whole or not at all: written beside their place, then moved into it."""
+"""Files that appear whole or not at all, and folders in which one process works at a time."""
 
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 @contextmanager
@@ -50,3 +52,31 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     with whole_file(path, what=f"{len(content) / 1e6:.1f} MB") as part:
         part.write_bytes(content)
+
+
+@contextmanager
+def alone_in(folder: Path, *, otherwise: str) -> Iterator[None]:
+    """Be the only process that works in a folder; it is let go however the process ends.
+
+    The folder is made if missing, and keeps an empty file `lock`. Where the file system knows no
+    locks, nothing is kept apart.
+
+    Args:
+        folder: In which others work as well by this function.
+        otherwise: The words of the error.
+
+    Raises:
+        BlockingIOError: Another process works there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise BlockingIOError(otherwise) from error
+    except NotImplementedError:
+        pass
+    try:
+        yield
+    finally:
+        lock.release()

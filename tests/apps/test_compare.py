@@ -22,6 +22,7 @@ from motionaware.engine.interrupt import TrainingInterrupted
 from motionaware.engine.keys import RecipeError
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import train
+from motionaware.files import alone_in
 
 RECIPE = """
 clip: {num_frames: 4, image_size: 24}
@@ -142,7 +143,9 @@ def test_the_page_needs_nothing_else(made):
         "resnet18_quarter none",
         "resnet18_quarter m2a",
     ]
-    assert all(len(one["shares"]) == 12 for one in data["columns"])
+    for one in data["columns"]:
+        assert one["seeds"] == [0, 1]
+        assert [len(shares) for shares in one["shares"]] == [12, 12]
 
 
 def test_the_report_links_pictures_that_are_there(made):
@@ -156,6 +159,18 @@ def test_the_report_links_pictures_that_are_there(made):
     for heading in ("Accuracy and cost", "Gains", "Class by class", "Where this comes from"):
         assert f"## {heading}" in text
     assert str(found.report) not in text
+
+
+def test_the_report_holds_the_recipe_and_no_path_of_a_home(made):
+    grid, found, _ = made
+    for name in ("report.md", "report.html", "tables.tex"):
+        text = (found.report / name).read_text()
+        assert str(grid.parent) not in text
+        assert "Recipe: recipe.yaml, varied by grid.yaml." in text
+    text = (found.report / "report.md").read_text()
+    assert "<summary>The recipe of resnet18_quarter, none, seed 0</summary>" in text
+    assert "\n  num_train_clips: 24\n" in text
+    assert "\n  root: cache\n" in text
 
 
 def test_the_tables_are_latex(made):
@@ -202,6 +217,40 @@ def test_damaged_predictions_are_made_again(again: Path):
         assert (kept["probabilities"] == before).all()
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"key": 1}', None])
+def test_damaged_costs_and_those_of_other_classes_are_measured_again(again: Path, content):
+    path = again.parent / "out" / "costs.json"
+    kept = json.loads(path.read_text())
+    if content is None:
+        content = json.dumps(kept | {"key": kept["key"] | {"num_classes": 5}})
+    path.write_text(content)
+    compare(again, again.parent / "out", num_examples=0)
+    found = json.loads(path.read_text())
+    assert found["key"] == kept["key"]
+    assert found["facts"]["repeats"] == "1"  # `made` has 2
+
+
+def test_two_compares_do_not_work_in_one_folder(again: Path, made, monkeypatch):
+    monkeypatch.setattr(runs, "_start", None)
+    out = again.parent / "out"
+    words = f"another compare is at work in {out}; wait until it has ended, or take another --out"
+    with alone_in(out, otherwise=""), pytest.raises(BlockingIOError, match=re.escape(words)):
+        compare(again, out, num_examples=0)
+    folder = out / "runs/resnet18_quarter/none/seed0"
+    with alone_in(out, otherwise=""), pytest.raises(BlockingIOError, match=re.escape(words)):
+        compare_runs([folder], out, num_examples=0)
+    compare(again, out, num_examples=0)
+
+
+def test_a_run_that_a_killed_compare_left_at_work_is_not_trained_twice(again: Path, monkeypatch):
+    monkeypatch.setattr(runs, "_start", None)
+    folder = again.parent / "out/runs/resnet18_quarter/none/seed0"
+    (folder / "last.safetensors").unlink()  # not finished
+    words = "seed0 is being trained by another process; wait until it has ended, or end it"
+    with RunFolder(folder).alone(), pytest.raises(BlockingIOError, match=words):
+        compare(again, again.parent / "out", num_examples=0)
+
+
 def test_a_half_trained_run_goes_on_to_the_same_numbers(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(costs, "NUM_REPEATS", 1)
     grid = write_grid(
@@ -244,7 +293,8 @@ def test_finished_runs_get_the_same_report(again: Path, made):
 def test_the_head_of_a_report_says_what_was_skipped(again: Path):
     folders = sorted(path.parent for path in (again.parent / "out/runs").glob("*/*/seed0/log.csv"))
     compare_runs(folders, again.parent / "whole", num_examples=0)
-    assert "kipped" not in (again.parent / "whole" / "report.md").read_text()
+    text, _, _ = (again.parent / "whole" / "report.md").read_text().partition("The recipe of")
+    assert "kipped" not in text
     num = 0
     for folder in folders:
         path = folder / "predictions-test.npz"
@@ -299,6 +349,12 @@ def test_a_pair_that_no_backbone_has_is_refused(again: Path):
     folder = again.parent / "out/runs/resnet18_quarter/none/seed0"
     with pytest.raises(ValueError, match="pair m2a tsm: no backbone has runs of both; .* of none"):
         compare_runs([folder], again.parent / "other", pairs=[("m2a", "tsm")])
+
+
+def test_a_baseline_of_which_there_is_no_run_is_refused(again: Path):
+    folder = again.parent / "out/runs/resnet18_quarter/none/seed0"
+    with pytest.raises(ValueError, match="baseline 'nine': .* there are runs of none"):
+        compare_runs([folder], again.parent / "other", baseline="nine")
 
 
 # ------------------------------------------------------------------------------ before it trains

@@ -2,12 +2,13 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from motionaware.apps.comparison import blocks, figures, numbers, report
+from motionaware.apps.comparison import blocks, figures, numbers, report, rows
 from motionaware.apps.comparison.columns import Column, make_gains
 from motionaware.apps.comparison.examples import choose_examples
 from motionaware.apps.comparison.facts import commit_of
@@ -152,14 +153,56 @@ def test_columns_without_a_seed_in_common_are_not_compared():
 
 def test_a_class_without_videos_has_no_gain():
     (gain,) = make_gains([NONE, M2A], baseline="none", pairs=[])
-    of_left = (0.5 + 1 + 1) / 3 - 1
+    of_left = (0.5 + 1) / 2 - 1  # of the seeds that both have
     np.testing.assert_allclose(gain.per_class()[0], of_left)
     assert np.isnan(gain.per_class()[3])
-    (most, _), (least, value) = numbers.extreme_classes(gain)
-    assert (most, least) == ("up", "left")
-    assert value == pytest.approx(of_left)
-    _, rows = numbers.class_rows([NONE, M2A])
-    assert rows[3] == ["never", 0, None, None]
+    most, least = numbers.extreme_classes(gain)
+    assert (most.words(), least.words()) == ("right (and 1 more)", "left")
+    assert least.gain == pytest.approx(of_left)
+    _, of_classes = rows.class_rows([NONE, M2A])
+    assert of_classes[3] == ["never", 0, None, None]
+
+
+def test_differences_of_classes_of_one_size_have_the_gain_as_their_mean():
+    (gain,) = make_gains([NONE, M2A], baseline="none", pairs=[])
+    assert len(M2A.seeds) > len(gain.seeds)
+    assert np.nanmean(gain.per_class()) == pytest.approx(gain.difference)
+
+
+def test_a_class_that_gains_most_is_not_said_to_be_alone_if_others_gain_as_much():
+    both = column("tsm", {0: [0, 1, 1, 1, 2, 2]})
+    (gain,) = make_gains([column("none", {0: [0, 0, 0, 0, 0, 0]}), both], baseline="none", pairs=[])
+    most, least = numbers.extreme_classes(gain)
+    assert (most.words(), least.words()) == ("right (and 1 more)", "left")
+    assert numbers.gains_table([gain]).rows[0][-2:] == ("right (and 1 more) +100.0", "left -50.0")
+
+
+def test_pairs_that_cannot_be_compared_are_named_with_the_reason():
+    lost = Column(backbone="b", temporal="tsm", runs=(), failures=("why",), cost=None)
+    columns = [NONE, M2A, lost, column("tea", {7: [0] * 6})]
+    gains = make_gains(columns, baseline="none", pairs=[("m2a", "tsm")])
+    (said,) = report._not_compared(replace(found(columns, gains), pairs=(("m2a", "tsm"),)))
+    assert isinstance(said, blocks.Bullets)
+    assert said.lines == (
+        "b: `tsm` over `none` cannot be said: no run of `tsm` finished.",
+        "b: `tea` over `none` cannot be said: no seed in common.",
+        "b: `m2a` over `tsm` cannot be said: no run of `tsm` finished.",
+    )
+    assert report._not_compared(found([NONE, M2A], gains)) == []
+    assert "1 run failed, see below: numbers are without." in summary(columns)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "why"), [((), "there is no such column"), (("none",), "no run of it finished")]
+)
+def test_gains_without_a_baseline_are_said_to_be_absent(baseline: tuple[str, ...], why: str):
+    lost = [
+        Column(backbone="b", temporal=name, runs=(), failures=("x",), cost=None)
+        for name in baseline
+    ]
+    (said,) = report._not_compared(found([*lost, M2A]))
+    assert isinstance(said, blocks.Bullets)
+    assert said.lines == (f"b: no gains over `none`: {why}.",)
 
 
 def test_confusion_is_a_share_of_the_right_class():
@@ -193,6 +236,13 @@ def test_html_says_what_was_written():
     assert "All of <code>it</code>." in text
 
 
+def test_half_pictures_may_stand_side_by_side(tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(b"x")
+    pictures = [blocks.Picture(tmp_path / "a.png", "c", half=half) for half in (True, False)]
+    text = blocks.to_html_body(pictures)
+    assert text.count("<figure class=half><img ") == text.count("<figure><img ") == 1
+
+
 def test_no_class_name_ends_the_script_that_holds_it():
     text = blocks.to_html_body([blocks.Chooser('{"classes": ["</script>"]}', "")])
     assert text.count("</script>") == 1
@@ -203,6 +253,22 @@ def test_latex_is_escaped():
     assert r"a\_b & n \\" in text
     assert r"x | $<$y$>$ \& 5 \% & 1 $\pm$ 2 \\" in text
     assert r"\begin{tabular}{lr}" in text
+
+
+def test_latex_has_minus_signs_and_no_table_is_wider_than_the_text():
+    table = blocks.Table(("a", "b"), (("i3d-r18, 2026-11-24", "[-1.2, +3] -4"),), "c")
+    text = blocks.to_latex([table])
+    assert r"i3d-r18, 2026-11-24 & [$-$1.2, +3] $-$4 \\" in text
+    assert text.startswith("% \\usepackage{booktabs,graphicx}")
+    assert text.count(r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{") == 1
+    assert text.count("{") == text.count("}")
+
+
+def test_what_is_folded_is_kept_as_it_is():
+    folded = blocks.Folded("more", "a:\n  b: <c>\n")
+    html = "<details><summary>more</summary><pre>a:\n  b: &lt;c&gt;</pre></details>"
+    assert blocks.to_html_body([folded]) == html
+    assert "```\na:\n  b: <c>\n```" in blocks.to_markdown("t", [folded], folder=Path())
 
 
 def test_a_table_with_a_summary_is_folded():

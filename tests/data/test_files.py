@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from motionaware.files import whole_file, write_atomically
+from motionaware.files import alone_in, whole_file, write_atomically
 
 
 def full(*_args: object) -> None:
@@ -144,3 +144,12 @@ def test_every_writer_meets_a_real_limit_with_one_error_and_the_old_file_stands(
     assert "cannot write 0.0 MB of clips (File too large)" in clips
     assert words.stderr == ""
     assert_only_the_old_file_stands(old)
+
+
+def test_a_folder_is_let_go_whatever_happens_in_it(tmp_path):
+    with pytest.raises(KeyboardInterrupt), alone_in(tmp_path / "new", otherwise="busy"):
+        with pytest.raises(BlockingIOError, match="busy"):
+            alone_in(tmp_path / "new", otherwise="busy").__enter__()
+        raise KeyboardInterrupt
+    with alone_in(tmp_path / "new", otherwise="busy"):
+        pass

@@ -154,6 +154,49 @@ def test_ctrl_c_during_validation_loses_nothing(
     assert_same_run(tmp_path / "whole", tmp_path / "halves")
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no SIGHUP")
+def test_a_closed_terminal_saves_the_run_unless_it_was_to_be_ignored(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plain = TrainingRun._train_step
+
+    def hung_up(run: TrainingRun, group: list[Batch]) -> None:
+        plain(run, group)
+        signal.raise_signal(signal.SIGHUP)
+
+    train(tiny_recipe, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingRun, "_train_step", hung_up)
+        with pytest.raises(TrainingInterrupted):
+            train(tiny_recipe, tmp_path / "run")
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        try:
+            train(tiny_recipe, tmp_path / "nohup")
+        finally:
+            signal.signal(signal.SIGHUP, before)
+    train(tiny_recipe, tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert_same_run(tmp_path / "whole", tmp_path / "nohup")
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plain, refused = TrainingRun._train_step, []
+
+    def busy(run: TrainingRun, group: list[Batch]) -> None:
+        if not refused:
+            refused.append(True)
+            words = "run is being trained by another process; wait until it has ended"
+            with pytest.raises(BlockingIOError, match=words):
+                train(tiny_recipe, tmp_path / "run", resume=True)
+        plain(run, group)
+
+    monkeypatch.setattr(TrainingRun, "_train_step", busy)
+    train(tiny_recipe, tmp_path / "run")
+    assert refused
+
+
 def test_a_second_ctrl_c_ends_the_run_at_once(
     tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -1,7 +1,7 @@
 """Compare: train what a grid names and is missing, judge everything, write a report."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,12 @@ import torch
 from motionaware.apps.comparison.columns import Column, make_gains
 from motionaware.apps.comparison.costs import measure_costs
 from motionaware.apps.comparison.facts import commit_of, present_facts
+from motionaware.apps.comparison.finished import (
+    check_columns,
+    check_comparable,
+    columns_in_order,
+    open_finished,
+)
 from motionaware.apps.comparison.judging import (
     JudgedRun,
     check_same_data,
@@ -21,16 +27,14 @@ from motionaware.apps.comparison.report import write_report
 from motionaware.apps.comparison.runs import (
     Run,
     check_runs,
-    different_keys,
     plan_runs,
     train_missing,
-    with_cache,
 )
 from motionaware.apps.comparison.sections import Findings
 from motionaware.apps.visualize import figure_maker
 from motionaware.data.split import DataError
 from motionaware.engine.grid import grid_recipes, read_grid
-from motionaware.engine.run_folder import RunFolder
+from motionaware.files import alone_in
 
 Tell = Callable[[str], None]
 
@@ -73,6 +77,7 @@ def compare(
 
     Raises:
         RecipeError, ValueError, DataError: Something in the grid cannot be; before anything trains.
+        BlockingIOError: Another process compares there, or trains one of the runs.
         TrainingInterrupted: Asked to stop; what was trained is saved.
         ImportError: matplotlib, which draws the pictures, is not installed.
     """
@@ -86,26 +91,27 @@ def compare(
     with _errors_named(grid):
         check_runs(runs, split=config.split, progress=progress)
         check_same_data(runs, split=config.split)
-    failures = train_missing(
-        runs, jobs=jobs or max(1, torch.cuda.device_count()), progress=progress, tell=tell
-    )
-    whole = [run for run in runs if run.name not in failures]
-    commit = commit_of(grid)
-    where = f"{config.recipe}, varied by {_as_seen(grid)}"
-    where += f", at commit {commit}" if commit else ""
-    return _report(
-        whole,
-        out,
-        failures=[(run, failures[run.name]) for run in runs if run.name in failures],
-        order=list(dict.fromkeys((run.backbone, run.temporal) for run in runs)),
-        pairs=config.pairs,
-        baseline=config.baseline,
-        split=config.split,
-        title=config.title or grid.stem,
-        recipe=where,
-        num_examples=num_examples,
-        progress=progress,
-    )
+    with _alone(out):
+        failures = train_missing(
+            runs, jobs=jobs or max(1, torch.cuda.device_count()), progress=progress, tell=tell
+        )
+        whole = [run for run in runs if run.name not in failures]
+        commit = commit_of(grid)
+        where = f"{_as_seen(grid.parent / config.recipe)}, varied by {_as_seen(grid)}"
+        where += f", at commit {commit}" if commit else ""
+        return _report(
+            whole,
+            out,
+            failures=[(run, failures[run.name]) for run in runs if run.name in failures],
+            order=list(dict.fromkeys((run.backbone, run.temporal) for run in runs)),
+            pairs=config.pairs,
+            baseline=config.baseline,
+            split=config.split,
+            title=config.title or grid.stem,
+            recipe=where,
+            num_examples=num_examples,
+            progress=progress,
+        )
 
 
 def compare_runs(
@@ -137,24 +143,30 @@ def compare_runs(
         ImportError: matplotlib, which draws the pictures, is not installed.
     """
     figure_maker()
-    runs = [_finished(Path(folder), Path(out)) for folder in folders]
+    runs = [open_finished(Path(folder), Path(out)) for folder in folders]
     check_same_data(runs, split=split)
-    _check_columns(runs)
-    _check_pairs(runs, pairs)
+    check_columns(runs)
+    check_comparable(runs, pairs, baseline)
     runs.sort(key=lambda run: run.seed)
-    return _report(
-        runs,
-        Path(out),
-        failures=[],
-        order=_order(runs, baseline),
-        pairs=tuple(pairs),
-        baseline=baseline,
-        split=split,
-        title=title or f"{counted(len(runs), 'run')} compared",
-        recipe="the recipe.yaml in the folder of each run",
-        num_examples=num_examples,
-        progress=progress,
-    )
+    with _alone(Path(out)):
+        return _report(
+            runs,
+            Path(out),
+            failures=[],
+            order=columns_in_order(runs, baseline),
+            pairs=tuple(pairs),
+            baseline=baseline,
+            split=split,
+            title=title or f"{counted(len(runs), 'run')} compared",
+            recipe="the recipe.yaml in the folder of each run",
+            num_examples=num_examples,
+            progress=progress,
+        )
+
+
+def _alone(out: Path) -> AbstractContextManager[None]:
+    words = f"another compare is at work in {out}; wait until it has ended, or take another --out"
+    return alone_in(out, otherwise=words)
 
 
 @contextmanager
@@ -173,68 +185,6 @@ def _as_seen(path: Path) -> str:
     """A path from here on where it is below; else its name: a report says nothing of a home."""
     full = path.resolve()
     return full.relative_to(Path.cwd()).as_posix() if full.is_relative_to(Path.cwd()) else path.name
-
-
-def _finished(folder: Path, out: Path) -> Run:
-    files = RunFolder(folder)
-    if not files.holds_run():
-        raise FileNotFoundError(
-            f"{folder} holds no run to compare: it has no recipe.yaml; give folders of finished "
-            "runs, or a grid (.yaml)"
-        )
-    recipe = files.recipe()
-    model = recipe.model
-    run = Run(
-        backbone=model.backbone,
-        temporal=model.temporal,
-        seed=recipe.train.seed,
-        recipe=with_cache(recipe, out),
-        folder=files,
-    )
-    if not run.is_finished():
-        raise ValueError(
-            f"{folder} has {run.epochs_done()} of {recipe.train.epochs} epochs; finish it by "
-            f"motionaware train --resume {folder}"
-        )
-    return run
-
-
-def _check_columns(runs: Sequence[Run]) -> None:
-    """Refuse a run given twice, and runs of one column that differ by more than the seed."""
-    first: dict[tuple[str, str], Run] = {}
-    seen: dict[str, Run] = {}
-    for run in runs:
-        if run.name in seen:
-            raise ValueError(
-                f"{seen[run.name].folder.path} and {run.folder.path} are both {run.name}; give one"
-            )
-        seen[run.name] = run
-        other = first.setdefault((run.backbone, run.temporal), run)
-        differing = different_keys(other.recipe, run.recipe)
-        differing.pop("train.seed", None)
-        differing.pop("data.root", None)  # resolved, it is the same
-        for key, (one, two) in differing.items():
-            raise ValueError(
-                f"{other.folder.path} and {run.folder.path} would be one column, but {key} is "
-                f"{one!r} in the one, {two!r} in the other; compare them apart"
-            )
-
-
-def _check_pairs(runs: Sequence[Run], pairs: Sequence[tuple[str, str]]) -> None:
-    columns = {(run.backbone, run.temporal) for run in runs}
-    for one, other in pairs:
-        if not any({(name, one), (name, other)} <= columns for name, _ in columns):
-            known = ", ".join(sorted({temporal for _, temporal in columns}))
-            raise ValueError(
-                f"pair {one} {other}: no backbone has runs of both; there are runs of {known}"
-            )
-
-
-def _order(runs: Sequence[Run], baseline: str) -> list[tuple[str, str]]:
-    """Columns as they were given, those of one backbone together, the baseline first."""
-    names = list(dict.fromkeys((run.backbone, run.temporal) for run in runs))
-    backbones = list(dict.fromkeys(backbone for backbone, _ in names))
-    return sorted(names, key=lambda name: (backbones.index(name[0]), name[1] != baseline))
 
 
 def _report(
@@ -258,7 +208,10 @@ def _report(
     for one in judged:
         by_column.setdefault((one.run.backbone, one.run.temporal), []).append(one)
     present = {names: by_column[names][0].run for names in order if names in by_column}
-    costs, cost_facts = measure_costs(present, out) if present else ({}, {})
+    costs, cost_facts = {}, {}
+    if judged:
+        num_classes = len(judged[0].class_names)
+        costs, cost_facts = measure_costs(present, out, num_classes=num_classes)
     columns = tuple(
         Column(
             backbone=names[0],

@@ -1,7 +1,7 @@
 """Grids: which backbones, temporal modules and seeds to compare under one recipe."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -78,6 +78,12 @@ class Grid:
                 raise RecipeError(
                     f"{key} names {name!r}, which the grid does not hold; it has {', '.join(known)}"
                 )
+        if self.baseline not in ("none", *self.temporal):
+            raise RecipeError(
+                f"baseline is {self.baseline!r}, which the grid does not hold; temporal has "
+                f"{', '.join(self.temporal)}"
+            )
+        check_pairs(self.pairs, baseline=self.baseline)
 
     def names(self) -> Iterator[tuple[str, str, int]]:
         """Backbone, temporal module and seed of every run, seeds before temporal modules."""
@@ -85,6 +91,26 @@ class Grid:
             for seed in self.seeds:
                 for temporal in self.temporal:
                     yield backbone, temporal, seed
+
+
+def check_pairs(pairs: Sequence[tuple[str, str]], *, baseline: str) -> None:
+    """Refuse pairs that would be no comparison, or the same one twice.
+
+    Raises:
+        RecipeError: Naming the pair.
+    """
+    seen = set()
+    for one, other in pairs:
+        if one == other:
+            raise RecipeError(f"pair {one}, {other}: one module twice; give two that differ")
+        if one == baseline:
+            raise RecipeError(
+                f"pair {one}, {other}: gains are counted from {baseline}; write it the other way "
+                "round, or leave it out: each module is compared with the baseline anyway"
+            )
+        if {one, other} in seen:
+            raise RecipeError(f"pair {one}, {other}: is there twice; give it once")
+        seen.add(frozenset((one, other)))
 
 
 def read_grid(path: str | Path) -> Grid:

@@ -16,7 +16,9 @@ class TrainingDiverged(RuntimeError):
 
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into an event; a second Ctrl-C acts as ever.
+    """Turn Ctrl-C, SIGTERM and a closed terminal into an event; a second Ctrl-C acts as ever.
+
+    Who ignores the end of a terminal (`nohup`) goes on doing so.
 
     Only the main thread may listen to signals; elsewhere the event is never set.
     """
@@ -29,7 +31,11 @@ def stop_on_signal() -> Iterator[threading.Event]:
         stop.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield stop
     finally:

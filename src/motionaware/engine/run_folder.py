@@ -7,6 +7,7 @@ last.safetensors    the model after the last whole epoch
 best.safetensors    the model of the best epoch on validation
 skipped.csv         videos left out, with the reason; only where there are any
 resume.pt           all that is needed to go on as if the run had not stopped
+lock                held by the process that trains; else an empty file
 """
 
 import csv
@@ -21,7 +22,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from motionaware.engine.config import Recipe, read_recipe, recipe_to_yaml
-from motionaware.files import write_atomically
+from motionaware.files import alone_in, write_atomically
 
 
 class RunFolder:
@@ -73,6 +74,20 @@ class RunFolder:
                 "give the folder of a run, or start one from a recipe"
             )
         return read_recipe(self._recipe)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others from training the run that is here.
+
+        Raises:
+            BlockingIOError: Another process trains it.
+        """
+        words = (
+            f"{self.path} is being trained by another process; wait until it has ended, or end it: "
+            "what it did is saved"
+        )
+        with alone_in(self.path, otherwise=words):
+            yield
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Write the state to resume from."""

@@ -62,6 +62,7 @@ def train(
         FileNotFoundError: The folder holds no run, and `resume` is true.
         ValueError: Recipe or data do not fit; the message says which and why.
         DataError, VideoError: Videos cannot be read; the run is saved as for Ctrl-C.
+        BlockingIOError: Another process trains the run in that folder.
         OSError: A file cannot be written; what was saved before stands.
     """
     folder = RunFolder(run_folder)
@@ -130,7 +131,8 @@ class TrainingRun:
         """Train the epochs that are left."""
         if self.epoch == self.recipe.train.epochs:
             return self._validate()
-        with stop_on_signal() as self.stop, self.folder.curves(first_epoch=self.epoch) as curves:
+        opened = self.folder.curves(first_epoch=self.epoch)
+        with self.folder.alone(), stop_on_signal() as self.stop, opened as curves:
             while True:
                 self._train_epoch()
                 report = self._validate()

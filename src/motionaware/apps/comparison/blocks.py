@@ -48,10 +48,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file and what it shows."""
+    """A PNG file and what it shows; where there is room, two that are `half` stand side by side."""
 
     path: Path
     caption: str
+    half: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,15 @@ class Chooser:
     otherwise: str
 
 
-Block = Heading | Words | Bullets | Table | Picture | Chooser
+@dataclass(frozen=True)
+class Folded:
+    """Lines kept as they are, folded up under a summary."""
+
+    summary: str
+    text: str
+
+
+Block = Heading | Words | Bullets | Table | Picture | Chooser | Folded
 
 
 def to_markdown(title: str, blocks: Sequence[Block], *, folder: Path) -> str:
@@ -82,6 +91,8 @@ def to_markdown(title: str, blocks: Sequence[Block], *, folder: Path) -> str:
                 parts.append(f"![{caption}]({path.relative_to(folder).as_posix()})\n\n*{caption}*")
             case Chooser(_, otherwise):
                 parts.append(otherwise)
+            case Folded(summary, text):
+                parts.append(_markdown_folded(summary, f"```\n{text.rstrip()}\n```"))
     return "\n\n".join(parts) + "\n"
 
 
@@ -95,7 +106,11 @@ def _markdown_table(table: Table) -> str:
     words = "\n".join(lines) + f"\n\n*{table.caption}*"
     if not table.summary:
         return words
-    return f"<details><summary>{table.summary}</summary>\n\n{words}\n\n</details>"
+    return _markdown_folded(table.summary, words)
+
+
+def _markdown_folded(summary: str, words: str) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{words}\n\n</details>"
 
 
 def to_html_body(blocks: Sequence[Block]) -> str:
@@ -112,10 +127,11 @@ def to_html_body(blocks: Sequence[Block]) -> str:
                 parts.append(f"<ul>{items}</ul>")
             case Table():
                 parts.append(_html_table(block))
-            case Picture(path, caption):
+            case Picture(path, caption, half):
                 content = base64.b64encode(path.read_bytes()).decode()
                 parts.append(
-                    f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{content}">'
+                    f"<figure{' class=half' if half else ''}>"
+                    f'<img alt="{escape(caption)}" src="data:image/png;base64,{content}">'
                     f"<figcaption>{_inline(caption)}</figcaption></figure>"
                 )
             case Chooser(data, _):
@@ -124,6 +140,8 @@ def to_html_body(blocks: Sequence[Block]) -> str:
                     f'<script type="application/json" id="classes">{inside}</script>'
                     '<div id="chooser"></div>'
                 )
+            case Folded(summary, text):
+                parts.append(_html_folded(summary, f"<pre>{escape(text.rstrip())}</pre>"))
     return "\n".join(parts)
 
 
@@ -146,29 +164,34 @@ def _html_table(table: Table) -> str:
     )
     if not table.summary:
         return written
-    return f"<details><summary>{escape(table.summary)}</summary>{written}</details>"
+    return _html_folded(table.summary, written)
+
+
+def _html_folded(summary: str, written: str) -> str:
+    return f"<details><summary>{escape(summary)}</summary>{written}</details>"
 
 
 def to_latex(tables: Sequence[Table]) -> str:
-    """Tables for a paper; they want the package booktabs."""
-    parts = ["% \\usepackage{booktabs}"]
+    """Tables for a paper, no wider than its text; they want the packages booktabs and graphicx."""
+    parts = ["% \\usepackage{booktabs,graphicx}"]
     for table in tables:
         shape = "l" * table.num_names + "r" * (len(table.header) - table.num_names)
         rows = [" & ".join(map(_latex, row)) + r" \\" for row in table.rows]
         parts.append(
             "\n".join(
                 [
-                    r"\begin{table}",
+                    r"\begin{table*}",
                     r"  \centering",
                     f"  \\caption{{{_latex(table.caption)}}}",
+                    r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
                     f"  \\begin{{tabular}}{{{shape}}}",
                     r"    \toprule",
                     "    " + " & ".join(map(_latex, table.header)) + r" \\",
                     r"    \midrule",
                     *(f"    {row}" for row in rows),
                     r"    \bottomrule",
-                    r"  \end{tabular}",
-                    r"\end{table}",
+                    r"  \end{tabular}}",
+                    r"\end{table*}",
                 ]
             )
         )
@@ -183,7 +206,8 @@ _LATEX = {
 
 
 def _latex(words: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in words)
+    escaped = "".join(_LATEX.get(letter, letter) for letter in words)
+    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)  # a minus, not a hyphen
 
 
 def to_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

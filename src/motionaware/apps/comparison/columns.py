@@ -64,10 +64,10 @@ class Column:
         by_seed = {one.run.seed: one.right for one in self.runs}
         return np.stack([by_seed[seed] for seed in (seeds or self.seeds)])
 
-    def per_class(self) -> Float[np.ndarray, "k"]:
+    def per_class(self, seeds: Sequence[int] | None = None) -> Float[np.ndarray, "k"]:
         """Mean over the seeds of each class's top-1; not a number where it is absent."""
         first = self.runs[0]
-        return class_accuracy(self.right(), first.labels, len(first.class_names))
+        return class_accuracy(self.right(seeds), first.labels, len(first.class_names))
 
     def confusion(self) -> Float[np.ndarray, "k k"]:
         """Share of the videos of a class (row) that are taken for a class (column): seeds' mean."""
@@ -137,8 +137,8 @@ class Gain:
         return self.p_holm < 0.05
 
     def per_class(self) -> Float[np.ndarray, "k"]:
-        """The same, class by class, over the seeds that each has."""
-        return self.one.per_class() - self.other.per_class()
+        """The difference class by class; not a number where a class is absent."""
+        return self.one.per_class(self.seeds) - self.other.per_class(self.seeds)
 
 
 def make_gains(

@@ -17,15 +17,16 @@ NUM_REPEATS = 25
 
 
 def measure_costs(
-    runs: Mapping[tuple[str, str], Run], out: Path
+    runs: Mapping[tuple[str, str], Run], out: Path, *, num_classes: int
 ) -> tuple[dict[tuple[str, str], Cost], dict[str, str]]:
     """The cost of each column, by the model of one of its runs, and where and when it was measured.
 
-    Kept in `costs.json`; it holds as long as columns, machine and versions are the same.
+    Kept in `costs.json`; it holds as long as columns, classes, machine and versions are the same.
 
     Args:
         runs: One finished run a column.
         out: Folder of the report.
+        num_classes: That the models tell apart.
     """
     path, now = out / "costs.json", present_facts()
     key = {
@@ -35,12 +36,16 @@ def measure_costs(
             [*names, *(recipe_to_dict(run.recipe)[group] for group in ("model", "clip"))]
             for names, run in runs.items()
         ],
+        "num_classes": num_classes,
     }
     if path.is_file():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["key"] == json.loads(json.dumps(key)):
-            costs = [Cost(**cost) for cost in kept["costs"]]
-            return dict(zip(runs, costs, strict=True)), kept["facts"]
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            if kept["key"] == json.loads(json.dumps(key)):
+                costs = [Cost(**cost) for cost in kept["costs"]]
+                return dict(zip(runs, costs, strict=True)), kept["facts"]
+        except (ValueError, KeyError, TypeError):
+            pass  # damaged: measured again
     device = pick_device()
     models = [load(run.folder.last).to(device) for run in runs.values()]
     costs, _, num_threads = measure(models, num_repeats=NUM_REPEATS)

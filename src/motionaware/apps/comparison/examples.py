@@ -56,8 +56,12 @@ def choose_examples(gain: Gain, *, num: int) -> list[Example]:
     return found
 
 
-def draw_example(example: Example, path: Path, *, split: str) -> None:
-    """Draw the clip's frames; below, what each model says, and where it has M2A, its attention."""
+def draw_example(example: Example, path: Path, *, split: str) -> int:
+    """Draw the clip's frames; below, what each model says, and where it has M2A, its attention.
+
+    Returns:
+        How many maps of attention are drawn of a model, at most.
+    """
     columns = (example.right, example.wrong)
     judged = [_judge(column, example, split) for column in columns]
     clip = judged[0][0]
@@ -93,6 +97,7 @@ def draw_example(example: Example, path: Path, *, split: str) -> None:
             axes.set(xticks=[], yticks=[])
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
+    return num_maps
 
 
 def _confidence(column: Column, seeds: Sequence[int]) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""The tables of a report, for people and for machines."""
+"""The tables of a report, for people."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -39,6 +39,16 @@ def counted(num: int, one: str, many: str = "") -> str:
     ('1 column', '2 columns', '2 classes')
     """
     return f"{num} {one if num == 1 else many or one + 's'}"
+
+
+def range_words(counts: Sequence[int]) -> str:
+    """How many videos a class has.
+
+    >>> range_words([20, 20]), range_words([3, 20])
+    ('20 videos', '3 to 20 videos')
+    """
+    low, high = min(counts), max(counts)
+    return counted(low, "video") if low == high else f"{low} to {high} videos"
 
 
 def minutes(seconds: float) -> str:
@@ -117,8 +127,8 @@ def gains_table(gains: Sequence[Gain]) -> Table:
                 f"[{points(interval.low)}, {points(interval.high)}]",
                 p_words(gain.p_holm),
                 *(
-                    [f"{name} {points(own)}" for name, own in extremes]
-                    if any_differ(extremes)
+                    [f"{one.words()} {points(one.gain)}" for one in extremes]
+                    if extremes[0].gain != extremes[1].gain
                     else ["-", "-"]
                 ),
             )
@@ -130,17 +140,32 @@ def gains_table(gains: Sequence[Gain]) -> Table:
     return Table(header, tuple(rows), caption, num_names=3)
 
 
-def extreme_classes(gain: Gain) -> tuple[tuple[str, float], tuple[str, float]]:
-    """The classes that gain most and least, with their gains."""
-    differences = gain.per_class()
+@dataclass(frozen=True)
+class Extreme:
+    """A class that gains most or least, what it gains, and how many others gain as much."""
+
+    name: str
+    gain: float
+    num_others: int
+
+    def words(self) -> str:
+        """Its name, and that it is not alone."""
+        return self.name + (f" (and {self.num_others} more)" if self.num_others else "")
+
+
+def extreme_classes(gain: Gain) -> tuple[Extreme, Extreme]:
+    """The classes that gain most and least; of several the first."""
+    differences = gain.per_class().round(9)  # sums of shares: equal but for the last digits
     names = gain.one.runs[0].class_names
-    most, least = int(np.nanargmax(differences)), int(np.nanargmin(differences))
-    return (names[most], float(differences[most])), (names[least], float(differences[least]))
-
-
-def any_differ(extremes: tuple[tuple[str, float], tuple[str, float]]) -> bool:
-    """Whether any class gains more than another, so that one can be named."""
-    return extremes[0][1] != extremes[1][1]
+    most, least = (
+        Extreme(
+            names[place],
+            float(differences[place]),
+            int((differences == differences[place]).sum()) - 1,
+        )
+        for place in (int(np.nanargmax(differences)), int(np.nanargmin(differences)))
+    )
+    return most, least
 
 
 def _for_pairs(num: int) -> str:
@@ -172,120 +197,3 @@ def mcnemar_table(gains: Sequence[Gain]) -> Table:
     )
     summary = "Run by run: the exact McNemar test"
     return Table(header, tuple(rows), caption, num_names=3, summary=summary)
-
-
-RESULTS_HEADER = (
-    "backbone", "temporal", "seeds", "num_failed", "num_videos",
-    "top1_mean", "top1_sd", "top5_mean", "top5_sd", "num_parameters", "gmac", "latency_seconds",
-    "backward_bytes", "training_seconds", "against", "gain", "gain_low", "gain_high", "gain_sd",
-    "gain_p", "gain_p_holm",
-)  # fmt: skip
-
-
-def results_rows(columns: Sequence[Column], gains: Sequence[Gain], baseline: str) -> list[list]:
-    """A row a column, for machines: shares, not percent; the gain is that over the baseline."""
-    over = {gain.one.name: gain for gain in gains if gain.other.temporal == baseline}
-    rows = []
-    for column in columns:
-        row: list = [column.backbone, column.temporal, " ".join(map(str, column.seeds))]
-        row.append(len(column.failures))
-        if column.runs:
-            cost, top5 = column.cost, column.top5()
-            assert cost is not None
-            row += [len(column.runs[0].labels), *_pair(column.top1()), *_pair(top5)]
-            row += [cost.num_parameters, cost.gmac, cost.latency_seconds, cost.backward_bytes]
-            row.append(round(column.training_seconds(), 2))
-        gain = over.get(column.name)
-        if gain is not None:
-            interval = gain.interval
-            row += [baseline, gain.difference, interval.low, interval.high, gain.spread]
-            row += [interval.p, gain.p_holm]
-        rows.append(row + [None] * (len(RESULTS_HEADER) - len(row)))
-    return rows
-
-
-def _pair(shares: Sequence[float] | None) -> tuple[float | None, float | None]:
-    return (None, None) if not shares else (float(np.mean(shares)), spread(shares))
-
-
-GAINS_HEADER = (
-    "backbone", "temporal", "against", "seeds", "gain", "gain_sd", "gain_low", "gain_high", "p",
-    "p_holm", "most_class", "most_gain", "least_class", "least_gain", "mcnemar_p_by_seed",
-    "mcnemar_p_holm_by_seed",
-)  # fmt: skip
-
-
-def gains_rows(gains: Sequence[Gain]) -> list[list]:
-    """A row a pair of columns, for machines: shares, not percent."""
-    return [
-        [
-            gain.one.backbone,
-            gain.one.temporal,
-            gain.other.temporal,
-            " ".join(map(str, gain.seeds)),
-            gain.difference,
-            gain.spread,
-            gain.interval.low,
-            gain.interval.high,
-            gain.interval.p,
-            gain.p_holm,
-            *(part for extreme in extreme_classes(gain) for part in extreme),
-            " ".join(f"{pair.p:.3g}" for pair in gain.runs),
-            " ".join(f"{pair.p_holm:.3g}" for pair in gain.runs),
-        ]
-        for gain in gains
-    ]
-
-
-RUNS_HEADER = (
-    "backbone", "temporal", "seed", "top1", "top5", "num_skipped", "training_seconds", "folder",
-    "trained_date", "trained_commit", "trained_machine",
-)  # fmt: skip
-
-
-def runs_rows(columns: Sequence[Column], out: Path) -> list[list]:
-    """A row a run, for machines; folders are named from `out` or from here on, or by their name."""
-    rows = []
-    for column in columns:
-        top5 = column.top5() if column.runs else None
-        for place, one in enumerate(column.runs):
-            run, said = one.run, one.run.provenance()
-            seconds = sum(float(row["seconds"]) for row in run.folder.read_log())
-            rows.append(
-                [
-                    run.backbone,
-                    run.temporal,
-                    run.seed,
-                    float(one.right.mean()),
-                    top5[place] if top5 else None,
-                    one.num_skipped,
-                    round(seconds, 2),
-                    _from(out, run.folder.path).as_posix(),
-                    *(said.get(key) for key in ("date", "commit", "machine")),
-                ]
-            )
-    return rows
-
-
-def _from(out: Path, folder: Path) -> Path:
-    for base in (out.resolve(), Path.cwd()):
-        if folder.resolve().is_relative_to(base):
-            return folder.resolve().relative_to(base)
-    return Path(folder.name)
-
-
-def class_rows(columns: Sequence[Column]) -> tuple[list[str], list[list]]:
-    """A row a class, for machines: its videos, and each column's top-1."""
-    whole = [column for column in columns if column.runs]
-    first = whole[0].runs[0]
-    counts = np.bincount(first.labels, minlength=len(first.class_names))
-    shares = [column.per_class() for column in whole]
-    rows = [
-        [name, int(counts[place]), *(_number(share[place]) for share in shares)]
-        for place, name in enumerate(first.class_names)
-    ]
-    return ["class", "num_videos", *(column.name for column in whole)], rows
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 6)

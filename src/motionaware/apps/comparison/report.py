@@ -9,7 +9,7 @@ import numpy as np
 
 from motionaware.apps import comparison
 from motionaware.apps.comparison import blocks as b
-from motionaware.apps.comparison import numbers
+from motionaware.apps.comparison import numbers, rows
 from motionaware.apps.comparison.columns import Column, Gain
 from motionaware.apps.comparison.sections import (
     Findings,
@@ -38,6 +38,7 @@ def write_report(found: Findings, out: Path, *, num_examples: int) -> None:
         b.Heading("Accuracy and cost"),
         accuracy,
         *_failures(found),
+        *_not_compared(found),
     ]
     if found.gains:
         blocks += [b.Heading("Gains"), gains, *_reading(found), mcnemar]
@@ -51,14 +52,14 @@ def write_report(found: Findings, out: Path, *, num_examples: int) -> None:
         "tables.tex": f"% {_source(found)}\n"
         + b.to_latex([accuracy, gains, mcnemar] if found.gains else [accuracy]),
         "results.csv": b.to_csv(
-            numbers.RESULTS_HEADER,
-            numbers.results_rows(found.columns, found.gains, found.baseline),
+            rows.RESULTS_HEADER,
+            rows.results_rows(found.columns, found.gains, found.baseline),
         ),
-        "gains.csv": b.to_csv(numbers.GAINS_HEADER, numbers.gains_rows(found.gains)),
-        "runs.csv": b.to_csv(numbers.RUNS_HEADER, numbers.runs_rows(found.columns, out)),
+        "gains.csv": b.to_csv(rows.GAINS_HEADER, rows.gains_rows(found.gains)),
+        "runs.csv": b.to_csv(rows.RUNS_HEADER, rows.runs_rows(found.columns, out)),
     }
     if whole:
-        files_to_write["classes.csv"] = b.to_csv(*numbers.class_rows(found.columns))
+        files_to_write["classes.csv"] = b.to_csv(*rows.class_rows(found.columns))
     for name, text in files_to_write.items():
         write_atomically(out / name, text.encode())
 
@@ -81,6 +82,11 @@ def _summary(found: Findings) -> list[b.Block]:
         f"{videos}, {numbers.counted(len(first.class_names), 'class', 'classes')}.",
         *_left_out(whole),
     ]
+    num_failed = sum(len(column.failures) for column in found.columns)
+    if num_failed:
+        lines.append(
+            f"{numbers.counted(num_failed, 'run')} failed, see below: numbers are without."
+        )
     for backbone in dict.fromkeys(column.backbone for column in whole):
         own = [column for column in whole if column.backbone == backbone]
         best = max(own, key=_mean_top1)
@@ -147,6 +153,27 @@ def _gain_words(gain: Gain) -> str:
 def _failures(found: Findings) -> list[b.Block]:
     lines = tuple(f"failed: {words}" for column in found.columns for words in column.failures)
     return [b.Bullets(lines)] if lines else []
+
+
+def _not_compared(found: Findings) -> list[b.Block]:
+    """The pairs that a reader would look for in vain, and why."""
+    made = {(gain.one.name, gain.other.name) for gain in found.gains}
+    lines = []
+    for backbone in dict.fromkeys(column.backbone for column in found.columns):
+        own = {one.temporal: one for one in found.columns if one.backbone == backbone}
+        base, others = own.get(found.baseline), [one for one in own if one != found.baseline]
+        wanted = [pair for pair in found.pairs if set(pair) <= set(own)]
+        if base is not None and base.runs:
+            wanted = [*((one, found.baseline) for one in others), *wanted]
+        elif others:
+            why = "there is no such column" if base is None else "no run of it finished"
+            lines.append(f"{backbone}: no gains over `{found.baseline}`: {why}.")
+        for one, other in dict.fromkeys(wanted):
+            if (own[one].name, own[other].name) not in made:
+                lost = [f"`{name}`" for name in (one, other) if not own[name].runs]
+                why = f"no run of {' and '.join(lost)} finished" if lost else "no seed in common"
+                lines.append(f"{backbone}: `{one}` over `{other}` cannot be said: {why}.")
+    return [b.Bullets(tuple(lines))] if lines else []
 
 
 def _all_pairs(num: int) -> str:

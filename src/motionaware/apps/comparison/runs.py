@@ -121,10 +121,14 @@ def check_runs(runs: Sequence[Run], *, split: str, progress: bool) -> None:
 
     Raises:
         ValueError: Naming the run and what is wrong with it.
+        BlockingIOError: A run is being trained.
         DataError: The data are not as the recipe says.
     """
     for run in runs:
         if run.folder.holds_run():
+            if not run.is_finished():
+                with run.folder.alone():  # a compare that was killed leaves its runs at work
+                    pass
             differing = different_keys(run.folder.recipe(), run.recipe)
             for key, (there, wanted) in differing.items():
                 raise ValueError(

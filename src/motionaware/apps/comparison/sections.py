@@ -1,11 +1,11 @@
 """The sections of a report that draw pictures, and the one that says where all comes from."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from motionaware.apps.comparison import blocks as b
-from motionaware.apps.comparison import numbers
+from motionaware.apps.comparison import numbers, rows
 from motionaware.apps.comparison.columns import Column, Gain
 from motionaware.apps.comparison.examples import choose_examples, draw_example
 from motionaware.apps.comparison.figures import (
@@ -15,6 +15,7 @@ from motionaware.apps.comparison.figures import (
     draw_curves,
 )
 from motionaware.apps.comparison.runs import different_keys, safe_name
+from motionaware.engine.config import Recipe, recipe_to_yaml
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,13 +48,18 @@ class Findings:
 def classes_section(found: Findings, out: Path) -> list[b.Block]:
     """What each class gains: a chooser of two columns, and pictures of the pairs that matter."""
     whole = [column for column in found.columns if column.runs]
-    _, rows = numbers.class_rows(found.columns)
+    _, classes = rows.class_rows(found.columns)
+    counts = [row[1] for row in classes]
     data = {
-        "classes": [row[0] for row in rows],
-        "counts": [row[1] for row in rows],
+        "classes": [row[0] for row in classes],
+        "counts": counts,
         "columns": [
-            {"name": column.name, "shares": [row[place] for row in rows]}
-            for place, column in enumerate(whole, start=2)
+            {
+                "name": column.name,
+                "seeds": column.seeds,
+                "shares": [rows.as_numbers(column.per_class([one])) for one in column.seeds],
+            }
+            for column in whole
         ],
         "start": [0, min(1, len(whole) - 1)],
     }
@@ -62,6 +68,11 @@ def classes_section(found: Findings, out: Path) -> list[b.Block]:
         data["start"] = [whole.index(shown[0].one), whole.index(shown[0].other)]
     made: list[b.Block] = [
         b.Heading("Class by class"),
+        b.Words(
+            f"A class has {numbers.range_words([count for count in counts if count])}: the "
+            "difference of a single class is described, not tested, and the largest of many is "
+            "large by chance as well."
+        ),
         b.Chooser(
             json.dumps(data),
             "report.html draws this for any two columns; classes.csv has all numbers.",
@@ -74,14 +85,14 @@ def classes_section(found: Findings, out: Path) -> list[b.Block]:
         draw_classes(gain, path)
         most, least = numbers.extreme_classes(gain)
         words = f"{gain.one.backbone}, {gain.one.temporal} less {gain.other.temporal}, class by "
-        if numbers.any_differ((most, least)):
+        if most.gain != least.gain:
             words += (
-                f"class. Most: {most[0]}, {numbers.points(most[1])} points; least: {least[0]}, "
-                f"{numbers.points(least[1])} points."
+                f"class. Most: {most.words()}, {numbers.points(most.gain)} points; least: "
+                f"{least.words()}, {numbers.points(least.gain)} points."
             )
         else:
-            words += f"class: all the same, {numbers.points(most[1])} points."
-        made.append(b.Picture(path, words))
+            words += f"class: all the same, {numbers.points(most.gain)} points."
+        made.append(b.Picture(path, words, half=True))
     return made
 
 
@@ -112,7 +123,7 @@ def pictures_section(found: Findings, out: Path) -> list[b.Block]:
         path = _figure(out, "curves", backbone)
         draw_curves(found.columns, backbone, path)
         words = f"{backbone}: top-1 on validation, mean and range over seeds."
-        made.append(b.Picture(path, words))
+        made.append(b.Picture(path, words, half=True))
     made.append(b.Heading("Confusion"))
     for backbone in backbones:
         path = _figure(out, "confusion", backbone)
@@ -129,14 +140,22 @@ def examples_section(found: Findings, out: Path, *, num: int) -> list[b.Block]:
         for number, example in enumerate(choose_examples(gain, num=num)):
             right, wrong = example.right.temporal, example.wrong.temporal
             path = _figure(out, "example", gain.one.backbone, right, "not", wrong, str(number))
-            draw_example(example, path, split=found.split)
+            num_maps = draw_example(example, path, split=found.split)
             words = (
                 f"{gain.one.backbone}, {example.video}: `{right}` is right with every seed, "
-                f"`{wrong}` with none; drawn for seed {example.seed}. Squares: attention of each "
-                "frame (row) to each (column), 0 dark, 1 bright."
+                f"`{wrong}` with none; drawn for seed {example.seed}."
             )
+            if num_maps:
+                words += (
+                    " Squares: attention of each frame (row) to each (column), 0 dark, 1 bright."
+                )
             made.append(b.Picture(path, words))
-    return [b.Heading("Clips that one has right and the other wrong"), *made] if made else []
+    words = (
+        "Chosen, not typical: where the probabilities of the right class are furthest apart, no "
+        "class twice."
+    )
+    heading = b.Heading("Clips that one has right and the other wrong")
+    return [heading, b.Words(words), *made] if made else []
 
 
 def provenance_section(found: Findings) -> list[b.Block]:
@@ -146,7 +165,8 @@ def provenance_section(found: Findings) -> list[b.Block]:
     if found.cost_facts:
         facts = found.cost_facts
         lines.append(
-            f"costs: measured {facts['date']} on {facts['machine']}; device {facts['device']}, "
+            f"costs: measured {facts['date']} at commit {facts['commit']} on {facts['machine']}; "
+            f"device {facts['device']}, "
             f"{numbers.counted(int(facts['threads']), 'thread')}, median of "
             f"{numbers.counted(int(facts['repeats']), 'round')}; delete costs.json "
             "to measure again"
@@ -171,7 +191,21 @@ def provenance_section(found: Findings) -> list[b.Block]:
             )
             lines.append(f"not the same for all, {key}: {'; '.join(values)}")
     lines.append("runs.csv names every run, its folder and its numbers")
-    return [b.Heading("Where this comes from"), b.Bullets(tuple(lines))]
+    made: list[b.Block] = [b.Heading("Where this comes from"), b.Bullets(tuple(lines))]
+    if runs:
+        made.append(b.Folded(f"The recipe of {runs[0].name}", _shown_recipe(runs[0].recipe)))
+    return made
+
+
+def _shown_recipe(recipe: Recipe) -> str:
+    """As YAML; of folders named from the root on, only the last part: a report may travel."""
+    data = recipe.data
+    short = {
+        key: Path(path).name
+        for key in ("root", "cache_dir")
+        if (path := getattr(data, key)) and Path(path).is_absolute()
+    }
+    return recipe_to_yaml(replace(recipe, data=replace(data, **short)))
 
 
 def _figure(out: Path, *names: str) -> Path:
