@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 from itertools import count
@@ -34,6 +35,20 @@ def video(tmp_path: Path) -> Path:
     """Two seconds at ten frames a second."""
     path = tmp_path / "video.mp4"
     write_video(path, torch.randint(256, (20, 3, 48, 64), dtype=torch.uint8), fps=10)
+    return path
+
+
+def rewritten(video: Path, path: Path) -> Path:
+    """The same packets in another file, of the kind that its name says."""
+    import av
+
+    with av.open(str(video)) as source, av.open(str(path), "w") as target:
+        given = source.streams.video[0]
+        copied = target.add_stream_from_template(given)
+        for packet in source.demux(given):
+            if packet.dts is not None:
+                packet.stream = copied
+                target.mux(packet)
     return path
 
 
@@ -77,7 +92,12 @@ def test_late_frames_are_dropped_where_asked_counted_and_said(video):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"fps": 0}, "fps = 0; it counts frames"), ({"top_k": 0}, "top_k = 0; name at least 1")],
+    [
+        ({"fps": 0}, "fps = 0; it counts frames"),
+        ({"fps": float("nan")}, "fps = nan; it counts frames"),
+        ({"fps": float("inf")}, "fps = inf; it counts frames"),
+        ({"top_k": 0}, "top_k = 0; name at least 1"),
+    ],
 )
 def test_numbers_out_of_range_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
@@ -99,6 +119,37 @@ def test_the_command_line_prints_json_lines(video, tmp_path, capsys):
     assert [line["frame"] for line in lines] == list(range(0, 20, 2))
 
 
+def command(model: Path, source: Path) -> list[str | Path]:
+    return [sys.executable, "-m", "motionaware", "stream", model, source]
+
+
+def test_who_stops_reading_ends_it_without_a_complaint(video, tmp_path):
+    save(tiny(causal=True), tmp_path / "model.safetensors")
+    words = command(tmp_path / "model.safetensors", video)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert run.stdout is not None and run.stderr is not None
+        run.stdout.readline()
+        run.stdout.close()
+        (line,) = run.stderr.read().decode().splitlines()
+    assert "looked at" in line
+    assert run.returncode == 141
+
+
+def test_ctrl_c_sums_up_what_was_seen(video, tmp_path):
+    save(tiny(causal=True), tmp_path / "model.safetensors")
+    words = command(tmp_path / "model.safetensors", Path("-"))
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(words, **pipes) as run:
+        assert run.stdin is not None and run.stdout is not None and run.stderr is not None
+        run.stdin.write(rewritten(video, tmp_path / "piped.mkv").read_bytes())
+        run.stdin.flush()  # and more may come
+        run.stdout.readline()
+        run.send_signal(signal.SIGINT)
+        summary, last = run.stderr.read().decode().splitlines()
+    assert "looked at" in summary and last == "motionaware: interrupted"
+    assert run.returncode == 130
+
+
 def test_the_command_line_says_how_to_get_a_causal_model(video, tmp_path, capsys):
     save(tiny(causal=False), tmp_path / "model.safetensors")
     assert main(["stream", str(tmp_path / "model.safetensors"), str(video)]) == 1
@@ -107,19 +158,9 @@ def test_the_command_line_says_how_to_get_a_causal_model(video, tmp_path, capsys
 
 @pytest.mark.parametrize(("suffix", "code"), [(".mkv", 0), (".mp4", 1)])
 def test_a_pipe_is_read_or_its_remedy_said(suffix, code, video, tmp_path):
-    import av
-
     save(tiny(causal=True), tmp_path / "model.safetensors")
-    piped = tmp_path / f"piped{suffix}"
-    with av.open(str(video)) as source, av.open(str(piped), "w") as target:
-        given = source.streams.video[0]
-        copied = target.add_stream_from_template(given)
-        for packet in source.demux(given):
-            if packet.dts is not None:
-                packet.stream = copied
-                target.mux(packet)
-    with piped.open("rb") as file:
-        words = [sys.executable, "-m", "motionaware", "stream", tmp_path / "model.safetensors", "-"]
+    with rewritten(video, tmp_path / f"piped{suffix}").open("rb") as file:
+        words = command(tmp_path / "model.safetensors", Path("-"))
         with subprocess.Popen(["cat"], stdin=file, stdout=subprocess.PIPE) as pipe:  # cannot seek
             done = subprocess.run(words, stdin=pipe.stdout, capture_output=True, text=True)
     assert done.returncode == code

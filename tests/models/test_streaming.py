@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from motionaware import ClipSpec, Stream, VideoRecognizer, create_model, insert, load, save
 from motionaware.models.insertion import twin
+from motionaware.models.streaming import _check_causal
 from motionaware.ops.layout import fold_time, unfold_vectors
 
 T = 3
@@ -155,8 +156,72 @@ def test_no_stream_that_is_not_there_is_reset_and_no_strange_state_loaded():
     stream = Stream(causal())
     with pytest.raises(IndexError, match="stream 0 was to be reset before a frame"):
         stream.reset(0)
-    with pytest.raises(ValueError, match="no state of a stream of this model: x is not in both"):
+    with pytest.raises(
+        ValueError, match="no state of a stream of this model: .* none is frame_shape"
+    ):
         stream.load_state({"x": torch.zeros(1)})
+
+
+def test_streams_are_named_by_places_in_a_list_or_a_tensor_and_by_no_mask():
+    model = causal()
+    clips = frames(model)
+    ours, theirs = Stream(model), Stream(model)
+    for stream, places in ((ours, torch.tensor([1])), (theirs, [1])):
+        stream.push(clips[:, 0])
+        stream.reset(places)
+    assert torch.equal(ours.push(clips[:, 1]), theirs.push(clips[:, 1]))
+    for mask in (True, [False, True], torch.tensor([False, True])):
+        with pytest.raises(ValueError, match="wanted places in the batch, .* and no mask"):
+            ours.reset(mask)
+
+
+def longer(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    key = next(key for key in state if key.endswith("gather.frames"))
+    return state | {key: torch.cat([state[key], state[key]], dim=1)}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda state: {key: state[key] for key in state if "gather" not in key}, "not in both"),
+        (longer, r"gather.frames has the shape \(2, 4, .* instead of \(2, 2, "),
+        (lambda state: state | {"scores.frames": state["scores.frames"][:1]}, "scores.frames has"),
+        (lambda state: state | {"scores.frames": state["scores.frames"][:, 1:]}, "scores.frames"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused_and_the_stream_goes_on(spoil, words):
+    model = causal()
+    clips = frames(model)
+    stream, undisturbed = Stream(model), Stream(model)
+    for one in (stream, undisturbed):
+        one.push(clips[:, 0])
+    with pytest.raises(ValueError, match=f"no state of a stream of this model: .*{words}"):
+        stream.load_state(spoil(stream.state()))
+    assert torch.equal(stream.push(clips[:, 1]), undisturbed.push(clips[:, 1]))
+
+
+def test_the_state_of_a_model_with_longer_clips_is_refused():
+    clip = ClipSpec(num_frames=T + 1, image_size=32)
+    other = create_model("resnet18_quarter", temporal="tsm", num_classes=5, num_frames=T + 1,
+                         clip=clip, causal=True)  # fmt: skip
+    stream = Stream(other)
+    stream.push(torch.rand(3, 32, 32))
+    with pytest.raises(ValueError, match="scores.frames has the shape .* same backbone, .* num_fr"):
+        Stream(causal(temporal="tsm")).load_state(stream.state())
+
+
+def test_what_is_no_recognizer_and_no_tensor_is_named():
+    model = causal()
+    with pytest.raises(ValueError, match="ResNet18 is no recognizer of clips: wanted what create"):
+        _check_causal(model.backbone)
+    with pytest.raises(ValueError, match="frames are a list; wanted one tensor"):
+        Stream(model)._read([torch.rand(3, 32, 32), torch.rand(3, 16, 16)])
+
+
+def test_a_model_of_half_precision_takes_frames_as_they_come():
+    model = causal().to(torch.bfloat16)
+    picture = torch.rand(3, 32, 32)
+    assert torch.equal(Stream(model).push(picture), Stream(model).push(picture.bfloat16()))
 
 
 def test_a_causal_model_survives_its_file_and_learns(tmp_path):

@@ -104,6 +104,11 @@ def test_the_closed_form_is_the_formula_with_its_gradient(options, shape, what):
     torch.testing.assert_close(ours, direct, rtol=1e-9, atol=1e-9)
 
 
+def test_no_clips_have_gradients_too():
+    output, gradient = with_gradient(add_attended_motion, torch.zeros(0, 4, 6, 5, 5))
+    assert output.shape == gradient.shape == (0, 4, 6, 5, 5)
+
+
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("change", [1.0, 0.1, 0.01, 0.001])
 def test_the_closed_form_is_as_sound_as_the_formula_however_slow_the_motion(options, change):

@@ -148,6 +148,23 @@ def test_torch_func_takes_a_second_derivative():
     torch.testing.assert_close(slope(frames + step) - slope(frames), change, rtol=1e-3, atol=0)
 
 
+def test_an_exported_gate_takes_batches_of_any_size(monkeypatch):
+    monkeypatch.setattr(gating, "_FEW_NUMBERS", 2**12)  # three frames below, four are above
+    gate = Gate(nn.Identity(), channels=16).eval()
+    clips = draw(3, 1, 16, 9, 9, dtype=torch.float32)
+    batch = torch.export.Dim("batch", min=1, max=16)
+    program = torch.export.export(gate, (clips,), dynamic_shapes=({0: batch},)).module()
+    for size in (1, 2, 9):
+        clips = draw(size, 1, 16, 9, 9, dtype=torch.float32)
+        torch.testing.assert_close(program(clips), gate(clips))
+
+
+def test_an_empty_batch_has_gradients_too():
+    frames, down, up = draw(0, 8, 3, 3).requires_grad_(), weights(2, 8), weights(8, 2)
+    gate_frames(frames, torch.sin, down=down, up=up).sum().backward()
+    assert frames.grad is not None and frames.grad.shape == frames.shape
+
+
 @pytest.mark.slow
 def test_modules_compile_as_one_graph_for_any_batch():
     # In a process of its own: the type checks that the tests put on every call would break it.

@@ -1,7 +1,8 @@
 """Stream: name what happens in a video while it comes, frame by frame."""
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def stream(
     top_k: int = 1,
     tell: Callable[[str], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Moment]:
+) -> Generator[Moment, None, None]:
     """Name what happens after each frame that is looked at.
 
     Args:
@@ -66,7 +67,7 @@ def stream(
     """
     if top_k < 1:
         raise ValueError(f"{top_k = }; name at least 1 class")
-    if fps is not None and fps <= 0:
+    if fps is not None and not 0 < fps < math.inf:
         raise ValueError(f"{fps = }; it counts frames a second and lies above 0")
     if not isinstance(model, VideoRecognizer):
         model = load(model)
@@ -83,7 +84,7 @@ def _moments(
     drop: bool,
     top_k: int,
     run: "_Run",
-) -> Iterator[Moment]:
+) -> Generator[Moment, None, None]:
     chosen = _Chooser(model.clip, fps)
     try:
         for frame in live_frames(source):

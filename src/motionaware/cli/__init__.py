@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from itertools import islice
 
@@ -17,6 +18,7 @@ from motionaware.errors import is_expected, one_line
 # Nothing heavy is imported here: `motionaware --help` answers at once. Each verb imports its own.
 
 INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
+NO_READER = 141  # and of one whose reader went away, as `head` does
 
 RUN = {
     "quickstart": run_quickstart,
@@ -44,15 +46,26 @@ def main(words: Sequence[str] | None = None) -> int:
     if args.overrides and args.verb != "train":
         parser.error(f"unrecognized arguments: {' '.join(args.overrides)}")
     try:
-        return RUN[args.verb](args)
+        code = RUN[args.verb](args)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         say_error("interrupted")
         return INTERRUPTED
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _printed(error):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left
+            return NO_READER
         if args.traceback or not is_expected(error):
             raise
         say_error(one_line(error))
         return INTERRUPTED if type(error).__name__ == "TrainingInterrupted" else 1
+
+
+def _printed(error: BrokenPipeError) -> bool:
+    """Whether it was our own printing that found nobody to read it."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals["__name__"].startswith("motionaware.cli")
 
 
 def _part_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:

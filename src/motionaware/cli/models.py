@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -87,13 +88,14 @@ def run_stream(args: argparse.Namespace) -> int:
     moments = stream(
         model, args.source, fps=args.fps, drop=args.drop, top_k=args.top, tell=say_error
     )
-    for moment in moments:
-        if args.json:
-            print(json.dumps(asdict(moment)), flush=True)
-            continue
-        when = f"frame {moment.frame}" if moment.seconds is None else f"{moment.seconds:.2f} s"
-        classes = "   ".join(f"{share:6.1%}  {name}" for name, share in moment.classes)
-        print(f"{when:>12}  {classes}", flush=True)
+    with closing(moments):  # so that it sums up before we say what ended it
+        for moment in moments:
+            if args.json:
+                print(json.dumps(asdict(moment)), flush=True)
+                continue
+            when = f"frame {moment.frame}" if moment.seconds is None else f"{moment.seconds:.2f} s"
+            classes = "   ".join(f"{share:6.1%}  {name}" for name, share in moment.classes)
+            print(f"{when:>12}  {classes}", flush=True)
     return 0
 
 

@@ -101,8 +101,10 @@ class VideoRecognizer(nn.Module):
             # A graph of one backbone serves another of the same class unless something that was
             # looked at differs, and hooks are not looked at: so look at what they run.
             assert self._inserted != "?"
-        if clips.dtype == torch.uint8:
-            clips = clips.to(self.mean.dtype) / 255
+        is_bytes = clips.dtype == torch.uint8
+        clips = clips.to(self.mean.dtype)
+        if is_bytes:
+            clips = clips / 255
         clips = (clips - self.mean) / self.std
         if self.takes_volumes:
             return self.head(self.dropout(self._features(fold_volumes(clips))))

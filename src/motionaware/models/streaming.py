@@ -105,7 +105,7 @@ class Stream:
         self._scores = {"frames": last, "num_seen": num_seen}
         return last.sum(dim=1) / rearrange(num_seen, "b -> b 1")
 
-    def reset(self, streams: int | Iterable[int] | None = None) -> None:
+    def reset(self, streams: int | Iterable[int] | Tensor | None = None) -> None:
         """Forget what was seen.
 
         Args:
@@ -113,12 +113,13 @@ class Stream:
 
         Raises:
             IndexError: There is no such stream.
+            ValueError: These are no places.
         """
         if streams is None:
             self._remember({})
             self._shape = None
             return
-        places = [streams] if isinstance(streams, int) else list(streams)
+        places = _places(streams)
         number = 0 if self._shape is None else self._shape[0]
         for place in places:
             if not 0 <= place < number:
@@ -155,23 +156,28 @@ class Stream:
         Raises:
             ValueError: It is not the state of such a stream.
         """
-        memories: dict[str, Memory] = {name: {} for name in [*self._steppers, SCORES]}
-        for key, tensor in state.items():
+        before, shape_before = self._memories(), self._shape
+        self.reset()
+        if not state:
+            return
+        try:
+            if "frame_shape" not in state:
+                raise _no_state(
+                    f"of its tensors ({', '.join(list(state)[:3])}) none is frame_shape"
+                )
+            sizes = state["frame_shape"]
+            # What a frame of that size leaves behind says what there must be.
+            self.push(torch.zeros(len(sizes), *sizes[0].tolist()))
+            _check_state(state, self.state())
+        except BaseException:
+            self._remember(before)
+            self._shape = shape_before
+            raise
+        memories: dict[str, Memory] = {name: {} for name in self._memories()}
+        for key in state.keys() - {"frame_shape"}:
             name, _, kind = key.rpartition(".")
-            if name in memories:
-                memories[name][kind] = tensor.to(self._model.mean.device, copy=True)
-        strays = [key for key in state if key.rpartition(".")[0] not in memories]
-        lacking = [name for name, memory in memories.items() if not memory]
-        if state and (strays != ["frame_shape"] or lacking):
-            strange = [key for key in strays if key != "frame_shape"] or lacking or ["frame_shape"]
-            raise ValueError(
-                f"this is no state of a stream of this model: {', '.join(strange[:3])} "
-                f"{'is' if len(strange) == 1 else 'are'} not in both; load what state() gave for "
-                "the same backbone, temporal modules and sites"
-            )
+            memories[name][kind] = state[key].to(self._model.mean.device, copy=True)
         self._remember(memories)
-        sizes = state.get("frame_shape")
-        self._shape = None if sizes is None else (len(sizes), *sizes[0].tolist())
 
     def _memories(self) -> dict[str, Memory]:
         remembered = {name: dict(stepper.memory) for name, stepper in self._steppers.items()}
@@ -182,8 +188,13 @@ class Stream:
             stepper.memory = memories.get(name, {})
         self._scores = memories.get(SCORES, {})
 
-    def _read(self, frames: Tensor) -> Tensor:
+    def _read(self, frames: object) -> Tensor:
         wanted = "wanted b 3 h w, or 3 h w of one stream"
+        if not isinstance(frames, Tensor):
+            raise ValueError(
+                f"frames are a {type(frames).__name__}; wanted one tensor, b 3 h w, or 3 h w of "
+                "one stream; frames of several sizes need a Stream each"
+            )
         shape = tuple(frames.shape)
         if frames.ndim not in (3, 4):
             clip = "; push the frames of a clip one by one" if frames.ndim == 5 else ""
@@ -202,8 +213,45 @@ class Stream:
         return frames.to(self._model.mean.device)
 
 
-def _check_causal(model: VideoRecognizer) -> None:
+def _places(streams: int | Iterable[int] | Tensor) -> list[int]:
+    if isinstance(streams, Tensor):
+        streams = streams.tolist()
+    places = [streams] if isinstance(streams, int) else list(streams)
+    if any(isinstance(place, bool) or not isinstance(place, int) for place in places):
+        raise ValueError(
+            f"{streams = }; wanted places in the batch, 0 for the first stream, and no mask: "
+            "mask.nonzero().flatten() makes places of one"
+        )
+    return places
+
+
+def _check_state(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    strays = [key for key in state if key not in wanted]
+    if strange := strays or [key for key in wanted if key not in state]:
+        raise _no_state(
+            f"{', '.join(strange[:3])} {'is' if len(strange) == 1 else 'are'} not in both"
+        )
+    for key, tensor in wanted.items():
+        if state[key].shape != tensor.shape:
+            raise _no_state(
+                f"{key} has the shape {tuple(state[key].shape)} instead of {tuple(tensor.shape)}"
+            )
+
+
+def _no_state(why: str) -> ValueError:
+    return ValueError(
+        f"this is no state of a stream of this model: {why}; load what state() gave for the same "
+        "backbone, temporal modules, sites and num_frames"
+    )
+
+
+def _check_causal(model: object) -> None:
     remedy = "train one with model.causal: true, or create_model(..., causal=True)"
+    if not isinstance(model, VideoRecognizer):
+        raise ValueError(
+            f"a {type(model).__name__} is no recognizer of clips: wanted what create_model or load "
+            "gives, made with causal=True"
+        )
     if model.takes_volumes:
         raise ValueError(
             f"{type(model.backbone).__name__} looks at whole clips with 3-D convolutions and "

@@ -181,7 +181,7 @@ class _Attend(torch.autograd.Function):
             mix, both = weights @ motion, motion.mT @ both @ motion
         # dY = mix^T dy + both Y. Steps are differences: dn of a frame is dY before it minus its
         # own. The norm takes from dn its mean and its part along n = -E Y.
-        t = len(both[0])
+        t = both.shape[-1]
         sums = _sums(both)
         ways = torch.cat([mix, both], dim=1)
         by_frame = F.pad(ways[:, :, :-1], (1, 0)).sub_(ways)

@@ -51,8 +51,8 @@ def gate_frames(
         up: From few channels to those of the frames.
         twice: Weigh by twice the sigmoid, from 0 to 2, instead of one plus it.
     """
-    few = torch.is_grad_enabled() and frames.numel() <= _FEW_NUMBERS
-    if few or is_traced():
+    # A tracer is asked for first: what it sees compared holds for its graph.
+    if is_traced() or (torch.is_grad_enabled() and frames.numel() <= _FEW_NUMBERS):
         wide = F.conv2d(inner(F.conv2d(frames, *down)), *up).sigmoid()
         # `addcmul` would have more to multiply on its way back.
         return frames * (2 * wide) if twice else frames + frames * wide

@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-_MANY_PIXELS = 28 * 28  # of a frame; from here on products are faster, measured on an AMD Zen 5
+_MANY_PIXELS = 14 * 14  # of a frame; from here on products are faster, measured on an AMD Zen 5
 _MANY_FRAMES = 16  # from here on torch takes oneDNN for the gradients of 1x1 convolutions
 _PIECE_BYTES = 2**21  # several of this size stay in the cache
 
