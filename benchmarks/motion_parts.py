@@ -7,7 +7,7 @@
     gate(x + diff(x))          skip
     gate(x + diff(norm(x)))    norm and skip: M2A with the identity for its attention
 
-MotionPairs at 32 pixels as in docs/results/motionpairs32.yaml, with a shorter loop (fitting.py).
+MotionPairs at 32 pixels as in docs/results/motionpairs32_few.yaml, with a shorter loop (fitting.py).
 Printed: a row a way and seed, top-1 of all classes and of the two turns, in per cent.
 """
 
