@@ -9,7 +9,7 @@
     A m(n)      gate(A diff(norm(x)))       M2A without its skip
     x+A m(n)    gate(x + A diff(norm(x)))   M2A
 
-MotionPairs at 32 pixels as in docs/results/motionpairs32_few.yaml, with a shorter loop (fitting.py).
+The clips are those of docs/results/motionpairs32_few.yaml, the loop is a shorter one (fitting.py).
 Printed: a row a way and seed, top-1 of all classes and of the two turns, in per cent.
 """
 
