@@ -53,7 +53,8 @@ def _attend_by(weights: Tensor) -> Callable[[nn.Module, tuple[Tensor], Tensor], 
         assert isinstance(module, MotionAttention)
         motion = module.motion(normalize_frames(inputs[0]))
         maps = repeat(weights, "t t2 -> b 1 t t2", b=len(motion))
-        return inputs[0] + gather_over_time(motion, maps)
+        gathered = gather_over_time(motion, maps)
+        return inputs[0] + gathered if module.skip else gathered
 
     return attend
 

@@ -63,7 +63,7 @@ def test_in_double_precision_they_agree_to_1e_10(temporal):
     torch.testing.assert_close(scores, of_the_clip(model, clips), atol=1e-10, rtol=1e-10)
 
 
-@pytest.mark.parametrize("temporal", ["m2a(last=zero)", "m2a,tsm", "tea", "tdn"])
+@pytest.mark.parametrize("temporal", ["m2a(last=zero)", "m2a(skip=false)", "m2a,tsm", "tea", "tdn"])
 def test_a_stream_that_is_reset_begins_anew_and_its_neighbour_goes_on(temporal):
     model = causal(temporal=temporal)
     clips = frames(model)

@@ -27,6 +27,20 @@ def test_what_is_added_is_the_map_times_the_motion():
     torch.testing.assert_close(module(clips()) - clips(), gathered)
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+def test_without_its_skip_it_gives_what_is_gathered_alone(heads):
+    with_skip, alone = (
+        MotionAttention(TemporalDifference(), heads=heads, skip=skip) for skip in (True, False)
+    )
+    torch.testing.assert_close(alone(clips()), with_skip(clips()) - clips())
+
+
+def test_motion_of_frames_near_their_norm_and_the_frames_add_up_to_the_next_frames():
+    frames = normalize_frames(clips())
+    added = MotionSkip(TemporalDifference())(frames)
+    torch.testing.assert_close(added[:, :-1], frames[:, 1:], rtol=0, atol=1e-4)
+
+
 def test_the_map_of_several_heads_is_their_mean():
     motion = temporal_difference(normalize_frames(clips()))
     halves = [part.flatten(2) for part in motion.chunk(2, dim=2)]

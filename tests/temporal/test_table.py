@@ -32,6 +32,7 @@ OPTIONS = [
     "m2a(temperature=0.5)",
     "m2a(cosine=True, temperature=0.1)",
     "m2a(heads=2)",
+    "m2a(skip=false)",
     "m2a(both_directions=True)",
     "m2a(start=identity)",
     "m2a(combine=add)",
@@ -44,6 +45,7 @@ OPTIONS = [
 CAUSAL = [
     "m2a(causal=true)",
     "m2a(causal=true, last=zero, heads=2, cosine=True)",
+    "m2a(causal=true, skip=false)",
     "motion(causal=true)",
     "attention(causal=true)",
     "motion+identity(causal=true)",

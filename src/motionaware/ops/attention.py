@@ -101,6 +101,7 @@ def add_attended_motion(
     what: Motion = "neg",
     temperature: float = 1.0,
     cosine: bool = False,
+    skip: bool = True,
 ) -> Float[Tensor, "b t c h w"]:
     """Add to every frame the motion of the frames that move like it, in closed form.
 
@@ -114,6 +115,7 @@ def add_attended_motion(
             normalised frames themselves.
         temperature: See `time_attention_map`.
         cosine: See `time_attention_map`.
+        skip: False leaves the frames out of the sum.
     """
     h, w = clips.shape[3:]
     # A frame's numbers may come in any order: in that of the memory nothing is copied.
@@ -125,9 +127,9 @@ def add_attended_motion(
         exact = rows.to(torch.promote_types(rows.dtype, torch.float32)).contiguous()
         motion = _motion_of_steps(exact, what)
         if needs_gradient(exact):
-            attended = _Attend.apply(exact, motion, scale, cosine)
+            attended = _Attend.apply(exact, motion, scale, cosine, skip)
         else:
-            attended, *_ = _attend(exact, motion, scale, cosine)
+            attended, *_ = _attend(exact, motion, scale, cosine, skip)
     return rearrange(attended.to(clips.dtype), f"b t ({order}) -> b t c h w", h=h, w=w)
 
 
@@ -152,11 +154,11 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, motion: Tensor | None, scale: float, cosine: bool
+        ctx: Any, rows: Tensor, motion: Tensor | None, scale: float, cosine: bool, skip: bool
     ) -> Tensor:
-        attended, *kept = _attend(rows, motion, scale, cosine)
+        attended, *kept = _attend(rows, motion, scale, cosine, skip)
         ctx.save_for_backward(motion, *kept)
-        ctx.scale, ctx.cosine = scale, cosine
+        ctx.scale, ctx.cosine, ctx.skip = scale, cosine, skip
         return attended
 
     @staticmethod
@@ -191,12 +193,13 @@ class _Attend(torch.autograd.Function):
         from_dy = inverse_std * from_dy
         # along is -sum(dn n) / e, and n = -E Y
         from_steps = inverse_std * (from_steps - along[..., None] * sums)
-        dx = torch.baddbmm(dy - inverse_std * mean, from_dy, dy)
-        return dx.baddbmm_(from_steps, steps), None, None, None
+        mean = inverse_std * mean
+        dx = torch.baddbmm(dy - mean if ctx.skip else -mean, from_dy, dy)
+        return dx.baddbmm_(from_steps, steps), None, None, None, None
 
 
 def _attend(
-    rows: Float[Tensor, "b t e"], motion: Tensor | None, scale: float, cosine: bool
+    rows: Float[Tensor, "b t e"], motion: Tensor | None, scale: float, cosine: bool, skip: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The output; and what the gradient needs: Y, inverse deviations, G and the map."""
     normal, _, inverse_std = torch.native_layer_norm(rows, rows.shape[-1:], None, None, _EPSILON)
@@ -209,7 +212,8 @@ def _attend(
         products = products * _inverse_lengths(products, rows.shape[-1])
     weights = (products * scale).softmax(dim=-1)
     mix = weights if motion is None else weights @ motion
-    return torch.baddbmm(rows, mix, steps), steps, inverse_std, gram, weights
+    attended = torch.baddbmm(rows, mix, steps) if skip else mix @ steps
+    return attended, steps, inverse_std, gram, weights
 
 
 def _inverse_lengths(products: Float[Tensor, "b t t"], size: int) -> Float[Tensor, "b t t"]:

@@ -64,7 +64,7 @@ class PastMotionAttention(MotionAttention):
         motion: Clip -> clip of the same shape: what counts as motion; the frames themselves if
             None.
         num_frames: Frames that one frame can see, itself included.
-        heads, temperature, cosine, channels: See `MotionAttention`.
+        heads, temperature, cosine, skip, channels: See `MotionAttention`.
 
     Raises:
         ValueError: As of `MotionAttention`.
@@ -78,10 +78,16 @@ class PastMotionAttention(MotionAttention):
         heads: int = 1,
         temperature: float = 1.0,
         cosine: bool = False,
+        skip: bool = True,
         channels: int | None = None,
     ) -> None:
         super().__init__(
-            motion, heads=heads, temperature=temperature, cosine=cosine, channels=channels
+            motion,
+            heads=heads,
+            temperature=temperature,
+            cosine=cosine,
+            skip=skip,
+            channels=channels,
         )
         self.gather = GatherFromPast(
             window=num_frames, heads=heads, temperature=temperature, cosine=cosine
@@ -89,7 +95,8 @@ class PastMotionAttention(MotionAttention):
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
         """Add attended motion to the clips."""
-        return clips + self.gather(self.motion(normalize_frames(clips)))
+        gathered = self.gather(self.motion(normalize_frames(clips)))
+        return clips + gathered if self.skip else gathered
 
     def head_maps(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b heads t t2"]:
         """How much each frame (row) attends to each frame (column); zero above the diagonal."""

@@ -10,7 +10,8 @@ Changed  Nothing is stored on the module: a hook may recompute the map with `att
 Changed  Computed in closed form on t x t matrices, see ops/attention.py; as written above where a
          compiler, exporter or hook looks on, and for several heads, both directions or any other
          motion.
-Added    Options, all off: `last`, `both_directions`, `heads`, `temperature`, `cosine`.
+Added    Options, all as in the paper by default: `last`, `both_directions`, `heads`, `temperature`,
+         `cosine`, `skip`.
 
 The two halves also stand alone, for the paper's ablations: `TemporalDifference` is motion only, and
 `MotionAttention()` is attention only. Another motion may take the first one's place. `MotionSkip`
@@ -71,6 +72,9 @@ class MotionAttention(nn.Module):
         heads: Equal groups of channels that attend on their own.
         temperature: Divides the logits; see `time_attention_map`.
         cosine: Compare motions by cosine similarity, whatever the size of a frame.
+        skip: Add what is gathered to the frame; false gives what is gathered alone. Where a frame
+            attends to itself alone and is near its own norm, frame and motion add up to the next
+            frame, and the difference is lost.
         channels: Of the clips, where they are known: heads that do not fit are then refused now
             and not when the first clips come.
 
@@ -85,6 +89,7 @@ class MotionAttention(nn.Module):
         heads: int = 1,
         temperature: float = 1.0,
         cosine: bool = False,
+        skip: bool = True,
         channels: int | None = None,
     ) -> None:
         super().__init__()
@@ -98,6 +103,7 @@ class MotionAttention(nn.Module):
         self.heads = heads
         self.temperature = temperature
         self.cosine = cosine
+        self.skip = skip
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
         """Add attended motion to the clips.
@@ -108,9 +114,10 @@ class MotionAttention(nn.Module):
         what = self._what()
         if what is None or self.heads > 1 or is_traced():
             motion = self.motion(normalize_frames(clips))
-            return clips + gather_over_time(motion, self._weights(motion))
+            gathered = gather_over_time(motion, self._weights(motion))
+            return clips + gathered if self.skip else gathered
         return add_attended_motion(
-            clips, what=what, temperature=self.temperature, cosine=self.cosine
+            clips, what=what, temperature=self.temperature, cosine=self.cosine, skip=self.skip
         )
 
     def attention_map(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t t2"]:
