@@ -115,7 +115,9 @@ def visualize(
     opened = open_video(video)
     bounds = part_bounds(opened)
     if not 1 <= clip <= len(bounds):
-        raise ValueError(f"{clip = }; {video} is looked at in {len(bounds)} parts, from 1 on")
+        last = len(bounds)
+        parts = f"parts 1 to {last}" if last > 1 else "part 1 only: it is no longer than one"
+        raise ValueError(f"{clip = }; {video} has {parts}; give one of them")
     start, end = bounds[clip - 1]
     indices = [start + index for index in choose_frames(end - start, model.clip)]
     frames = frame_for_testing(opened.frames(indices), spec=model.clip)
