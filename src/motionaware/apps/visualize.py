@@ -15,7 +15,7 @@ from motionaware.apps.drawing import (
     save_sheet,
 )
 from motionaware.apps.looking import check_known, look
-from motionaware.apps.predict import part_bounds, seconds_at
+from motionaware.apps.predict import check_path, part_bounds, seconds_at
 from motionaware.data.dataset import choose_frames
 from motionaware.data.transforms import frame_for_testing
 from motionaware.data.video import Video, open_video
@@ -98,10 +98,12 @@ def visualize(
 
     Raises:
         VideoError: The video cannot be read.
-        ValueError: A site, class, layer, part or ending is unknown, or the checkpoint is damaged.
+        ValueError: A site, class, layer, part or ending is unknown, the checkpoint is damaged, or
+            `video` is no path.
         FileNotFoundError: The checkpoint does not exist.
         ImportError: matplotlib is not installed.
     """
+    check_path(video)
     out = Path(out)
     if out.suffix.lower() not in ENDINGS:
         raise ValueError(f"{out} ends with {out.suffix!r}; choose {', '.join(ENDINGS)}")
