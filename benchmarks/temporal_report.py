@@ -137,15 +137,14 @@ def _steps(rows: list[Row]) -> Iterator[str]:
     if not some:
         return
     parts = list(dict.fromkeys(part for row in some for part in row["parts"]))
-    columns = ["recipe", "threads", "malloc", "ms", *parts, "page faults"]
-    yield from _head("A step of training, milliseconds", columns)
+    columns = ["recipe", "threads", "malloc", *parts, "page faults"]
+    yield from _head("A step of training, per cent of its time", columns)
     for row in some:
         yield _line(
             row["recipe"],
             row["threads"],
             row["malloc"],
-            row["ms"],
-            *(f"{row['parts'].get(part, 0):.1f}" for part in parts),
+            *(f"{100 * row['parts'].get(part, 0) / row['ms']:.1f}" for part in parts),
             row["page_faults"],
         )
 

@@ -1,3 +1,5 @@
+import argparse
+import inspect
 import json
 import os
 import resource
@@ -13,13 +15,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from motionaware.cli import main
+from motionaware.apps.prepare_shards import prepare_shards
+from motionaware.apps.saturation import saturation
+from motionaware.apps.visualize import visualize
+from motionaware.cli import RUN, main
+from motionaware.cli.verbs import make_parser
 from motionaware.data.motionpairs import CLASS_NAMES
 from motionaware.engine.config import DataConfig, Recipe, recipe_to_dict, recipe_to_yaml
 from motionaware.engine.run_folder import RunFolder
 from motionaware.models.checkpoint import load, save
 from motionaware.models.recognizer import create_model
 
+VERBS: dict[str, argparse.ArgumentParser] = next(
+    dict(action.choices)
+    for action in make_parser()._actions
+    if isinstance(action, argparse._SubParsersAction)
+)
 QUIET = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -86,6 +97,33 @@ def test_help_answers_at_once_and_loads_nothing_heavy():
     assert ended.ru_utime - began.ru_utime < 1.0  # seconds of the processor, however busy it is
     for verb in ("quickstart", "train", "evaluate", "predict", "visualize", "prepare", "doctor"):
         assert verb in done.stdout
+
+
+def actions_of(verb: str) -> list[argparse.Action]:
+    return [one for one in VERBS[verb]._actions if one.dest != "help"]
+
+
+@pytest.mark.parametrize("verb", RUN)
+def test_help_describes_every_verb_and_each_of_its_options_and_says_defaults(verb: str):
+    assert VERBS[verb].description
+    for action in actions_of(verb):
+        shown = (action.help or "") % {"default": action.default}
+        assert shown, action.dest
+        if action.default not in (None, False, argparse.SUPPRESS):
+            assert f"{action.default} by default" in shown
+
+
+def test_defaults_that_the_parser_leaves_to_others_are_said_as_they_are_there():
+    for verb, function, names in (
+        ("visualize", visualize, {"out", "clip", "fps"}),
+        ("visualize", saturation, {"split"}),
+        ("prepare", prepare_shards, {"shard_mib"}),
+    ):
+        parameters = inspect.signature(function).parameters
+        helps = {action.dest: action.help or "" for action in actions_of(verb)}
+        for name in names:
+            default = str(parameters[name].default).removesuffix(".0")
+            assert f"{default} by default" in helps[name]
 
 
 @pytest.mark.parametrize(
@@ -535,8 +573,9 @@ def test_visualize_saturation_prints_a_table_or_json_and_draws_if_asked(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], "this does not fit: give either a VIDEO"),
-        (["a.mp4", "--saturation"], "this does not fit: give either a VIDEO"),
+        ([], "there is nothing to look at: give a VIDEO, or --saturation to measure"),
+        (["--class", "1"], "there is nothing to look at: give a VIDEO, or --saturation"),
+        (["a.mp4", "--saturation"], "a.mp4 does not fit: give either a VIDEO"),
         (["--saturation", "--class", "1", "--clip", "2"], "--class, --clip does not fit"),
         (["a.mp4", "--split", "val"], "--split does not fit"),
         (["a.mp4", "--out", "a.pdf"], "a.pdf ends with '.pdf'; choose .png, .gif, .mp4"),

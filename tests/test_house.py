@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import motionaware
+from motionaware.models.insertion import sites
+
 SOURCE = Path(__file__).parents[1] / "src" / "motionaware"
 FILES = sorted(SOURCE.rglob("*.py"))
 NAMES = [str(path.relative_to(SOURCE)) for path in FILES]
@@ -107,3 +110,11 @@ def test_the_rule_finds_what_it_looks_for(what):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_holds_one_idea(name):
     assert len((SOURCE / name).read_text().splitlines()) <= 300
+
+
+def test_what_insert_s_example_calls_and_type_checkers_see_is_public():
+    assert motionaware.sites is sites
+    seen = {name for name in imports("__init__.py") if name.startswith("motionaware.")}
+    for name in motionaware.__all__:
+        assert any(one.rpartition(".")[2] == name for one in seen), name
+        getattr(motionaware, name)

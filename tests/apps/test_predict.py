@@ -1,3 +1,4 @@
+import inspect
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 from PIL import Image
 
 from motionaware.apps.predict import predict, seconds_at
+from motionaware.apps.visualize import visualize
 from motionaware.clip import ClipSpec
 from motionaware.data.dataset import choose_frames
 from motionaware.data.transforms import frame_for_testing
@@ -109,6 +111,33 @@ def test_a_video_shorter_than_the_clip_repeats_frames(
     prediction = predict(model, tmp_path / "short.mp4", num_clips=5)
     assert len(prediction.parts) == min(num_frames, 5)
     assert len(prediction.classes) == 3
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "num_clips", "note"),
+    [
+        (1, None, "the video has 1 frame, shown 4 times: nothing moves in it"),
+        (3, None, "the video has 3 frames, a clip 4: some are shown more than once"),
+        (4, 2, "a part has 2 frames, a clip 4: some are shown more than once"),
+        (4, None, None),
+    ],
+)
+def test_a_prediction_says_where_frames_are_shown_more_than_once(
+    num_frames: int, num_clips: int | None, note: str | None, model: VideoRecognizer, tmp_path: Path
+):
+    write_video(tmp_path / "short.mp4", moving(num_frames), fps=10)
+    prediction = predict(model, tmp_path / "short.mp4", num_clips=num_clips)
+    assert prediction.note == note
+    assert (prediction.table().splitlines()[-1] == f"  note: {note}") == (note is not None)
+
+
+def test_a_tensor_is_no_video_and_its_error_says_what_to_call(model: VideoRecognizer):
+    words = "video is a Tensor, wanted the path of a video file or of a folder .*: model\\(clips\\)"
+    for call in (predict, visualize):
+        with pytest.raises(ValueError, match=words):
+            inspect.unwrap(call)(
+                model, torch.rand(1, 4, 3, 32, 32)
+            )  # without types that tests check
 
 
 def test_no_more_classes_are_named_than_there_are(model: VideoRecognizer, long_video: Path):

@@ -98,7 +98,7 @@ def test_a_run_leaves_recipe_log_curves_and_checkpoints(tiny_recipe: Recipe, tmp
     assert last.recipe["trained"]["val_loss"] == report.loss
     assert last.clip == tiny_recipe.clip
     assert lines[0].startswith("resnet18_quarter, temporal m2a at 8 sites, 0.71 M parameters; ")
-    assert "12 classes, 30 training and 12 validation videos; on cpu" in lines[0]
+    assert "12 classes, 30 training and 12 validation videos; on cpu with 1 thread; " in lines[0]
     assert [line.split()[:2] for line in lines[1:]] == [["epoch", "1/2"], ["epoch", "2/2"]]
 
 

@@ -1,6 +1,7 @@
 """Predict: name what happens in a video."""
 
 import math
+import os
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -34,12 +35,14 @@ class Part:
 class Prediction:
     """What a model sees in a video: classes with their probabilities, the likeliest first.
 
-    `parts` holds the same for each part of the video that was a clip of its own.
+    `parts` holds the same for each part of the video that was a clip of its own; `note` says where
+    a part has fewer frames than a clip, so that some are shown more than once.
     """
 
     video: str
     classes: list[tuple[str, float]]
     parts: list[Part]
+    note: str | None = None
 
     def table(self) -> str:
         """As lines to read: the classes, then the likeliest one of each part."""
@@ -51,6 +54,8 @@ class Prediction:
             if part.start_seconds is not None:
                 when = f"{part.start_seconds:7.1f} to {part.end_seconds:.1f} s"
             lines.append(f"  {when}  {probability:6.1%}  {name}")
+        if self.note is not None:
+            lines.append(f"  note: {self.note}")
         return "\n".join(lines)
 
 
@@ -74,11 +79,13 @@ def predict(
 
     Raises:
         VideoError: The video cannot be read.
-        ValueError: `num_clips` or `top_k` is below 1, or the checkpoint is damaged.
+        ValueError: `num_clips` or `top_k` is below 1, the checkpoint is damaged, or `video` is no
+            path.
         FileNotFoundError: The checkpoint does not exist.
     """
     if top_k < 1:
         raise ValueError(f"{top_k = }; name at least 1 class")
+    check_path(video)
     if not isinstance(model, VideoRecognizer):
         model = load(model)
     opened = open_video(video)
@@ -106,7 +113,35 @@ def predict(
         )
         for (start, end), row in zip(bounds, probabilities, strict=True)
     ]
-    return Prediction(video=str(video), classes=named(probabilities.mean(dim=0)), parts=parts)
+    return Prediction(
+        video=str(video),
+        classes=named(probabilities.mean(dim=0)),
+        parts=parts,
+        note=_note(bounds, model.clip.num_frames),
+    )
+
+
+def check_path(video: object) -> None:
+    """Refuse what is no path before it comes to a file system.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(video, (str, os.PathLike)):
+        raise ValueError(
+            f"video is a {type(video).__name__}, wanted the path of a video file or of a folder of "
+            "frames; for tensors, clips b t 3 h w, call the model: model(clips)"
+        )
+
+
+def _note(bounds: list[tuple[int, int]], num_frames: int) -> str | None:
+    shortest = min(end - start for start, end in bounds)
+    if shortest >= num_frames:
+        return None
+    what = "the video" if len(bounds) == 1 else "a part"
+    if shortest == 1:
+        return f"{what} has 1 frame, shown {num_frames} times: nothing moves in it"
+    return f"{what} has {shortest} frames, a clip {num_frames}: some are shown more than once"
 
 
 def part_bounds(video: Video, num_clips: int | None = None) -> list[tuple[int, int]]:

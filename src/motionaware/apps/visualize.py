@@ -15,7 +15,7 @@ from motionaware.apps.drawing import (
     save_sheet,
 )
 from motionaware.apps.looking import check_known, look
-from motionaware.apps.predict import part_bounds, seconds_at
+from motionaware.apps.predict import check_path, part_bounds, seconds_at
 from motionaware.data.dataset import choose_frames
 from motionaware.data.transforms import frame_for_testing
 from motionaware.data.video import Video, open_video
@@ -98,10 +98,12 @@ def visualize(
 
     Raises:
         VideoError: The video cannot be read.
-        ValueError: A site, class, layer, part or ending is unknown, or the checkpoint is damaged.
+        ValueError: A site, class, layer, part or ending is unknown, the checkpoint is damaged, or
+            `video` is no path.
         FileNotFoundError: The checkpoint does not exist.
         ImportError: matplotlib is not installed.
     """
+    check_path(video)
     out = Path(out)
     if out.suffix.lower() not in ENDINGS:
         raise ValueError(f"{out} ends with {out.suffix!r}; choose {', '.join(ENDINGS)}")
@@ -115,7 +117,9 @@ def visualize(
     opened = open_video(video)
     bounds = part_bounds(opened)
     if not 1 <= clip <= len(bounds):
-        raise ValueError(f"{clip = }; {video} is looked at in {len(bounds)} parts, from 1 on")
+        last = len(bounds)
+        parts = f"parts 1 to {last}" if last > 1 else "part 1 only: it is no longer than one"
+        raise ValueError(f"{clip = }; {video} has {parts}; give one of them")
     start, end = bounds[clip - 1]
     indices = [start + index for index in choose_frames(end - start, model.clip)]
     frames = frame_for_testing(opened.frames(indices), spec=model.clip)

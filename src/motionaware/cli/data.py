@@ -4,14 +4,14 @@ import argparse
 
 from motionaware.cli.say import count, say_error, show_progress
 
-_OF_MOTIONPAIRS = {"train": 1200, "val": 240, "test": 240, "frames": 8, "size": 64, "seed": 0}
+OF_MOTIONPAIRS = {"train": 1200, "val": 240, "test": 240, "frames": 8, "size": 64, "seed": 0}
 
 
 def run_prepare(args: argparse.Namespace) -> int:
     """Check and index a data set, or write the embedded one."""
     drawn = args.kind == "motionpairs"
     folder = "out" if drawn else "root"
-    other = {"out", *_OF_MOTIONPAIRS}
+    other = {"out", *OF_MOTIONPAIRS}
     if drawn:
         other = {"root", "frames_to", "short_side", "workers", "allow_broken"}
         other |= {"shards", "shard_mib"}
@@ -28,7 +28,7 @@ def run_prepare(args: argparse.Namespace) -> int:
 def _motionpairs(args: argparse.Namespace) -> int:
     from motionaware.apps.prepare import prepare
 
-    given = argparse.Namespace(**_OF_MOTIONPAIRS | vars(args))
+    given = argparse.Namespace(**OF_MOTIONPAIRS | vars(args))
     written = prepare(
         given.out,
         num_clips={"train": given.train, "val": given.val, "test": given.test},

@@ -39,10 +39,14 @@ def run_visualize(args: argparse.Namespace) -> int:
     """Draw what a model looks at in a video, or measure its attention over a data set."""
     of_data = "saturation" in args
     stray = [key for key in (_OF_VIDEO if of_data else _OF_DATA) if key in args]
-    if stray or of_data == ("video" in args):
+    if not of_data and "video" not in args:
+        raise ValueError(
+            "there is nothing to look at: give a VIDEO, or --saturation to measure a data set"
+        )
+    if stray or (of_data and "video" in args):
         options = ", ".join(f"--{key.replace('shown_', '')}" for key in stray)
         raise ValueError(
-            f"{options or 'this'} does not fit: give either a VIDEO, with --sites, --class, "
+            f"{options or args.video} does not fit: give either a VIDEO, with --sites, --class, "
             "--clip, --layer, --fps, or --saturation, with --split, --kind, --root"
         )
     return _saturation(args) if of_data else _visualize(args)

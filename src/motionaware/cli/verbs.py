@@ -3,20 +3,35 @@
 import argparse
 from importlib.metadata import version
 
+from motionaware.cli.data import OF_MOTIONPAIRS
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of `motionaware VERB ...`; what it reads has the verb's name in `verb`."""
     parser = argparse.ArgumentParser(
         prog="motionaware",
         description="Make any image or video network motion-aware; train, evaluate, predict.",
+        epilog="motionaware VERB --help explains a verb.",
     )
-    parser.add_argument("--version", action="version", version=version("motionaware"))
+    parser.add_argument(
+        "--version", action="version", version=version("motionaware"), help="show it and end"
+    )
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    checkpoint = "file that training wrote, such as RUN/best.safetensors"
 
-    verb = verbs.add_parser("quickstart", help="train frame averaging and M2A side by side")
-    verb.add_argument("--out", default="quickstart", help="folder for what it writes")
-    verb.add_argument("--seed", type=int, default=0)
+    verb = verbs.add_parser(
+        "quickstart",
+        help="train frame averaging and M2A side by side",
+        description="Draw MotionPairs, train a small network on it twice, with its frames averaged "
+        "and with M2A, judge both on the test clips, and draw what M2A looks at. Takes minutes.",
+    )
+    verb.add_argument(
+        "--out", default="quickstart", help="folder for what it writes; %(default)s by default"
+    )
+    verb.add_argument(
+        "--seed", type=int, default=0, help="of weights, order and dropout; %(default)s by default"
+    )
 
     verb = verbs.add_parser(
         "train",
@@ -29,13 +44,25 @@ def make_parser() -> argparse.ArgumentParser:
     verb.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
     verb.add_argument("--keys", action="store_true", help="list every key of a recipe and end")
 
-    verb = verbs.add_parser("evaluate", help="judge a checkpoint on a data set")
-    verb.add_argument("checkpoint")
-    verb.add_argument("--split", default="test", choices=("train", "val", "test"))
-    verb.add_argument("--kind", help="kind of the data, if not those it was trained on")
-    verb.add_argument("--root", help="folder of the data, if not the one it was trained on")
-    verb.add_argument("--views", type=int, help="clips a video")
-    verb.add_argument("--crops", type=int, help="boxes cut from each clip: 1 or 3")
+    verb = verbs.add_parser(
+        "evaluate",
+        help="judge a checkpoint on a data set",
+        description="Judge a checkpoint on a split of the data it was trained on, or of others: "
+        "top-1 and top-5, and top-1 of each class.",
+    )
+    verb.add_argument("checkpoint", help=checkpoint)
+    verb.add_argument(
+        "--split",
+        default="test",
+        choices=("train", "val", "test"),
+        help="of the data; %(default)s by default",
+    )
+    verb.add_argument("--kind", help="kind of the data; by default what it was trained on")
+    verb.add_argument("--root", help="folder of the data; by default what it was trained on")
+    verb.add_argument("--views", type=int, help="clips a video; eval.num_views of its recipe")
+    verb.add_argument(
+        "--crops", type=int, help="boxes cut from each clip, 1 or 3; eval.num_crops of its recipe"
+    )
     verb.add_argument("--json", action="store_true", help="print one JSON object")
 
     verb = verbs.add_parser(
@@ -47,20 +74,32 @@ def make_parser() -> argparse.ArgumentParser:
     verb.add_argument("what", nargs="+", metavar="GRID.yaml|RUN", help="a grid, or folders of runs")
     verb.add_argument("--out", help="folder of the report; runs/GRID, or comparison, by default")
     verb.add_argument("--jobs", type=int, help="runs trained at a time; one a GPU by default")
-    verb.add_argument("--examples", type=int, default=2, help="clips drawn of a pair, each way")
+    verb.add_argument(
+        "--examples",
+        type=int,
+        default=2,
+        help="clips drawn of a pair, each way; %(default)s by default",
+    )
     group = verb.add_argument_group("finished runs (a grid says these itself)")
     group.add_argument("--split", choices=("val", "test"), help="of the data; test by default")
-    group.add_argument("--baseline", help="temporal module that gains are counted from; or none")
+    group.add_argument(
+        "--baseline", help="temporal module that gains are counted from; none by default"
+    )
     group.add_argument(
         "--pair", nargs=2, action="append", metavar="TEMPORAL", help="two more to be compared"
     )
-    group.add_argument("--title", help="of the report")
+    group.add_argument("--title", help="of the report; none by default")
 
-    verb = verbs.add_parser("predict", help="name what happens in videos")
-    verb.add_argument("checkpoint")
+    verb = verbs.add_parser(
+        "predict",
+        help="name what happens in videos",
+        description="Name the likeliest classes of each video. A long one is cut into equal parts, "
+        "each a clip of its own, and their probabilities are averaged.",
+    )
+    verb.add_argument("checkpoint", help=checkpoint)
     verb.add_argument("videos", nargs="+", metavar="VIDEO", help="a file, or a folder of frames")
     verb.add_argument("--clips", type=int, help="clips a video; one for every 10 s by default")
-    verb.add_argument("--top", type=int, default=5, help="classes to name")
+    verb.add_argument("--top", type=int, default=5, help="classes to name; %(default)s by default")
     verb.add_argument("--json", action="store_true", help="print one JSON object a video")
 
     verb = verbs.add_parser(
@@ -71,71 +110,136 @@ def make_parser() -> argparse.ArgumentParser:
         "from the identity over a data set. See docs/looking.md.",
         argument_default=argparse.SUPPRESS,  # of two sets of options one is out of place
     )
-    verb.add_argument("checkpoint")
-    verb.add_argument("--out", help="the picture: .png a sheet, .gif or .mp4 a movie")
+    verb.add_argument("checkpoint", help=checkpoint)
+    verb.add_argument(
+        "--out",
+        help="the picture: .png a sheet, .gif or .mp4 a movie; visualize.png by default, with "
+        "--saturation none",
+    )
     verb.add_argument("--json", action="store_true", help="print one JSON object")
     group = verb.add_argument_group("a video")
     group.add_argument("video", nargs="?", metavar="VIDEO", help="a file, or a folder of frames")
-    group.add_argument("--sites", nargs="+", help="their names; or first, last, all")
-    group.add_argument("--class", dest="shown_class", help="name or number, from 0, for Grad-CAM")
-    group.add_argument("--clip", type=int, help="which part of a long video, from 1")
-    group.add_argument("--layer", help="whose map Grad-CAM takes")
-    group.add_argument("--fps", type=float, help="frames a second of a movie")
+    group.add_argument(
+        "--sites",
+        nargs="+",
+        help="their names, or first, last, all; the first, middle and last by default",
+    )
+    group.add_argument(
+        "--class",
+        dest="shown_class",
+        help="name or number, from 0, for Grad-CAM; the likeliest by default",
+    )
+    group.add_argument("--clip", type=int, help="which part of a long video; 1 by default")
+    group.add_argument(
+        "--layer", help="whose map Grad-CAM takes; the last of more than a pixel by default"
+    )
+    group.add_argument("--fps", type=float, help="frames a second of a movie; 2 by default")
     group = verb.add_argument_group("a data set")
     group.add_argument("--saturation", action="store_true", help="measure the attention there")
-    group.add_argument("--split", choices=("train", "val", "test"))
-    group.add_argument("--kind", help="kind of the data, if not those it was trained on")
-    group.add_argument("--root", help="folder of the data, if not the one it was trained on")
+    group.add_argument(
+        "--split", choices=("train", "val", "test"), help="of the data; val by default"
+    )
+    group.add_argument("--kind", help="kind of the data; by default what it was trained on")
+    group.add_argument("--root", help="folder of the data; by default what it was trained on")
 
-    verb = verbs.add_parser("stream", help="name what happens in a video while it comes")
+    verb = verbs.add_parser(
+        "stream",
+        help="name what happens in a video while it comes",
+        description="Feed a causal model frame by frame and name the likeliest class after each. "
+        "See docs/streaming.md.",
+    )
     verb.add_argument("checkpoint", help="of a model trained with model.causal: true")
     verb.add_argument(
         "source", metavar="VIDEO|CAMERA|-", help="a file, 0 or /dev/video0, the standard input"
     )
     verb.add_argument("--fps", type=float, help="frames a second to look at; all by default")
     verb.add_argument("--drop", action="store_true", help="leave out frames that come late")
-    verb.add_argument("--top", type=int, default=1, help="classes to name")
+    verb.add_argument("--top", type=int, default=1, help="classes to name; %(default)s by default")
     verb.add_argument("--json", action="store_true", help="print one JSON object a line")
 
-    verb = verbs.add_parser("profile", help="say what a model costs, and where its modules are")
+    verb = verbs.add_parser(
+        "profile",
+        help="say what a model costs, and where its modules are",
+        description="Measure parameters, multiply-adds, latency and memory of a model, beside the "
+        "same one without temporal modules; or, with --sites, list where these are. Options other "
+        "than --batch, --threads, --sites and --json are of a backbone: a checkpoint says its own.",
+    )
     verb.add_argument("model", metavar="MODEL", help="a checkpoint, or the name of a backbone")
-    verb.add_argument("--temporal", default="m2a", help="module to put into a backbone")
-    verb.add_argument("--frames", type=int, default=8, help="frames a clip, of a backbone")
-    verb.add_argument("--size", type=int, default=224, help="pixels each way, of a backbone")
-    verb.add_argument("--batch", type=int, default=1, help="clips a batch")
+    verb.add_argument(
+        "--temporal", default="m2a", help="module to put into a backbone; %(default)s by default"
+    )
+    verb.add_argument(
+        "--frames",
+        type=int,
+        default=8,
+        help="frames a clip, of a backbone; %(default)s by default",
+    )
+    verb.add_argument(
+        "--size",
+        type=int,
+        default=224,
+        help="pixels each way, of a backbone; %(default)s by default",
+    )
+    verb.add_argument("--batch", type=int, default=1, help="clips a batch; %(default)s by default")
     verb.add_argument("--threads", type=int, help="threads of the CPU; torch's choice by default")
-    verb.add_argument("--where", nargs="+", help="names of layers before which modules go")
-    verb.add_argument("--stages", type=int, nargs="+", help="stages that get modules, from 1")
-    verb.add_argument("--every", type=int, help="step from block to block")
+    verb.add_argument(
+        "--where",
+        nargs="+",
+        help="names of layers before which modules go; chosen by a rule by default",
+    )
+    verb.add_argument(
+        "--stages", type=int, nargs="+", help="stages that get modules, from 1; all by default"
+    )
+    verb.add_argument(
+        "--every", type=int, help="step from block to block; that of the rule by default"
+    )
     verb.add_argument("--sites", action="store_true", help="list the sites instead")
     verb.add_argument("--json", action="store_true", help="print one JSON object")
 
     verb = verbs.add_parser(
         "prepare",
         help="check and index a data set, or write the embedded one as video files",
+        description="Open every video of a data set and index what is there, also as folders of "
+        "frames or as tar files; or, as kind motionpairs, draw the embedded data set and write it "
+        "as video files. See docs/data.md.",
         argument_default=argparse.SUPPRESS,  # of two sets of options one is out of place
     )
     verb.add_argument("kind", help="motionpairs, or a kind of data set; see docs/data.md")
     group = verb.add_argument_group("motionpairs")
     group.add_argument("--out", help="folder to write to")
-    group.add_argument("--train", type=int, help="clips of the training split")
-    group.add_argument("--val", type=int, help="clips of the validation split")
-    group.add_argument("--test", type=int, help="clips of the test split")
-    group.add_argument("--frames", type=int, help="frames a clip")
-    group.add_argument("--size", type=int, help="height and width in pixels")
-    group.add_argument("--seed", type=int)
+    for name, what in (
+        ("train", "clips of the training split"),
+        ("val", "clips of the validation split"),
+        ("test", "clips of the test split"),
+        ("frames", "frames a clip"),
+        ("size", "height and width in pixels"),
+        ("seed", "of the drawing"),
+    ):
+        help_text = f"{what}; {OF_MOTIONPAIRS[name]} by default"
+        group.add_argument(f"--{name}", type=int, help=help_text)
     group = verb.add_argument_group("all other kinds")
     group.add_argument("--root", help="folder of the data set")
     group.add_argument("--frames-to", help="write every video as a folder of frames below this one")
-    group.add_argument("--short-side", type=int, help="pixels of a frame's shorter side")
+    group.add_argument(
+        "--short-side", type=int, help="pixels of a frame's shorter side; as it is by default"
+    )
     group.add_argument("--shards", help="write all videos as tar files to this folder")
-    group.add_argument("--shard-mib", type=float, help="size of each of these, in MiB")
+    group.add_argument(
+        "--shard-mib", type=float, help="size of each of these, in MiB; 64 by default"
+    )
     group.add_argument("--workers", type=int, help="processes; one a CPU by default")
     group.add_argument(
         "--allow-broken", action="store_true", help="exit with 0 if videos are absent or broken"
     )
 
-    verb = verbs.add_parser("doctor", help="check the installation and a data set")
-    verb.add_argument("data", nargs="?", help="folder of a data set")
-    verb.add_argument("--kind", default="folder", help="of data set; see docs/data.md")
+    verb = verbs.add_parser(
+        "doctor",
+        help="check the installation and a data set",
+        description="Say what is installed and, given a data set, read each of its videos and say "
+        "what is wrong. Exit code 1 if anything is.",
+    )
+    verb.add_argument("data", nargs="?", help="folder of a data set; none by default")
+    verb.add_argument(
+        "--kind", default="folder", help="of data set, see docs/data.md; %(default)s by default"
+    )
     return parser

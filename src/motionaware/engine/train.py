@@ -290,10 +290,11 @@ class TrainingRun:
     def _summary(self) -> str:
         """What is trained, from what, where."""
         model = self.recipe.model
-        num_sites = len(sites(self.model.backbone))
+        num_sites, num_threads = len(sites(self.model.backbone)), torch.get_num_threads()
         millions = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
+        places = f"{num_sites} site{'s' * (num_sites != 1)}"
         return (
-            f"{model.backbone}, temporal {model.temporal} at {num_sites} sites, "
+            f"{model.backbone}, temporal {model.temporal} at {places}, "
             f"{millions:.2f} M parameters; {self.data.summary()}; on {self.device} with "
-            f"{torch.get_num_threads()} threads; run folder {self.folder.path}"
+            f"{num_threads} thread{'s' * (num_threads != 1)}; run folder {self.folder.path}"
         )
