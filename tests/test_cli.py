@@ -229,6 +229,23 @@ def test_train_says_that_its_best_epoch_is_chosen_on_the_test_where_it_is(
     assert evaluate == f"next: motionaware evaluate {run}/last.safetensors"
 
 
+def test_train_says_which_held_out_videos_it_learns(
+    recipe_file: Path, video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    videos = [str(path) for path in sorted(video_folder.glob("train/*/*.mp4"))]
+    rows = [f"{path},{number % 2}\n" for number, path in enumerate(videos)]
+    for name, own in (("train", rows[:6]), ("val", rows[4:8]), ("test", rows[8:])):
+        (tmp_path / f"{name}.csv").write_text("".join(own))
+    words = ["train", str(recipe_file), "--data.kind=csv", f"--data.root={tmp_path}"]
+    words += ["--train.epochs=1", "--train.batch_size=2", f"--run={tmp_path / 'run'}"]
+    assert main(words) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
+    (note,) = notes
+    assert note.startswith(
+        "note: train and val share 2 videos: they are learnt by heart, so accura"
+    )
+
+
 def test_train_sends_one_to_the_split_that_is_there(
     recipe_file: Path, video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -337,6 +354,42 @@ def test_a_label_that_is_not_in_the_list_is_one_line(
     words = ["train", video_recipe_file, "--data.kind=csv", f"--data.root={tmp_path}"]
     found = complaint(capsys, words)
     assert "train.csv, line 2: label 'dgo' is not in the class list; did you mean 'dog'?" in found
+    assert found.endswith(f"; correct it, or add it to {tmp_path}/classes.txt")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "RECIPE", "--run", "FILE"],
+        ["train", "RECIPE", "--run", "FILE/run"],
+        ["quickstart", "--out", "FILE"],
+        ["prepare", "motionpairs", "--out", "FILE"],
+        ["prepare", "folder", "--root", "VIDEOS", "--frames-to", "FILE"],
+        ["prepare", "folder", "--root", "VIDEOS", "--shards", "FILE"],
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_a_file_in_place_of_a_folder_to_write_to_is_refused_at_the_door(
+    words, recipe_file: Path, video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    named = {"RECIPE": recipe_file, "VIDEOS": video_folder}
+    words = [str(named.get(word, word)).replace("FILE", str(file)) for word in words]
+    assert complaint(capsys, words).startswith(f"{file} is a file, wanted a folder")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["notes.txt", "tiny.yaml"]
+
+
+def test_a_finished_run_that_is_resumed_says_that_it_is_finished(
+    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = tmp_path / "run"
+    assert main(["train", str(recipe_file), "--train.epochs=1", "--run", str(run)]) == 0
+    ended = capsys.readouterr().out.splitlines()
+    assert main(["train", "--resume", str(run)]) == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{run} is finished, after 1 epoch; for more, begin a new run")
+    assert others == ended[-2:]
 
 
 @pytest.mark.slow
@@ -582,7 +635,7 @@ def test_visualize_saturation_prints_a_table_or_json_and_draws_if_asked(
         (["--saturation", "--out", "a.gif"], "a.gif ends with '.gif'; the attention is drawn as"),
         (["none.mp4"], "none.mp4 does not exist"),
         (["a.mp4", "--class", "turning"], "class 'turning' is unknown; did you mean 'turning cl"),
-        (["a.mp4", "--sites", "layer9"], "site 'layer9' is unknown; did you mean 'layer"),
+        (["a.mp4", "--sites", "layer9"], "site 'layer9' is unknown; There are layer1.0.conv1, "),
     ],
 )
 def test_what_cannot_be_visualized_is_one_line(

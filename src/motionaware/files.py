@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and folders in which one process works at a time."""
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -9,9 +10,22 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a path that can be no folder, so that it is told before the work and not after.
+
+    Raises:
+        NotADirectoryError: A file is there, or where a folder above it would be.
+    """
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    if not there.is_dir():
+        below = "" if there == folder else f", for {folder}"
+        words = f"{there} is a file, wanted a folder{below}"
+        raise NotADirectoryError(errno.ENOTDIR, words)
+
+
 @contextmanager
 def whole_file(
-    path: Path, *, what: str = "the file", remedy: str = "make room or choose another folder"
+    path: Path, *, what: str = "the file", remedy: str = "choose another folder"
 ) -> Iterator[Path]:
     """Give a path to write to; what is written there takes the place of `path` at the end.
 
@@ -21,23 +35,26 @@ def whole_file(
     Args:
         path: Where the file belongs.
         what: What is written, for the error.
-        remedy: What to do when it cannot be written, for the error.
+        remedy: What to do when it cannot be written, for the error; one may also make
+            room on a full disk.
 
     Raises:
         OSError: It cannot be written; one error that names `path`, the cause and the remedy.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
+        check_folder(path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         with part.open("r+b") as file:  # a full disk may show only when it has to hold the bytes
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
+        full = "make room or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise OSError(
             error.errno,
             f"{path}: cannot write {what} ({error.strerror or error}); what stood there before is "
-            f"untouched; {remedy}",
+            f"untouched; {full}{remedy}",
         ) from error
     finally:
         with suppress(OSError):
@@ -67,7 +84,9 @@ def alone_in(folder: Path, *, otherwise: str) -> Iterator[None]:
 
     Raises:
         BlockingIOError: Another process works there.
+        NotADirectoryError: It is a file.
     """
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "lock", timeout=0)
     try:

@@ -84,14 +84,28 @@ def test_every_broken_file_is_named(ill_folder: Path):
     assert facts_about(checkup, "train")[0].startswith("12 videos, 3 broken; ")
 
 
-def test_videos_in_two_splits_are_told(video_folder: Path, tmp_path: Path):
+def test_videos_of_training_that_are_held_out_too_are_a_fault(video_folder: Path, tmp_path: Path):
     video = next((video_folder / "train").glob("*/*.mp4"))
     for name in ("a.mp4", "b.mp4"):
         shutil.copy(video, tmp_path / name)
     (tmp_path / "train.csv").write_text("a.mp4,cat\n")
     (tmp_path / "val.csv").write_text("b.mp4,cat\na.mp4,cat\n")
-    assert facts_about(doctor(tmp_path, kind="csv"), "shared") == [
-        f"train and val both list 1 video, first {tmp_path}/a.mp4"
+    checkup = doctor(tmp_path, kind="csv")
+    (fault,) = checkup.faults
+    assert fault.startswith(f"train and val both list 1 video, first {tmp_path}/a.mp4: accuracy on")
+    assert facts_about(checkup, "shared") == []
+
+
+def test_a_validation_that_is_the_test_is_a_fact(video_folder: Path, tmp_path: Path):
+    video = next((video_folder / "train").glob("*/*.mp4"))
+    for name in ("a.mp4", "b.mp4"):
+        shutil.copy(video, tmp_path / name)
+    for name, row in (("train", "b.mp4,cat"), ("val", "a.mp4,cat"), ("test", "a.mp4,cat")):
+        (tmp_path / f"{name}.csv").write_text(row)
+    checkup = doctor(tmp_path, kind="csv")
+    assert checkup.faults == []
+    assert facts_about(checkup, "shared") == [
+        f"val and test both list 1 video, first {tmp_path}/a.mp4"
     ]
     assert facts_about(doctor(video_folder), "shared") == []
 

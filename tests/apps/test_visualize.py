@@ -139,6 +139,7 @@ def test_a_checkpoint_and_a_folder_of_frames_will_do(tmp_path: Path):
         ({"out": "sheet.jpg"}, r"sheet.jpg ends with '.jpg'; choose .png, .gif, .mp4"),
         ({"sites": ["layer1"]}, "site 'layer1' is unknown; did you mean 'layer1.0.conv1'?"),
         ({"layer": "layer9"}, r"layer 'layer9' is unknown; did you mean 'layer"),
+        ({"sites": ["nonsense"]}, "site 'nonsense' is unknown; There are layer1.0.conv1, "),
         ({"top_k": 0}, "top_k = 0, fps = 2.0; name at least 1 class"),
         ({"fps": 0.0}, "play above 0 a second"),
     ],
@@ -148,6 +149,17 @@ def test_what_cannot_be_drawn_is_said(options, words: str, video: Path, tmp_path
     with pytest.raises(ValueError, match=words):
         visualize(model_with(), video, **options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", ["png", "gif"])
+def test_a_class_name_that_the_font_lacks_is_drawn_in_silence_and_told(
+    ending: str, video: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+):
+    model = model_with()
+    model.class_names = ("\u8d70\u308b", *model.class_names[1:])
+    drawn = visualize(model, video, tmp_path / f"sheet.{ending}", shown_class=0)
+    assert not [one for one in recwarn if "Glyph" in str(one.message)]
+    assert "\u8d70\u308b" in drawn.table()
 
 
 def test_without_matplotlib_the_error_says_what_to_install(

@@ -6,6 +6,7 @@ from PIL import Image
 from motionaware.data.annotations import (
     DataError,
     Split,
+    SplitAbsent,
     check_videos_exist,
     is_video,
     read_split,
@@ -89,9 +90,20 @@ def test_a_link_that_leads_nowhere_is_listed_and_found_missing(folders):
 
 def test_a_class_that_training_lacks_is_named_with_the_nearest(folders):
     touch(folders, "val/waves/5.mp4")
-    words = r"val.waves is not in the class list; did you mean 'wave'\? The 3 classes"
+    words = r"val.waves is not in the class list; did you mean 'wave'\? The 3 classes .*; rename"
+    words += r" it, or make .*/train/waves$"
     with pytest.raises(DataError, match=words):
         read_split("folder", folders, "val")
+    write(folders, classes="nod\nwave\nyawn\n")
+    with pytest.raises(DataError, match=r"; rename it, or add it to .*/classes\.txt$"):
+        read_split("folder", folders, "val")
+
+
+def test_class_folders_without_splits_are_told_what_to_do(tmp_path):
+    touch(tmp_path, "train/nod/a.mp4", "train/wave/b.mp4")
+    words = r"make train/, val/, test/ in it and move class folders .* into them; or give "
+    with pytest.raises(SplitAbsent, match=words + rf"{tmp_path}$"):
+        read_split("folder", tmp_path / "train", "train")
 
 
 def test_classes_without_any_video_are_refused(tmp_path):
@@ -223,7 +235,8 @@ def test_a_list_of_classes_does_without_a_training_list(tmp_path):
     [
         (
             {"train": PLAIN, "val": "path,label\nd.mp4,waves\n"},
-            r"val\.csv, line 2: label 'waves' is not in the class list; did you mean 'wave'\?",
+            r"val\.csv, line 2: label 'waves' is not in the class list; did you mean 'wave'\? .*"
+            r"; correct it, or give it a line in .*/train\.csv$",
         ),
         (
             {"train": PLAIN, "val": "d.mp4,jump\n"},
@@ -234,7 +247,10 @@ def test_a_list_of_classes_does_without_a_training_list(tmp_path):
         ({"train": PLAIN, "val": ""}, r"val\.csv is empty; wanted lines path,label"),
         ({"train": PLAIN, "val": "path,label\n"}, r"val\.csv is empty"),
         ({"train": PLAIN, "val": "\n\na, b.mp4,nod\n"}, r"line 3: found 'a, b\.mp4,nod', wanted"),
-        ({"train": PLAIN, "val": "a.mp4;nod\n"}, r"line 1: found 'a\.mp4;nod', wanted path,label"),
+        (
+            {"train": PLAIN, "val": "a.mp4;nod\n"},
+            r"found 'a\.mp4;nod', wanted path,label; its separator is ';', wanted ','",
+        ),
         ({"train": PLAIN, "val": "a.mp4,\n"}, r"line 1: found 'a\.mp4,', wanted path,label"),
         ({"train": PLAIN, "val": ",nod\n"}, r"line 1: found ',nod', wanted path,label"),
         ({"train": PLAIN, "val": "grün.mp4,nod\n".encode("cp1252")}, r"val\.csv is not UTF-8"),
@@ -252,7 +268,7 @@ def test_a_list_that_cannot_be_meant_is_refused(tmp_path, files, words):
 
 def test_a_long_list_of_classes_is_not_poured_out(tmp_path):
     write(tmp_path, train="".join(f"{i}.mp4,class{i:03d}\n" for i in range(174)), val="a,b\n")
-    with pytest.raises(DataError, match=r"The 174 classes are class000, .*, class011 \.\.\.$"):
+    with pytest.raises(DataError, match=r"The 174 classes are class000, .*, class011 \.\.\.;"):
         read_split("csv", tmp_path, "val")
 
 

@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from motionaware.files import alone_in, whole_file, write_atomically
+from motionaware.files import alone_in, check_folder, whole_file, write_atomically
 
 
 def full(*_args: object) -> None:
@@ -89,7 +90,9 @@ def test_whatever_breaks_it_off_leaves_what_stood_there(old, interruption):
 
 def test_the_error_says_what_was_written_and_what_to_do(old):
     with (
-        pytest.raises(OSError, match=r"cannot write the clips \(No space.*; ask for fewer$"),
+        pytest.raises(
+            OSError, match=r"cannot write the clips \(No space.*; make room or ask for fewer$"
+        ),
         whole_file(old, what="the clips", remedy="ask for fewer"),
     ):
         full()
@@ -103,8 +106,18 @@ def test_a_folder_in_the_way_is_named(tmp_path):
 
 
 def test_a_file_in_place_of_the_folder_is_named(old):
-    with pytest.raises(OSError, match=r"run\.pt.next: cannot write 0\.0 MB \("):
-        write_atomically(old / "next", b"new")
+    for path, folder in ((old / "next", old), (old / "a" / "next", old / "a")):
+        below = "" if folder == old else f", for {folder}"
+        words = f"{path}: cannot write 0.0 MB ({old} is a file, wanted a folder{below}); what stood"
+        with pytest.raises(OSError, match=re.escape(words)) as raised:
+            write_atomically(path, b"new")
+        assert str(raised.value).endswith("is untouched; choose another folder")
+    with (
+        pytest.raises(NotADirectoryError, match="is a file, wanted a folder"),
+        alone_in(old, otherwise="busy"),
+    ):
+        pass
+    check_folder(old.parent / "new" / "newer")
     assert_only_the_old_file_stands(old)
 
 

@@ -718,7 +718,9 @@ def test_a_write_that_breaks_off_leaves_the_old_file_and_no_other(tmp_path, monk
 
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "notes").write_text("a file, no folder")
-    with pytest.raises(OSError, match=r"notes.made.mp4: cannot write the video \(.*; make room or"):
+    with pytest.raises(
+        OSError, match=r"notes.made.mp4: cannot write the video \(.* is a file, wanted"
+    ):
         write_video(
             tmp_path / "notes" / "made.mp4", torch.zeros(1, 3, 4, 4, dtype=torch.uint8), fps=1
         )
@@ -728,3 +730,11 @@ def test_frames_too_large_for_the_codec_are_refused_and_leave_nothing(tmp_path):
     with pytest.raises(VideoError, match=r"made.mp4 cannot be written as a video"):
         write_video(tmp_path / "made.mp4", torch.zeros(1, 3, 2, 17000, dtype=torch.uint8), fps=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_videos_is_told_from_a_folder_of_frames(tmp_path):
+    for name in ("a.mp4", "b.mp4", "c.AVI", "notes.txt"):
+        (tmp_path / name).touch()
+    words = rf"{tmp_path} is a folder of 3 videos, .*; give {tmp_path}/\*.AVI {tmp_path}/\*.mp4$"
+    with pytest.raises(VideoError, match=words):
+        open_video(tmp_path)

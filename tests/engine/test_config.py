@@ -281,3 +281,9 @@ def test_a_recipe_says_where_modules_go(tmp_path: Path):
     assert found == ["layer2.0.conv1", "layer3.0.conv1"]
     named = read_recipe(path, ["--model.stages=null", "--model.every=null", "--model.where=['fc']"])
     assert named.model.where == ("fc",)
+
+
+def test_a_folder_in_place_of_a_recipe_is_told_what_it_holds(tmp_path):
+    (tmp_path / "folder.yaml").touch()
+    with pytest.raises(RecipeError, match="is a folder, wanted a YAML file; it holds folder.yaml$"):
+        read_recipe(tmp_path)

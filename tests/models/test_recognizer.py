@@ -69,6 +69,53 @@ def test_a_fault_at_the_right_size_is_not_taken_for_a_wrong_size(model, monkeypa
         model(torch.rand(1, 4, 3, size, size))
 
 
+class Faulty(nn.Module):
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("a fault of its own")
+
+
+class Halving(nn.Module):
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return clips[:, ::2]
+
+
+class Pair(nn.Module):
+    def forward(self, clips: torch.Tensor) -> tuple[torch.Tensor, int]:
+        return clips, 0
+
+
+def test_an_error_inside_a_temporal_module_is_not_taken_for_a_wrong_size():
+    model = create_model("resnet18_quarter", temporal=Faulty, num_classes=2, num_frames=4)
+    with pytest.raises(RuntimeError, match="^a fault of its own$"):
+        model(torch.rand(1, 4, 3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("name", "site"),
+    [
+        ("resnet18_quarter", r"layer1\.0\.conv1"),
+        ("convnext_atto", r"stages\.0\.blocks\.0"),
+        ("deit_tiny_patch16_224", r"blocks\.0"),
+        ("r3d_18", r"layer1\.0"),
+    ],
+)
+def test_a_temporal_module_that_changes_the_shape_is_named_with_its_site(name, site):
+    size = 224 if "224" in name else 32
+    clips = torch.rand(1, 4, 3, size, size)
+    model = create_model(name, temporal=Halving, num_classes=2, num_frames=4)
+    words = rf"module Halving at {site}\S* gave back shape \(1, 2, (.*)\); wanted .*, \(1, 4, \1\)"
+    with pytest.raises(ValueError, match=words):
+        model(clips)
+
+
+def test_a_temporal_module_that_gives_back_no_tensor_is_named_with_its_site():
+    model = create_model("resnet18_quarter", temporal=Pair, num_classes=2, num_frames=4)
+    with pytest.raises(
+        ValueError, match=r"module Pair at layer1\.0\.conv1 gave back tuple; wanted"
+    ):
+        model(torch.rand(1, 4, 3, 32, 32))
+
+
 @pytest.mark.parametrize("name", ["resnet34", "mobilenet_v2", "resnet10t", "mobilenetv3_small_050"])
 def test_torchvision_and_timm_networks_open_by_name(name):
     model = create_model(name, temporal="tsm", num_classes=3, num_frames=2).eval()

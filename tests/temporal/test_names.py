@@ -79,7 +79,7 @@ def test_a_maker_of_ones_own_needs_no_registration():
     def mine(*, channels: int, num_frames: int) -> nn.Module:
         return nn.Identity()
 
-    assert site_maker(mine) is mine
+    assert isinstance(site_maker(mine)(channels=8, num_frames=4), nn.Identity)  # pyright: ignore[reportOptionalCall]
 
 
 @pytest.mark.parametrize(
@@ -169,3 +169,46 @@ def test_values_out_of_range_are_refused():
         ValueError, match="channels = 16; tdn_stem looks at pictures, .*where='conv1'"
     ):
         make("tdn_stem")
+
+
+class OfChannels(nn.Module):
+    def __init__(self, channels: int, width: int = 2) -> None:
+        super().__init__()
+        self.facts = {"channels": channels, "width": width}
+
+
+class Bare(nn.Module):
+    pass
+
+
+def test_a_maker_of_ones_own_is_handed_the_facts_that_it_names():
+    def of_frames(num_frames: int) -> Any:
+        return num_frames
+
+    def of_all(**facts: int) -> Any:
+        return facts
+
+    def of_none() -> Any:
+        return "nothing"
+
+    def made(make: Any) -> Any:
+        return site_maker(make)(channels=8, num_frames=4)  # pyright: ignore[reportOptionalCall]
+
+    assert made(OfChannels).facts == {"channels": 8, "width": 2}
+    assert made(of_frames) == 4
+    assert made(of_all) == {"channels": 8, "num_frames": 4}
+    assert made(of_none) == "nothing"
+    assert isinstance(made(Bare), Bare)
+
+
+def test_a_maker_that_wants_more_than_there_is_says_what_is_handed_in():
+    make = site_maker(lambda c, num_frames: nn.Identity())
+    words = "cannot be called: missing a required argument: 'c'; handed in are, .* channels, num_fr"
+    with pytest.raises(ValueError, match=words):
+        make(channels=8, num_frames=4)  # pyright: ignore[reportOptionalCall]
+
+
+def test_an_instance_in_place_of_a_maker_is_refused():
+    words = "is one Identity, .*: give its class or a function that makes it, not an instance"
+    with pytest.raises(ValueError, match=words):
+        site_maker(nn.Identity())

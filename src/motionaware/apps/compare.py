@@ -34,7 +34,7 @@ from motionaware.apps.comparison.sections import Findings
 from motionaware.apps.visualize import figure_maker
 from motionaware.data.split import DataError
 from motionaware.engine.grid import grid_recipes, read_grid
-from motionaware.files import alone_in
+from motionaware.files import alone_in, check_folder
 
 Tell = Callable[[str], None]
 
@@ -85,6 +85,7 @@ def compare(
     if jobs is not None and jobs < 1:
         raise ValueError(f"{jobs = }; runs trained at a time start at 1")
     grid, out = Path(grid), Path(out)
+    check_folder(out)
     config = read_grid(grid)
     recipes = grid_recipes(config, grid)
     runs = plan_runs(recipes, out)
@@ -143,6 +144,7 @@ def compare_runs(
         ImportError: matplotlib, which draws the pictures, is not installed.
     """
     figure_maker()
+    check_folder(Path(out))
     runs = [open_finished(Path(folder), Path(out)) for folder in folders]
     check_same_data(runs, split=split)
     check_columns(runs)

@@ -151,7 +151,7 @@ def hooked(hooks: Iterable[tuple[nn.Module, Hook]]) -> Iterator[None]:
 
 
 def check_known(name: str, known: Iterable[str], *, what: str) -> None:
-    """Refuse a name that is none of the known ones, offering the nearest.
+    """Refuse a name that is none of the known ones, offering one that is near.
 
     Raises:
         ValueError: It is none of them.
@@ -162,9 +162,10 @@ def check_known(name: str, known: Iterable[str], *, what: str) -> None:
     if not known:
         raise ValueError(f"{what} {name!r} was asked for, but the model has none; leave it out")
     longer = [one for one in known if one.startswith(name)]
-    near = (longer or difflib.get_close_matches(name, known, n=1, cutoff=0.0))[0]
+    near = longer or difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
     shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-    raise ValueError(f"{what} {name!r} is unknown; did you mean {near!r}? There are {shown}")
+    raise ValueError(f"{what} {name!r} is unknown; {hint}There are {shown}")
 
 
 # ------------------------------------------------------------------------------------ at the sites

@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from motionaware.data.motionpairs import CLASS_NAMES, DATA_VERSION, SPLITS, MotionPairs
 from motionaware.data.video_writer import write_video
-from motionaware.files import write_atomically
+from motionaware.files import check_folder, write_atomically
 
 _FRAMES_A_SECOND = 8
 
@@ -46,6 +46,7 @@ def prepare(
     if unknown:
         raise ValueError(f"splits {sorted(unknown)} are unknown; choose {', '.join(SPLITS)}")
     out = Path(out)
+    check_folder(out)
     splits = {
         split: MotionPairs(
             split=split, num_clips=number, num_frames=num_frames, image_size=image_size, seed=seed

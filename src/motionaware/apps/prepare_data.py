@@ -33,7 +33,7 @@ from motionaware.data.index import (
 )
 from motionaware.data.processes import in_processes
 from motionaware.data.video import REMEDY, VideoError, open_video
-from motionaware.files import write_atomically
+from motionaware.files import check_folder, write_atomically
 
 _COLUMNS = ("split", "video", "why")
 _SIGNATURE = ".motionaware/frames.json"
@@ -105,6 +105,7 @@ def prepare_data(
         target, work = root, _look
     else:
         target = Path(frames_to)
+        check_folder(target)
         paths = (example.path for split in splits for example in split.examples)
         _begin(kind, root, target, paths, short_side=short_side)
         work = partial(_extract, root=root, target=target, short_side=short_side)

@@ -27,7 +27,7 @@ from motionaware.data.shard_writer import (
     write_shard,
     write_shard_index,
 )
-from motionaware.files import write_atomically
+from motionaware.files import check_folder, write_atomically
 
 _SIGNATURE = "written-from.json"
 _MIB = 2**20
@@ -76,6 +76,7 @@ def prepare_shards(
         ImportError: webdataset is not installed.
     """
     root, folder = Path(root), Path(shards)
+    check_folder(folder)
     if not shard_mib > 0:
         raise DataError(f"{shard_mib = }; wanted the size of a shard in MiB, above 0")
     if folder.resolve().is_relative_to(root.resolve()):

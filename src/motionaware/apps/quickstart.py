@@ -30,6 +30,7 @@ from motionaware.engine.metrics import Report
 from motionaware.engine.opening import open_dataset
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import train
+from motionaware.files import check_folder
 from motionaware.models.checkpoint import load
 
 BASELINE = "none"
@@ -81,6 +82,7 @@ def quickstart(
     began = time.monotonic()
     figure_maker()  # missed before minutes of training, not after
     out = Path(out)
+    check_folder(out)
     shared = replace(
         recipe,
         data=replace(recipe.data, root=str(out / "cache")),

@@ -1,5 +1,6 @@
 """Visualize: what a model looks at in a video, as a sheet (PNG) or a movie (GIF, mp4)."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from motionaware.data.dataset import choose_frames
 from motionaware.data.transforms import frame_for_testing
 from motionaware.data.video import Video, open_video
 from motionaware.data.video_writer import write_video
+from motionaware.files import check_folder
 from motionaware.models.checkpoint import load
 from motionaware.models.insertion import sites as sites_of
 from motionaware.models.recognizer import VideoRecognizer
@@ -109,6 +111,7 @@ def visualize(
         raise ValueError(f"{out} ends with {out.suffix!r}; choose {', '.join(ENDINGS)}")
     if top_k < 1 or fps <= 0:
         raise ValueError(f"{top_k = }, {fps = }; name at least 1 class, and play above 0 a second")
+    check_folder(out.parent)
     figure_maker()  # missed before the work, not after
     if not isinstance(model, VideoRecognizer):
         model = load(model)
@@ -132,12 +135,15 @@ def visualize(
         title=Path(video).name if title is None else title,
         top_k=top_k,
     )
-    if out.suffix.lower() == ".png":
-        save_sheet(draw_sheet(scene), out)
-    else:
-        pictures = torch.stack(list(draw_movie(scene)))
-        save = save_gif if out.suffix.lower() == ".gif" else write_video
-        save(out, pictures, fps=fps)
+    with warnings.catch_warnings():
+        # Letters that the font lacks are drawn as boxes; the names are told in words as well.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        if out.suffix.lower() == ".png":
+            save_sheet(draw_sheet(scene), out)
+        else:
+            pictures = torch.stack(list(draw_movie(scene)))
+            save = save_gif if out.suffix.lower() == ".gif" else write_video
+            save(out, pictures, fps=fps)
     values, places = seen.probabilities.topk(min(top_k, len(model.class_names)))
     return Visualization(
         picture=str(out),

@@ -11,6 +11,8 @@ from motionaware.cli.say import count, show_progress
 
 if TYPE_CHECKING:
     from motionaware.engine.config import Recipe
+    from motionaware.engine.opening import HeldOut
+    from motionaware.engine.run_folder import RunFolder
 
 
 def run_quickstart(args: argparse.Namespace) -> int:
@@ -55,6 +57,17 @@ def run_train(args: argparse.Namespace) -> int:
     files = RunFolder(folder)
     recipe = recipe or files.recipe()
     test = look_for_test(recipe.data)
+    if args.resume and files.num_epochs() == recipe.train.epochs:
+        print(
+            f"{folder} is finished, after {count(recipe.train.epochs, 'epoch')}; for more, begin a "
+            "new run with a higher train.epochs"
+        )
+        return _say_next(files, test)
+    for split, number in test.num_learnt.items():
+        print(
+            f"note: train and {split} share {count(number, 'video')}: they are learnt by heart, so "
+            f"accuracy on {split} is flattered; take them out of one of the two"
+        )
     if test.num_shared:
         print(
             f"note: validation and test share {count(test.num_shared, 'video')}: "
@@ -77,7 +90,12 @@ def run_train(args: argparse.Namespace) -> int:
     num_skipped = files.count_skipped()
     if num_skipped:
         print(f"skipped: {count(num_skipped, 'video')}, listed in {files.skipped}")
-    print(f"log: {folder / 'log.csv'}\nbest on validation: {files.best}")
+    print(f"log: {folder / 'log.csv'}")
+    return _say_next(files, test)
+
+
+def _say_next(files: "RunFolder", test: "HeldOut") -> int:
+    print(f"best on validation: {files.best}")
     if test.num_shared:
         print(f"of the last epoch, for the test: {files.last}")
     judged = files.last if test.num_shared else files.best

@@ -284,7 +284,7 @@ class MotionPairs(Dataset[tuple[Tensor, int]]):
     def _write(self, path: Path, *, progress: bool) -> None:
         """Draw all clips into the file at `path`."""
         what = f"{math.prod(self.shape) / 1e6:.1f} MB of clips"
-        remedy = "make room, or take another cache_dir, or None to draw clips when asked for"
+        remedy = "take another cache_dir, or None to draw clips when asked for"
         # Plain writes raise when the disk is full; through a memory map they kill the process.
         with whole_file(path, what=what, remedy=remedy) as part, part.open("xb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": self.shape}

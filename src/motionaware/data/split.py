@@ -91,15 +91,16 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"{hint}The {len(known)} classes are {shown}"
 
 
-def position(name: str, class_names: Mapping[str, int], *, where: str) -> int:
+def position(name: str, class_names: Mapping[str, int], *, where: str, remedy: str = "") -> int:
     """Where a class stands in the list of classes.
 
     Raises:
-        DataError: It is not in the list; `where` says who named it.
+        DataError: It is not in the list; `where` says who named it, `remedy` what to do.
     """
     if name not in class_names:
         raise DataError(
             f"{where}: label {name!r} is not in the class list; {nearest(name, list(class_names))}"
+            f"{remedy}"
         )
     return class_names[name]
 

@@ -160,6 +160,11 @@ class _FrameFolder(Video):
 def _open_folder(path: Path) -> Video:
     names = frame_names(path)
     if not names:
+        videos = [one.suffix for one in path.iterdir() if one.suffix.lower() in VIDEO_SUFFIXES]
+        if videos:
+            every = " ".join(f"{path}/*{suffix}" for suffix in sorted({*videos}))
+            number = f"{len(videos)} videos" if len(videos) > 1 else "1 video"
+            raise VideoError(f"{path} is a folder of {number}, wanted one video; give {every}")
         raise VideoError(
             f"{path} is a folder without images; wanted frames in it, "
             f"named *{', *'.join(sorted(IMAGE_SUFFIXES))}"

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from motionaware.data.split import contents
 from motionaware.engine.groups import AugmentConfig as AugmentConfig
 from motionaware.engine.groups import DataConfig as DataConfig
 from motionaware.engine.groups import EvalConfig as EvalConfig
@@ -34,10 +35,12 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         overrides: Dotted, as on a command line: `["--train.epochs=5", "--model.temporal=tsm"]`.
 
     Raises:
-        RecipeError: A key is unknown, or a value is of the wrong kind.
+        RecipeError: A key is unknown, a value is of the wrong kind, or it is a folder.
         FileNotFoundError: There is no such file.
     """
     path = Path(path)
+    if path.is_dir():
+        raise RecipeError(f"{path} is a folder, wanted a YAML file; it holds {contents(path)}")
     if not path.is_file():
         raise FileNotFoundError(f"recipe {path} does not exist; those that ship are in recipes/")
     content = read_yaml(path)

@@ -1,6 +1,8 @@
 """Open the data that a recipe names: where a recipe's words become a data set of clips."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 from motionaware.clip import ClipSpec
@@ -13,7 +15,7 @@ from motionaware.data.shard_reader import ShardDataset
 from motionaware.data.shards import KIND as SHARDS
 from motionaware.data.shards import read_shards
 from motionaware.data.skips import Skips
-from motionaware.data.split import DataError, SplitAbsent
+from motionaware.data.split import SPLITS, DataError, Split, SplitAbsent
 from motionaware.data.video_torchcodec import opener_of
 from motionaware.engine.config import DataConfig, EvalConfig
 
@@ -100,26 +102,41 @@ def open_cache(config: DataConfig) -> FrameCache | None:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Whether data have a test split, and how many of its videos are validation's too.
+    """Whether data have a test split, and what else its videos and validation's are used for.
 
-    Of shards that number is not known, and is 0.
+    Of shards this is not known.
+
+    Attributes:
+        exists: There is a test split.
+        num_shared: How many of its videos are validation's too.
+        num_learnt: How many videos of a split are training's too, where any are.
     """
 
     exists: bool = True
     num_shared: int = 0
+    num_learnt: Mapping[str, int] = field(default_factory=dict)
 
 
 def look_for_test(config: DataConfig) -> HeldOut:
-    """Look at the test split that a recipe's data have; what is amiss is said when it is opened."""
-    try:
-        if config.kind == SHARDS:
-            read_shards(config.root, "test")
-        elif config.kind != "motionpairs":
-            test = read_split(config.kind, config.root, "test")
-            validation = read_split(config.kind, config.root, "val")
-            return HeldOut(num_shared=len(shared_videos(validation, test)))
-    except SplitAbsent:
-        return HeldOut(exists=False)
-    except (DataError, OSError):
-        pass
-    return HeldOut()
+    """Look at the splits that a recipe's data have; what is amiss is said when one is opened."""
+    splits: dict[str, Split] = {}
+    absent = set()
+    for name in SPLITS if config.kind != "motionpairs" else ():
+        try:
+            if config.kind == SHARDS:
+                read_shards(config.root, name)
+            else:
+                splits[name] = read_split(config.kind, config.root, name)
+        except SplitAbsent:
+            absent.add(name)
+        except (DataError, OSError):
+            pass
+    shared = {
+        (one, other): len(shared_videos(splits[one], splits[other]))
+        for one, other in combinations(splits, 2)
+    }
+    return HeldOut(
+        exists="test" not in absent,
+        num_shared=shared.get(("val", "test"), 0),
+        num_learnt={to: number for (of, to), number in shared.items() if of == "train" and number},
+    )

@@ -22,7 +22,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from motionaware.engine.config import Recipe, read_recipe, recipe_to_yaml
-from motionaware.files import alone_in, write_atomically
+from motionaware.files import alone_in, check_folder, write_atomically
 
 
 class RunFolder:
@@ -47,11 +47,13 @@ class RunFolder:
         write_atomically(self._recipe, recipe_to_yaml(recipe).encode())
 
     def check_free(self) -> None:
-        """Refuse a folder that holds a run.
+        """Refuse a folder that holds a run, and a file in its place.
 
         Raises:
             FileExistsError: A run is here already.
+            NotADirectoryError: A file is.
         """
+        check_folder(self.path)
         if self.holds_run():
             raise FileExistsError(
                 f"{self.path} holds a run already; go on with it by --resume {self.path}, "
@@ -74,6 +76,11 @@ class RunFolder:
                 "give the folder of a run, or start one from a recipe"
             )
         return read_recipe(self._recipe)
+
+    def num_epochs(self) -> int:
+        """How many whole epochs the saved state has behind it."""
+        state = self.load_state()
+        return state["epoch"] if state else 0
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -6,16 +6,18 @@ weights of the plain network load before and after insertion alike. Nothing runs
 """
 
 import copy
+import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from motionaware.models.sites import Choice, find_hosts
 from motionaware.models.watching import Host, takes_volumes
 from motionaware.ops import layout
+from motionaware.ops.modes import is_traced
 from motionaware.temporal import Maker, is_causal, site_maker
 
 
@@ -31,6 +33,28 @@ class Adapter:
     host: Host
     causal: bool = False
 
+    def run(self, host: nn.Module, clips: Tensor) -> Tensor:
+        """Run the temporal module, and hold it to the shape it was given; a tracer sees no check.
+
+        Raises:
+            ValueError: It gave back something else.
+        """
+        module = host.get_submodule("temporal")
+        seen = module(clips)
+        if not is_traced() and getattr(seen, "shape", None) != clips.shape:
+            came = f"shape {tuple(seen.shape)}" if isinstance(seen, Tensor) else type(seen).__name__
+            raise ValueError(
+                f"the temporal module {type(module).__name__} at {self.host.name} gave back "
+                f"{came}; wanted that of the clips b t c h w it was given, {tuple(clips.shape)}"
+            )
+        return seen
+
+
+def failed_inside(error: BaseException) -> bool:
+    """Whether an error came out of a temporal module, and not out of the network around it."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code is Adapter.run.__code__ for frame, _ in frames)
+
 
 @dataclass(frozen=True)
 class FramesAdapter(Adapter):
@@ -40,7 +64,7 @@ class FramesAdapter(Adapter):
         """Let the host see its first input through its temporal module (a forward pre-hook)."""
         frames, *rest = inputs
         clips = layout.unfold_time(frames, num_frames=self.host.num_frames)
-        return layout.fold_time(host.get_submodule("temporal")(clips)), *rest
+        return layout.fold_time(self.run(host, clips)), *rest
 
 
 @dataclass(frozen=True)
@@ -51,7 +75,7 @@ class MapsAdapter(Adapter):
         """Let the host see its first input through its temporal module."""
         maps, *rest = inputs
         clips = layout.unfold_maps(maps, num_frames=self.host.num_frames)
-        return layout.fold_maps(host.get_submodule("temporal")(clips)), *rest
+        return layout.fold_maps(self.run(host, clips)), *rest
 
 
 @dataclass(frozen=True)
@@ -63,7 +87,7 @@ class TokensAdapter(Adapter):
         tokens, *rest = inputs
         k = self.host.num_prefix
         clips = layout.unfold_tokens(tokens[:, k:], num_frames=self.host.num_frames)
-        seen = layout.fold_tokens(host.get_submodule("temporal")(clips))
+        seen = layout.fold_tokens(self.run(host, clips))
         return torch.cat([tokens[:, :k], seen], dim=1) if k else seen, *rest
 
 
@@ -75,7 +99,7 @@ class VolumesAdapter(Adapter):
         """Let the host see its first input through its temporal module."""
         volumes, *rest = inputs
         clips = layout.unfold_volumes(volumes)
-        return layout.fold_volumes(host.get_submodule("temporal")(clips)), *rest
+        return layout.fold_volumes(self.run(host, clips)), *rest
 
 
 @dataclass(frozen=True)
@@ -86,7 +110,7 @@ class VolumeMapsAdapter(Adapter):
         """Let the host see its first input through its temporal module."""
         maps, *rest = inputs
         clips = layout.unfold_volume_maps(maps)
-        return layout.fold_volume_maps(host.get_submodule("temporal")(clips)), *rest
+        return layout.fold_volume_maps(self.run(host, clips)), *rest
 
 
 @dataclass(frozen=True)
@@ -98,7 +122,7 @@ class VolumeTokensAdapter(Adapter):
         tokens, (t, h, w), *rest = inputs
         k = tokens.shape[1] - t * h * w
         clips = layout.unfold_volume_tokens(tokens[:, k:], num_frames=t, height=h)
-        seen = layout.fold_volume_tokens(host.get_submodule("temporal")(clips))
+        seen = layout.fold_volume_tokens(self.run(host, clips))
         return torch.cat([tokens[:, :k], seen], dim=1), (t, h, w), *rest
 
 
@@ -134,7 +158,7 @@ def insert(
     Args:
         network: Takes images `(b t) c h w`, or volumes `b c t h w` if it has 3-D convolutions.
         temporal: A name that `motionaware.temporal` explains, or a callable that makes a module for
-            clips `b t c h w` from the keywords `channels` and `num_frames`.
+            clips `b t c h w`; `channels` and `num_frames` are handed in if it names them.
         num_frames: Frames a clip.
         where: Names of layers before which to put a module instead, `*` stands for any characters.
         stages: Stages to take, counted from 1; all by default.

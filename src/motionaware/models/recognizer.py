@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from motionaware.clip import ClipSpec
 from motionaware.models.backbones import Backbone, open_backbone
-from motionaware.models.insertion import adapters, insert
+from motionaware.models.insertion import adapters, failed_inside, insert
 from motionaware.models.sites import Choice
 from motionaware.models.watching import takes_volumes
 from motionaware.ops.layout import fold_time, fold_volumes, unfold_vectors
@@ -93,8 +93,8 @@ class VideoRecognizer(nn.Module):
         """Score clips; values are floats in [0, 1] or uint8 in [0, 255], RGB.
 
         Raises:
-            ValueError: The layout or the number of frames is not the model's, or the backbone
-                refuses a size that is not `clip.image_size`.
+            ValueError: The layout or the number of frames is not the model's, the backbone refuses
+                a size that is not `clip.image_size`, or a temporal module changes a shape.
         """
         self._check(clips)
         if torch.compiler.is_compiling():
@@ -121,7 +121,7 @@ class VideoRecognizer(nn.Module):
             raise
         except (AssertionError, RuntimeError) as error:
             size, made_for = tuple(images.shape[-2:]), self.clip.image_size
-            if size == (made_for, made_for):
+            if size == (made_for, made_for) or failed_inside(error):
                 raise
             raise ValueError(
                 f"{type(self.backbone).__name__} does not take frames of {size[0]} x {size[1]} "

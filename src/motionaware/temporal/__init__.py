@@ -16,7 +16,6 @@ A temporal module is chosen by one string, or by any callable that makes one:
 
 import ast
 import difflib
-import functools
 import inspect
 import re
 from collections.abc import Mapping
@@ -43,7 +42,7 @@ def site_maker(temporal: str | Maker, *, causal: bool = False) -> Maker | None:
 
     Raises:
         ValueError: The name does not follow the grammar, an option is unknown, or something has no
-            causal variant.
+            causal variant; or what is given makes no modules.
 
     >>> site_maker("m2a")(channels=64, num_frames=8).down
     Conv2d(64, 8, kernel_size=(1, 1), stride=(1, 1))
@@ -55,12 +54,7 @@ m2a, motion, patch, patch@official, tam, tam@official, tdn, tdn@official, tdn_st
 tea@official, tsm, none; join with '+' (motion feeds attention) and ',' (one after the other)
     """
     if not isinstance(temporal, str):
-        if causal and "causal" not in inspect.signature(temporal).parameters:
-            raise ValueError(
-                f"{causal = }, but {temporal} takes no keyword 'causal'; let it take one, and then "
-                "make a module that looks backwards only (docs/streaming.md)"
-            )
-        return functools.partial(temporal, causal=True) if causal else temporal
+        return _own_maker(temporal, causal=causal)
     if temporal.strip() == "none":
         return None
     terms = _read(temporal, causal=causal)
@@ -70,6 +64,38 @@ tea@official, tsm, none; join with '+' (motion feeds attention) and ',' (one aft
         return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
 
     return make
+
+
+def _own_maker(make: Maker, *, causal: bool) -> Maker:
+    """Hand a callable the facts that it names, or all where it takes any keyword."""
+    if isinstance(make, nn.Module):
+        raise ValueError(
+            f"temporal is one {type(make).__name__}, wanted what makes one for each site: "
+            "give its class or a function that makes it, not an instance"
+        )
+    signature = inspect.signature(make)
+    if causal and "causal" not in signature.parameters:
+        raise ValueError(
+            f"{causal = }, but {make} takes no keyword 'causal'; let it take one, and then "
+            "make a module that looks backwards only (docs/streaming.md)"
+        )
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
+    takes_any &= make.__init__ is not nn.Module.__init__  # which writes **kwargs and refuses them
+
+    def made(*, channels: int, num_frames: int) -> Any:  # `insert` looks at what it is
+        facts = {"channels": channels, "num_frames": num_frames}
+        facts |= {"causal": True} if causal else {}
+        named = {key: facts[key] for key in facts if takes_any or key in signature.parameters}
+        try:
+            signature.bind(**named)
+        except TypeError as error:
+            raise ValueError(
+                f"temporal {make} cannot be called: {error}; handed in are, where it names them, "
+                f"the keywords {', '.join(facts)}; give all else a default"
+            ) from error
+        return make(**named)
+
+    return made
 
 
 def is_causal(temporal: str | Maker) -> bool:

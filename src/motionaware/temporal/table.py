@@ -28,7 +28,7 @@ from motionaware.temporal.tea import AlignedDifference, MotionExcitation
 from motionaware.temporal.tsm import TemporalShift
 
 Maker = Callable[..., nn.Module]
-"""Called with `channels=` and `num_frames=`, makes a module of clips: `b t c h w` -> the same."""
+"""Makes a module of clips, `b t c h w` -> the same; handed `channels=`, `num_frames=` if named."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,6 +50,7 @@ def read_folder(root: Path, split: str) -> Split:
         if name not in class_names:
             raise DataError(
                 f"{root / split / name} is not in the class list; {nearest(name, class_names)}"
+                f"; rename it, or {_how_to_list(root, f'make {root}/train/{name}')}"
             )
     examples = tuple(
         Example(path, class_names.index(name))
@@ -68,6 +69,14 @@ def read_folder(root: Path, split: str) -> Split:
 def _class_folders(root: Path, split: str) -> tuple[str, ...]:
     folder = root / split
     if not folder.is_dir():
+        if not any((root / name).is_dir() for name in SPLITS) and any(
+            is_video(video) for one in root.iterdir() if one.is_dir() for video in one.iterdir()
+        ):
+            raise SplitAbsent(
+                f"{root} holds class folders and no splits, wanted {root}/SPLIT/CLASS/VIDEO; make "
+                f"{'/, '.join(SPLITS)}/ in it and move class folders with their videos into them"
+                + (f"; or give {root.parent}" if root.name in SPLITS else "")
+            )
         raise SplitAbsent(
             f"{folder} does not exist; wanted {root}/SPLIT/CLASS/VIDEO with SPLIT one of "
             f"{', '.join(SPLITS)}; {root} holds {contents(root)}"
@@ -93,8 +102,9 @@ def read_csv(root: Path, split: str) -> Split:
     if class_names is None:
         class_names = tuple(sorted({label for _, _, label in training}))
     labels = {name: place for place, name in enumerate(class_names)}
+    remedy = f"; correct it, or {_how_to_list(root, f'give it a line in {root}/train.csv')}"
     examples = [
-        Example(root / video, position(label, labels, where=f"{path}, line {line}"))
+        Example(root / video, position(label, labels, where=f"{path}, line {line}", remedy=remedy))
         for line, video, label in rows
     ]
     return Split(split, tuple(examples), class_names)
@@ -129,6 +139,11 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
         fields = [field.strip() for field in row]
         if not fields or (line == 1 and fields == ["path", "label"]):
             continue
+        if len(fields) == 1 and ";" in fields[0]:
+            raise DataError(
+                f"{path}, line {line}: found {row[0]!r}, wanted path,label; its separator is ';', "
+                "wanted ','"
+            )
         if len(fields) != 2 or not all(fields):
             raise DataError(
                 f"{path}, line {line}: found {','.join(row)!r}, wanted path,label; "
@@ -138,6 +153,12 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
     if not rows:
         raise DataError(f"{path} is empty; wanted lines path,label")
     return rows
+
+
+def _how_to_list(root: Path, otherwise: str) -> str:
+    """What makes a class known, for an error: a line in the class list where there is one."""
+    path = root / "classes.txt"
+    return f"add it to {path}" if path.is_file() else otherwise
 
 
 def listed_classes(root: Path, name: str = "classes.txt") -> tuple[str, ...] | None:
