@@ -97,9 +97,10 @@ def test_data_of_other_classes_are_not_evaluated(model: VideoRecognizer, tmp_pat
 
 
 def test_a_listed_video_that_is_not_there_is_missed_before_work_begins(tmp_path: Path):
-    (tmp_path / "train.csv").write_text("a.mp4,cat\n")
+    (tmp_path / "train.csv").write_text("a.mp4,cat\nb.mp4,cat\n")
+    (tmp_path / "b.mp4").touch()
     with pytest.raises(
-        ValueError, match=r"1 of the 1 videos of train do not exist, first .*a\.mp4"
+        ValueError, match=r"1 of the 2 videos of train do not exist, first .*a\.mp4"
     ):
         open_dataset(DataConfig(kind="csv", root=str(tmp_path)), "train", spec=ClipSpec())
 
