@@ -23,6 +23,7 @@ from motionaware.cli.verbs import make_parser
 from motionaware.data.motionpairs import CLASS_NAMES
 from motionaware.engine.config import DataConfig, Recipe, recipe_to_dict, recipe_to_yaml
 from motionaware.engine.run_folder import RunFolder
+from motionaware.engine.train import train
 from motionaware.models.checkpoint import load, save
 from motionaware.models.recognizer import create_model
 
@@ -199,10 +200,10 @@ def test_train_says_which_videos_it_skipped(
     assert "skipped" not in first  # not known before they are opened
     assert report.startswith("validation, last epoch: 11 of 12 videos (1 skipped)  top-1 ")
     assert skipped == f"skipped: 2 videos, listed in {run / 'skipped.csv'}"
-    assert main(["train", "--resume", str(run)]) == 0  # now it is
-    first, report, *_ = capsys.readouterr().out.splitlines()
-    assert "12 training and 12 validation videos, 2 skipped" in first
-    assert report.startswith("validation, last epoch: 11 of 12 videos (1 skipped)  top-1 ")
+    told: list[str] = []
+    again = train(RunFolder(run).recipe(), run, resume=True, tell=told.append)  # now it is
+    assert "12 training and 12 validation videos, 2 skipped" in told[0]
+    assert again.summary().startswith("11 of 12 videos (1 skipped)  top-1 ")
 
 
 def test_train_says_what_to_do_about_a_broken_video(
