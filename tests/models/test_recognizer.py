@@ -116,6 +116,13 @@ def test_a_temporal_module_that_gives_back_no_tensor_is_named_with_its_site():
         model(torch.rand(1, 4, 3, 32, 32))
 
 
+def test_floats_of_bytes_are_refused_and_bytes_are_taken(model):
+    clips = torch.randint(256, (1, 4, 3, 32, 32), dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"floats up to 25\d; wanted floats in \[0, 1\]: divide by"):
+        model(clips.float())
+    torch.testing.assert_close(model(clips), model(clips / 255))
+
+
 @pytest.mark.parametrize("name", ["resnet34", "mobilenet_v2", "resnet10t", "mobilenetv3_small_050"])
 def test_torchvision_and_timm_networks_open_by_name(name):
     model = create_model(name, temporal="tsm", num_classes=3, num_frames=2).eval()

@@ -16,7 +16,10 @@ from motionaware.models.insertion import adapters, failed_inside, insert
 from motionaware.models.sites import Choice
 from motionaware.models.watching import takes_volumes
 from motionaware.ops.layout import fold_time, fold_volumes, unfold_vectors
+from motionaware.ops.modes import is_traced
 from motionaware.temporal import Maker
+
+_TOO_LARGE_FOR_PIXELS = 16.0  # beyond what resampling overshoots, and noise in place of a picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +96,9 @@ class VideoRecognizer(nn.Module):
         """Score clips; values are floats in [0, 1] or uint8 in [0, 255], RGB.
 
         Raises:
-            ValueError: The layout or the number of frames is not the model's, the backbone refuses
-                a size that is not `clip.image_size`, or a temporal module changes a shape.
+            ValueError: The layout or the number of frames is not the model's, floats are those of
+                bytes, the backbone refuses a size that is not `clip.image_size`, or a temporal
+                module changes a shape.
         """
         self._check(clips)
         if torch.compiler.is_compiling():
@@ -144,6 +148,14 @@ class VideoRecognizer(nn.Module):
             )
         if not (clips.dtype == torch.uint8 or clips.is_floating_point()):
             raise ValueError(f"clips are {clips.dtype}; wanted uint8, or floats in [0, 1]")
+        if clips.dtype == torch.uint8 or clips.is_meta or not clips.numel() or is_traced():
+            return
+        largest = clips.detach().amax().item()
+        if largest > _TOO_LARGE_FOR_PIXELS:
+            raise ValueError(
+                f"clips have floats up to {largest:g}; wanted floats in [0, 1]: divide by 255, or "
+                "hand over uint8 as it is"
+            )
 
 
 def create_model(
