@@ -22,7 +22,6 @@ from motionaware.apps.comparison.judging import (
     check_same_videos,
     judge_run,
 )
-from motionaware.apps.comparison.numbers import counted
 from motionaware.apps.comparison.report import write_report
 from motionaware.apps.comparison.runs import (
     Run,
@@ -32,6 +31,7 @@ from motionaware.apps.comparison.runs import (
 )
 from motionaware.apps.comparison.sections import Findings
 from motionaware.apps.visualize import figure_maker
+from motionaware.apps.words import count
 from motionaware.data.split import DataError
 from motionaware.engine.grid import grid_recipes, read_grid
 from motionaware.files import alone_in, check_folder
@@ -159,7 +159,7 @@ def compare_runs(
             pairs=tuple(pairs),
             baseline=baseline,
             split=split,
-            title=title or f"{counted(len(runs), 'run')} compared",
+            title=title or f"{count(len(runs), 'run')} compared",
             recipe="the recipe.yaml in the folder of each run",
             num_examples=num_examples,
             progress=progress,

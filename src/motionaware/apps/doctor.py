@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from motionaware.apps.words import count
 from motionaware.clip import ClipSpec
 from motionaware.data.annotations import (
     SPLITS,
@@ -95,7 +96,7 @@ def _check_installation() -> tuple[list[tuple[str, str]], list[str]]:
     facts.append(
         (
             "machine",
-            f"{_count(os.cpu_count() or 1, 'CPU')}, {torch.get_num_threads()} of them for "
+            f"{count(os.cpu_count() or 1, 'CPU')}, {torch.get_num_threads()} of them for "
             f"torch; GPU: {gpu}",
         )
     )
@@ -124,7 +125,7 @@ def _check_data(root: Path, kind: str, progress: bool) -> Checkup:
     checkup.facts.extend((f"{one.name} index", _about_index(kind, root, one)) for one in splits)
     for one, other in combinations(splits, 2):
         if shared := shared_videos(one, other):
-            videos = f"{_count(len(shared), 'video')}, first {shared[0]}"
+            videos = f"{count(len(shared), 'video')}, first {shared[0]}"
             fact = f"{one.name} and {other.name} both list {videos}"
             if one.name == "train":  # val and test are one in some published data sets
                 fault = f"{fact}: accuracy on what was learnt is flattered; take them out of one"
@@ -133,7 +134,7 @@ def _check_data(root: Path, kind: str, progress: bool) -> Checkup:
                 checkup.facts.append(("shared", fact))
     unlisted = unlisted_videos(splits)
     if unlisted:
-        number = _count(len(unlisted), "video")
+        number = count(len(unlisted), "video")
         checkup.facts.append(("no label", f"{number} beside those listed, first {unlisted[0]}"))
     if kind == "folder":
         checkup.faults.extend(
@@ -170,7 +171,7 @@ def _check_shards(root: str, progress: bool) -> Checkup:
             reader = ShardReader(split)
             bar = tqdm(range(len(split.examples)), f"check {name}", disable=not progress)
             seen = [_look_into(reader, index) for index in bar]
-            checkup.facts.append((name, _count(len(split.examples.shards), "shard")))
+            checkup.facts.append((name, count(len(split.examples.shards), "shard")))
             _summarise(split, seen, checkup)
     return checkup
 
@@ -186,7 +187,7 @@ def _look_into(reader: ShardReader, index: int) -> _Seen:
 def _check_split(split: Split, checkup: Checkup, progress: bool) -> None:
     num_missing = len(missing_places(split))
     if num_missing == len(split.examples):  # a wrong folder is one fault, not one a video
-        checkup.facts.append((split.name, f"{_count(num_missing, 'video')}, all missing"))
+        checkup.facts.append((split.name, f"{count(num_missing, 'video')}, all missing"))
         try:
             check_videos_exist(split)
         except DataError as error:
@@ -209,9 +210,9 @@ def _summarise(split: Split, seen: list[_Seen], checkup: Checkup, *, num_missing
     whole = [one for one in seen if one.error is None]
     counts = Counter(split.class_names[example.label] for example in split.examples)
     facts = [
-        f"{_count(len(seen), 'video')}, {f'{num_missing} missing, ' if num_missing else ''}"
+        f"{count(len(seen), 'video')}, {f'{num_missing} missing, ' if num_missing else ''}"
         f"{len(errors) - num_missing or 'none'} broken; "
-        f"{_count(len(counts), 'class')} of {_range(counts.values(), 'video')}"
+        f"{count(len(counts), 'class')} of {_range(counts.values(), 'video')}"
     ]
     empty = [name for name in split.class_names if name not in counts]
     if empty:
@@ -221,32 +222,26 @@ def _summarise(split: Split, seen: list[_Seen], checkup: Checkup, *, num_missing
         lengths = [one.num_frames for one in whole]
         sizes = Counter((one.height, one.width) for one in whole).most_common()
         (height, width), most = sizes[0]
-        others = f" in {most}; {_count(len(sizes) - 1, 'other size')}" if len(sizes) > 1 else ""
+        others = f" in {most}; {count(len(sizes) - 1, 'other size')}" if len(sizes) > 1 else ""
         facts.append(
             f"{_range(lengths, 'frame')}, {height} x {width} pixels (height x width){others}"
         )
         short = sum(length < ClipSpec().num_frames for length in lengths)
         if short:
             facts.append(
-                f"{_count(short, 'video')} with fewer frames than the {ClipSpec().num_frames} of "
+                f"{count(short, 'video')} with fewer frames than the {ClipSpec().num_frames} of "
                 "a usual clip, which repeats some: lower clip.num_frames?"
             )
     checkup.facts.extend((split.name, fact) for fact in facts)
     checkup.faults.extend(dict.fromkeys(errors))  # a broken shard is one fault, not one a video
 
 
-def _count(number: int, word: str) -> str:
-    if number == 1:
-        return f"1 {word}"
-    return f"{number} {word}{'es' if word.endswith('s') else 's'}"
-
-
 def _range(numbers: Iterable[int], word: str) -> str:
     """`8 frames`, or `8 to 24 frames (median 16)`."""
     low, *_, high = ordered = sorted([*numbers] * 2)
     if low == high:
-        return _count(low, word)
-    return f"{low} to {_count(high, word)} (median {statistics.median(ordered):g})"
+        return count(low, word)
+    return f"{low} to {count(high, word)} (median {statistics.median(ordered):g})"
 
 
 def _look(path: Path) -> _Seen:

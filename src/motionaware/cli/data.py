@@ -2,7 +2,8 @@
 
 import argparse
 
-from motionaware.cli.say import count, say_error, show_progress
+from motionaware.apps.words import count
+from motionaware.cli.say import say_error, show_progress
 
 OF_MOTIONPAIRS = {"train": 1200, "val": 240, "test": 240, "frames": 8, "size": 64, "seed": 0}
 

@@ -8,11 +8,6 @@ def say_error(words: str) -> None:
     print(f"motionaware: {words}", file=sys.stderr)
 
 
-def count(number: int, word: str) -> str:
-    """`1 video`, `2 videos`."""
-    return f"{number} {word}" + ("s" if number != 1 else "")
-
-
 def show_progress() -> bool:
     """Bars are for people: show them where someone is watching."""
     return sys.stderr.isatty()

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from motionaware.cli.say import count, show_progress
+from motionaware.apps.words import count
+from motionaware.cli.say import show_progress
 
 if TYPE_CHECKING:
     from motionaware.engine.config import Recipe

@@ -7,6 +7,7 @@ import numpy as np
 
 from motionaware.apps.comparison.blocks import Table
 from motionaware.apps.comparison.columns import Column, Gain
+from motionaware.apps.words import count
 from motionaware.engine.statistics import spread
 
 
@@ -32,15 +33,6 @@ def points(share: float) -> str:
     return f"{100 * share:+.1f}"
 
 
-def counted(num: int, one: str, many: str = "") -> str:
-    """A number and what it counts.
-
-    >>> counted(1, "column"), counted(2, "column"), counted(2, "class", "classes")
-    ('1 column', '2 columns', '2 classes')
-    """
-    return f"{num} {one if num == 1 else many or one + 's'}"
-
-
 def range_words(counts: Sequence[int]) -> str:
     """How many videos a class has.
 
@@ -48,7 +40,7 @@ def range_words(counts: Sequence[int]) -> str:
     ('20 videos', '3 to 20 videos')
     """
     low, high = min(counts), max(counts)
-    return counted(low, "video") if low == high else f"{low} to {high} videos"
+    return count(low, "video") if low == high else f"{low} to {high} videos"
 
 
 def minutes(seconds: float) -> str:

@@ -19,6 +19,7 @@ from motionaware.apps.comparison.sections import (
     provenance_section,
     remove_figures,
 )
+from motionaware.apps.words import count
 from motionaware.files import write_atomically
 
 
@@ -72,21 +73,19 @@ def _summary(found: Findings) -> list[b.Block]:
     seeds = sorted({seed for column in whole for seed in column.seeds})
     # All were judged on the same videos; what was skipped may have been counted at other times.
     num_skipped = max(run.num_skipped for column in whole for run in column.runs)
-    videos = f"the {numbers.counted(len(first.labels), 'video')} of the {found.split} split"
+    videos = f"the {count(len(first.labels), 'video')} of the {found.split} split"
     if num_skipped:
         total = len(first.labels) + num_skipped
         videos = f"{len(first.labels)} of {total} videos of the {found.split} split, "
         videos += f"{num_skipped} skipped"
     lines = [
-        f"{numbers.counted(len(found.columns), 'column')}, {_seed_words(seeds)}; judged on "
-        f"{videos}, {numbers.counted(len(first.class_names), 'class', 'classes')}.",
+        f"{count(len(found.columns), 'column')}, {_seed_words(seeds)}; judged on "
+        f"{videos}, {count(len(first.class_names), 'class')}.",
         *_left_out(whole),
     ]
     num_failed = sum(len(column.failures) for column in found.columns)
     if num_failed:
-        lines.append(
-            f"{numbers.counted(num_failed, 'run')} failed, see below: numbers are without."
-        )
+        lines.append(f"{count(num_failed, 'run')} failed, see below: numbers are without.")
     for backbone in dict.fromkeys(column.backbone for column in whole):
         own = [column for column in whole if column.backbone == backbone]
         best = max(own, key=_mean_top1)

@@ -15,6 +15,7 @@ from motionaware.apps.comparison.figures import (
     draw_curves,
 )
 from motionaware.apps.comparison.runs import different_keys, safe_name
+from motionaware.apps.words import count
 from motionaware.engine.config import Recipe, recipe_to_yaml
 
 
@@ -167,8 +168,8 @@ def provenance_section(found: Findings) -> list[b.Block]:
         lines.append(
             f"costs: measured {facts['date']} at commit {facts['commit']} on {facts['machine']}; "
             f"device {facts['device']}, "
-            f"{numbers.counted(int(facts['threads']), 'thread')}, median of "
-            f"{numbers.counted(int(facts['repeats']), 'round')}; delete costs.json "
+            f"{count(int(facts['threads']), 'thread')}, median of "
+            f"{count(int(facts['repeats']), 'round')}; delete costs.json "
             "to measure again"
         )
     runs = [one.run for column in found.columns for one in column.runs]
