@@ -101,7 +101,7 @@ def test_a_class_that_training_lacks_is_named_with_the_nearest(folders):
 
 def test_class_folders_without_splits_are_told_what_to_do(tmp_path):
     touch(tmp_path, "train/nod/a.mp4", "train/wave/b.mp4")
-    words = r"make train/, val/, test/ in it and move class folders .* into them; or give "
+    words = r"list them as splits with: motionaware prepare split --root \S+/train; or give "
     with pytest.raises(SplitAbsent, match=words + rf"{tmp_path}$"):
         read_split("folder", tmp_path / "train", "train")
 

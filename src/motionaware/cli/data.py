@@ -6,24 +6,24 @@ from motionaware.apps.words import count
 from motionaware.cli.say import say_error, show_progress
 
 OF_MOTIONPAIRS = {"train": 1200, "val": 240, "test": 240, "frames": 8, "size": 64, "seed": 0}
+_OF_DRAWING = {"out", *OF_MOTIONPAIRS}
+_OF_SPLIT = {"root", "val_share", "test_share", "seed", "group"}
+_OF_OTHERS = {"root", "frames_to", "short_side", "workers", "allow_broken", "shards", "shard_mib"}
 
 
 def run_prepare(args: argparse.Namespace) -> int:
-    """Check and index a data set, or write the embedded one."""
-    drawn = args.kind == "motionpairs"
-    folder = "out" if drawn else "root"
-    other = {"out", *OF_MOTIONPAIRS}
-    if drawn:
-        other = {"root", "frames_to", "short_side", "workers", "allow_broken"}
-        other |= {"shards", "shard_mib"}
+    """Check and index a data set, list what to train on, or write the embedded data set."""
+    special = {"motionpairs": (_OF_DRAWING, _motionpairs), "split": (_OF_SPLIT, _split)}
+    others = _OF_OTHERS, _sharded if "shards" in args else _indexed
+    options, work = special.get(args.kind, others)
+    other = (_OF_DRAWING | _OF_SPLIT | _OF_OTHERS) - options
     stray = sorted(f"--{key.replace('_', '-')}" for key in other & vars(args).keys())
     if stray:
         raise ValueError(f"prepare {args.kind} has no {', '.join(stray)}; see prepare --help")
+    folder = "out" if options is _OF_DRAWING else "root"
     if folder not in args:
         raise ValueError(f"prepare {args.kind} needs its folder; give --{folder} DIR")
-    if drawn:
-        return _motionpairs(args)
-    return _sharded(args) if "shards" in args else _downloaded(args)
+    return work(args)
 
 
 def _motionpairs(args: argparse.Namespace) -> int:
@@ -43,7 +43,17 @@ def _motionpairs(args: argparse.Namespace) -> int:
     return 0
 
 
-def _downloaded(args: argparse.Namespace) -> int:
+def _split(args: argparse.Namespace) -> int:
+    from motionaware.apps.prepare_split import prepare_split
+
+    options = {key: value for key, value in vars(args).items() if key in _OF_SPLIT - {"root"}}
+    for split, found in prepare_split(args.root, **options).items():
+        print(f"  {split:<12} {count(found.total(), 'video')} of {count(len(found), 'class')}")
+    print(f"lists written to {args.root}; next: set data.kind csv, data.root {args.root}")
+    return 0
+
+
+def _indexed(args: argparse.Namespace) -> int:
     from motionaware.apps.prepare_data import prepare_data
 
     if "shard_mib" in args:

@@ -198,13 +198,14 @@ def make_parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser(
         "prepare",
-        help="check and index a data set, or write the embedded one as video files",
+        help="check and index a data set, split one, or write the embedded one as video files",
         description="Open every video of a data set and index what is there, also as folders of "
-        "frames or as tar files; or, as kind motionpairs, draw the embedded data set and write it "
-        "as video files. See docs/data.md.",
+        "frames or as tar files; as kind split, list the videos of class folders as training, "
+        "validation and test; as kind motionpairs, draw the embedded data set and write it as "
+        "video files. See docs/data.md.",
         argument_default=argparse.SUPPRESS,  # of two sets of options one is out of place
     )
-    verb.add_argument("kind", help="motionpairs, or a kind of data set; see docs/data.md")
+    verb.add_argument("kind", help="motionpairs, split, or a kind of data set; see docs/data.md")
     group = verb.add_argument_group("motionpairs")
     group.add_argument("--out", help="folder to write to")
     for name, what in (
@@ -213,11 +214,19 @@ def make_parser() -> argparse.ArgumentParser:
         ("test", "clips of the test split"),
         ("frames", "frames a clip"),
         ("size", "height and width in pixels"),
-        ("seed", "of the drawing"),
+        ("seed", "of what is drawn; of a split too"),
     ):
         help_text = f"{what}; {OF_MOTIONPAIRS[name]} by default"
         group.add_argument(f"--{name}", type=int, help=help_text)
-    group = verb.add_argument_group("all other kinds")
+    group = verb.add_argument_group("split")
+    group.add_argument("--val-share", type=float, help="part for validation; 0.1 by default")
+    group.add_argument("--test-share", type=float, help="part for the test; 0.1 by default")
+    group.add_argument(
+        "--group",
+        metavar="REGEX",
+        help="finds a video's source in CLASS/VIDEO; those of one source come into one split",
+    )
+    group = verb.add_argument_group("split and all other kinds")
     group.add_argument("--root", help="folder of the data set")
     group.add_argument("--frames-to", help="write every video as a folder of frames below this one")
     group.add_argument(

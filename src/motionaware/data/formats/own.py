@@ -73,8 +73,8 @@ def _class_folders(root: Path, split: str) -> tuple[str, ...]:
             is_video(video) for one in root.iterdir() if one.is_dir() for video in one.iterdir()
         ):
             raise SplitAbsent(
-                f"{root} holds class folders and no splits, wanted {root}/SPLIT/CLASS/VIDEO; make "
-                f"{'/, '.join(SPLITS)}/ in it and move class folders with their videos into them"
+                f"{root} holds class folders and no splits, wanted {root}/SPLIT/CLASS/VIDEO; list "
+                f"them as splits with: motionaware prepare split --root {root}"
                 + (f"; or give {root.parent}" if root.name in SPLITS else "")
             )
         raise SplitAbsent(

@@ -1,0 +1,139 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from motionaware.apps.prepare_split import prepare_split
+from motionaware.cli import main
+from motionaware.data.annotations import DataError, read_split
+from motionaware.data.split import Split
+
+
+def make_videos(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Two classes of 20 and 10 videos, in which four people appear."""
+    return make_videos(
+        tmp_path,
+        *(f"nod/p{i % 4}_{i:02d}.mp4" for i in range(20)),
+        *(f"wave, twice/p{i % 4}_{i:02d}.avi" for i in range(10)),
+        "nod/notes.txt",
+        ".cache/a/b.mp4",
+    )
+
+
+def read_all(root: Path) -> dict[str, Split]:
+    return {name: read_split("csv", root, name) for name in ("train", "val", "test")}
+
+
+def test_every_video_is_in_one_split_and_every_class_is_split_alike(folders: Path):
+    counts = prepare_split(folders)
+    assert counts == {
+        "train": {"nod": 16, "wave, twice": 8},
+        "val": {"nod": 2, "wave, twice": 1},
+        "test": {"nod": 2, "wave, twice": 1},
+    }
+    splits = read_all(folders)
+    found = [example.path for split in splits.values() for example in split.examples]
+    assert len(found) == 30
+    assert set(found) == {*folders.glob("nod/*.mp4"), *folders.glob("wave, twice/*.avi")}
+    for name, split in splits.items():
+        assert split.class_names == ("nod", "wave, twice")
+        held = Counter(split.class_names[example.label] for example in split.examples)
+        assert held == counts[name]
+        for example in split.examples:
+            assert example.path.parent.name == split.class_names[example.label]
+
+
+def test_a_seed_says_the_split_and_another_one_another(tmp_path: Path):
+    names = [f"nod/{i}.mp4" for i in range(30)]
+    chosen = []
+    for place, seed in enumerate((0, 0, 1)):
+        root = make_videos(tmp_path / str(place), *names)
+        prepare_split(root, seed=seed)
+        chosen.append((root / "test.csv").read_text())
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_videos_of_one_source_stay_together(folders: Path):
+    prepare_split(folders, group=r"/(p\d)_", val_share=0.25, test_share=0.25)
+    people = [
+        {example.path.name[:2] for example in split.examples}
+        for split in read_all(folders).values()
+    ]
+    assert sorted(map(len, people)) == [1, 1, 2]
+    assert set.union(*people) == {"p0", "p1", "p2", "p3"}
+
+
+def test_a_share_of_nothing_gives_no_list(folders: Path):
+    assert prepare_split(folders, test_share=0.0).keys() == {"train", "val"}
+    assert not (folders / "test.csv").exists()
+
+
+def test_class_folders_that_are_named_by_numbers_keep_their_names(tmp_path: Path):
+    make_videos(tmp_path, *(f"{name}/{i}.mp4" for name in (1, 2, 10) for i in range(3)))
+    prepare_split(tmp_path)
+    for split in read_all(tmp_path).values():
+        assert split.class_names == ("1", "10", "2")
+        for example in split.examples:
+            assert example.path.parent.name == split.class_names[example.label]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"val_share": 1.0}, r"val_share is 1\.0; wanted 0 or more, and less than 1"),
+        ({"test_share": -0.1}, r"test_share is -0\.1; wanted"),
+        ({"val_share": 0.5, "test_share": 0.5}, "leaves nothing to train on"),
+        ({"group": "("}, r"group \( is no regular expression"),
+        ({"group": r"(q\d)"}, r"group \(q\\d\) finds no source in 'nod/p0_00\.mp4'"),
+        ({"group": "p"}, "no video of nod, wave, twice would come into .*, for want of sources"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_written(
+    options: dict[str, float], words: str, folders: Path
+):
+    with pytest.raises(ValueError, match=words):
+        prepare_split(folders, **options)  # pyright: ignore[reportArgumentType]
+    assert not [*folders.glob("*.csv"), *folders.glob("*.txt")]
+
+
+def test_a_class_of_two_videos_is_named_with_what_it_lacks(folders: Path):
+    make_videos(folders, "yawn/a.mp4", "yawn/b.mp4")
+    words = "yawn holds 2 of the 3 videos that 3 splits need; add some"
+    with pytest.raises(DataError, match=words):
+        prepare_split(folders)
+    assert prepare_split(folders, test_share=0.0)["val"]["yawn"] == 1
+
+
+def test_lists_and_splits_that_are_there_are_left(folders: Path):
+    (folders / "val.csv").write_text("mine")
+    with pytest.raises(DataError, match=r"val\.csv is there already; delete it to split anew"):
+        prepare_split(folders)
+    assert (folders / "val.csv").read_text() == "mine"
+    assert not (folders / "train.csv").exists()
+    (folders / "val.csv").unlink()
+    make_videos(folders, "train/nod/a.mp4")
+    with pytest.raises(DataError, match="is split already: it holds train; use it as it is"):
+        prepare_split(folders)
+
+
+def test_a_folder_without_class_folders_is_refused(tmp_path: Path):
+    make_videos(tmp_path, "a.mp4")
+    with pytest.raises(DataError, match="holds no videos in class folders; wanted .*/CLASS/VIDEO"):
+        prepare_split(tmp_path)
+
+
+def test_at_the_command_line(folders: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["prepare", "split", "--root", str(folders), "--val-share", "0.2"]) == 0
+    said = capsys.readouterr().out
+    assert "train        21 videos of 2 classes\n" in said
+    assert f"set data.kind csv, data.root {folders}" in said
+    assert main(["prepare", "split", "--root", str(folders), "--shards", "x"]) == 1
+    assert "prepare split has no --shards" in capsys.readouterr().err
