@@ -142,6 +142,11 @@ def test_one_epoch_is_the_only_mark_of_its_axis(tmp_path: Path, monkeypatch):
         assert 1 in ticks
 
 
+def test_no_two_of_twenty_columns_look_alike():
+    columns = [column(f"m{place}", {0: [0] * 6}) for place in range(20)]
+    assert len({figures.look_of(columns, one.temporal) for one in columns}) == 20
+
+
 def test_columns_of_different_backbones_are_not_compared():
     other = column("none", {0: [0] * 6}, backbone="other")
     assert make_gains([other, M2A], baseline="none", pairs=[]) == []

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,10 +33,22 @@ _MARKERS = "osD^vP*X"
 _MOST_BARS = 60  # classes that a drawing names
 
 
-def colour_of(columns: Sequence[Column], temporal: str) -> str:
-    """One colour a temporal module, the same in every picture."""
-    names = list(dict.fromkeys(column.temporal for column in columns))
-    return _COLOURS[names.index(temporal) % len(_COLOURS)]
+class Look(NamedTuple):
+    """How a temporal module is drawn."""
+
+    colour: str
+    line: str
+    fill: str
+
+
+def look_of(columns: Sequence[Column], temporal: str) -> Look:
+    """One look a temporal module, the same in every picture.
+
+    Where there are more modules than colours, they come again with broken lines and hollow marks.
+    """
+    place = list(dict.fromkeys(column.temporal for column in columns)).index(temporal)
+    colour = _COLOURS[place % len(_COLOURS)]
+    return Look(colour, "-", colour) if place < len(_COLOURS) else Look(colour, "--", "white")
 
 
 def draw_curves(columns: Sequence[Column], backbone: str, path: Path) -> None:
@@ -47,9 +59,10 @@ def draw_curves(columns: Sequence[Column], backbone: str, path: Path) -> None:
             continue
         curves = 100 * column.curves()
         epochs = np.arange(1, curves.shape[1] + 1)
-        colour = colour_of(columns, column.temporal)
-        axes.plot(epochs, curves.mean(axis=0), color=colour, label=column.temporal, marker=".")
-        axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15)
+        colour, line, _ = look_of(columns, column.temporal)
+        mean, low, high = curves.mean(axis=0), curves.min(axis=0), curves.max(axis=0)
+        axes.plot(epochs, mean, line, color=colour, label=column.temporal, marker=".")
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.15)
     axes.set(xlabel="epoch", ylabel="validation top-1, %", title=backbone)
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # even of one epoch
     figure.legend(loc="outside right upper", fontsize=8)
@@ -68,12 +81,14 @@ def draw_costs(columns: Sequence[Column], path: Path) -> None:
         values = column.top1()
         mean, error = 100 * float(np.mean(values)), 100 * (spread(values) or 0.0)
         costs = (column.cost.gmac, column.cost.latency_seconds * 1e3)
+        look = look_of(columns, column.temporal)
         for axes, cost in zip(panels, costs, strict=True):
             axes.errorbar(
                 cost,
                 mean,
                 yerr=error,
-                color=colour_of(columns, column.temporal),
+                color=look.colour,
+                markerfacecolor=look.fill,
                 marker=markers[column.backbone],
                 linestyle="none",
                 capsize=3,
@@ -84,16 +99,18 @@ def draw_costs(columns: Sequence[Column], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.locator_params(axis="x", nbins=5)
     names = list(dict.fromkeys(column.temporal for column in columns))
-    handles = [_sign(panels[0], "s", colour_of(columns, name), name) for name in names]
+    handles = [_sign(panels[0], "s", look_of(columns, name), name) for name in names]
     if len(backbones) > 1:
-        handles += [_sign(panels[0], mark, "black", name) for name, mark in markers.items()]
+        black = Look("black", "-", "black")
+        handles += [_sign(panels[0], mark, black, name) for name, mark in markers.items()]
     figure.legend(handles=handles, loc="outside right upper", fontsize=8)
     _save(figure, path)
 
 
-def _sign(axes: Any, marker: str, colour: str, label: str) -> Any:
+def _sign(axes: Any, marker: str, look: Look, label: str) -> Any:
     """A line of the legend: colours are temporal modules, marks are backbones."""
-    (line,) = axes.plot([], [], marker=marker, color=colour, linestyle="none", label=label)
+    colours = {"color": look.colour, "markerfacecolor": look.fill}
+    (line,) = axes.plot([], [], marker=marker, linestyle="none", label=label, **colours)
     return line
 
 
