@@ -124,6 +124,17 @@ def test_lists_and_splits_that_are_there_are_left(folders: Path):
         prepare_split(folders)
 
 
+def test_a_class_list_that_is_there_is_kept_if_it_names_the_folders(folders: Path):
+    (folders / "classes.txt").write_text("wave, twice\nnod\n")
+    prepare_split(folders)
+    assert read_all(folders)["test"].class_names == ("wave, twice", "nod")
+    for path in folders.glob("*.csv"):
+        path.unlink()
+    (folders / "classes.txt").write_text("nod\nyawn\n")
+    with pytest.raises(DataError, match="and the class folders differ in wave, twice, yawn; corr"):
+        prepare_split(folders)
+
+
 def test_a_folder_without_class_folders_is_refused(tmp_path: Path):
     make_videos(tmp_path, "a.mp4")
     with pytest.raises(DataError, match="holds no videos in class folders; wanted .*/CLASS/VIDEO"):

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from motionaware.data.annotations import SPLITS, DataError, is_video
+from motionaware.data.annotations import SPLITS, DataError, is_video, listed_classes
 from motionaware.files import write_atomically
 
 Video = tuple[str, str]  # its path below the root, its class
@@ -40,7 +40,8 @@ def prepare_split(
 
     Raises:
         DataError: There are no class folders with videos, a class is too small to be split, a list
-            is there already, or the expression finds nothing in a name.
+            is there already, classes.txt has other classes, or the expression finds nothing in a
+            name.
         ValueError: A share is out of range, or the expression is none.
     """
     shares = {"val": val_share, "test": test_share}
@@ -55,11 +56,17 @@ def prepare_split(
     splits = [name for name in SPLITS if shares.get(name, 1) > 0]
     root = Path(root)
     lists = {name: root / f"{name}.csv" for name in splits}
-    for path in (root / "classes.txt", *(root / f"{name}.csv" for name in SPLITS)):
+    for path in (root / f"{name}.csv" for name in SPLITS):
         if path.exists():
             raise DataError(f"{path} is there already; delete it to split anew")
     videos = _videos(root)
     sizes = Counter(name for _, name in videos)
+    listed = listed_classes(root)
+    if listed is not None and sorted(listed) != sorted(sizes):
+        raise DataError(
+            f"{root}/classes.txt and the class folders differ in "
+            f"{', '.join(sorted({*listed} ^ sizes.keys()))}; correct the list, or delete it"
+        )
     for name, size in sizes.items():
         if size < len(splits):
             raise DataError(
@@ -75,7 +82,9 @@ def prepare_split(
                 f"no video of {', '.join(lacking)} would come into {split}, for want of sources; "
                 "use another group, or another seed"
             )
-    write_atomically(root / "classes.txt", "".join(f"{name}\n" for name in sorted(sizes)).encode())
+    if listed is None:
+        classes = "".join(f"{name}\n" for name in sorted(sizes))
+        write_atomically(root / "classes.txt", classes.encode())
     for split, path in lists.items():
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([("path", "label"), *sorted(chosen[split])])

@@ -12,6 +12,7 @@ from pathlib import Path
 from motionaware.data.formats.folds import FOLDS, read_diving48, read_hmdb51, read_ucf101
 from motionaware.data.formats.kinetics import read_kinetics
 from motionaware.data.formats.own import is_video as is_video
+from motionaware.data.formats.own import listed_classes as listed_classes
 from motionaware.data.formats.own import read_csv, read_folder, read_list
 from motionaware.data.formats.something import read_jester, read_something_v1, read_something_v2
 from motionaware.data.index import IndexUnusable, missing_places, open_index
