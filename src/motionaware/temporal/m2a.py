@@ -145,8 +145,11 @@ class MotionAttention(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        """Say how motions are compared."""
-        return f"heads={self.heads}, temperature={self.temperature}, cosine={self.cosine}"
+        """Say how motions are compared, and whether what is gathered is added."""
+        return (
+            f"heads={self.heads}, temperature={self.temperature}, cosine={self.cosine}, "
+            f"skip={self.skip}"
+        )
 
 
 class MotionSkip(nn.Module):
