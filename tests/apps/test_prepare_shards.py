@@ -14,9 +14,10 @@ from motionaware.apps.prepare_shards import prepare_shards
 from motionaware.cli import main
 from motionaware.data import shard_writer
 from motionaware.data.annotations import DataError, read_lists
-from motionaware.data.shards import INDEX, ShardedExamples, read_shards
+from motionaware.data.shards import INDEX, ShardedExamples, read_shards, read_shared
 from motionaware.engine.config import DataConfig, Recipe
 from motionaware.engine.interrupt import TrainingInterrupted
+from motionaware.engine.opening import look_for_test
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import TrainingRun, train
 from motionaware.models.checkpoint import load
@@ -56,6 +57,33 @@ def test_videos_in_two_splits_are_counted(trees, plant, tmp_path, capsys):
     words = ["prepare", "ucf101-1", "--root", str(root), "--shards", str(tmp_path / "shards")]
     assert main([*words, "--workers", "0"]) == 0
     assert "  shared       val and test both list 2 videos\n" in capsys.readouterr().out
+    data = DataConfig(kind="shards", root=str(tmp_path / "shards"))
+    assert look_for_test(data).num_shared == 2
+    assert main(["doctor", str(tmp_path / "shards"), "--kind", "shards"]) == 0
+    assert "  shared       val and test both list 2 videos\n" in capsys.readouterr().out
+
+
+def test_training_videos_that_are_judged_too_are_told_of_shards_as_well(videos, tmp_path, capsys):
+    root = shutil.copytree(videos, tmp_path / "root")
+    paths = sorted(path.relative_to(root) for path in (root / "train").glob("*/*.mp4"))
+    for split, some in (("train", paths), ("val", paths[:3])):
+        (root / f"{split}.csv").write_text("".join(f"{p},{p.parts[1]}\n" for p in some))
+    prepare_shards("csv", root, tmp_path / "shards", num_workers=0)
+    data = DataConfig(kind="shards", root=str(tmp_path / "shards"))
+    assert look_for_test(data).num_learnt == {"val": 3}
+    assert main(["doctor", str(tmp_path / "shards"), "--kind", "shards"]) == 1
+    said = capsys.readouterr().out
+    assert "! train and val both list 3 videos: accuracy on what was learnt is flattered" in said
+
+
+def test_shards_that_were_written_before_say_nothing_of_what_is_shared(videos, tmp_path):
+    write(videos, tmp_path / "shards")
+    path = tmp_path / "shards" / "shards.json"
+    index = json.loads(path.read_text())
+    assert index.pop("shared") == []
+    path.write_text(json.dumps(index))
+    assert read_shared(tmp_path / "shards") == {}
+    assert len(sharded(tmp_path / "shards")) == 12
 
 
 def test_training_videos_are_shuffled_before_they_are_shared_out(videos, tmp_path):

@@ -29,7 +29,7 @@ from motionaware.data.annotations import (
 from motionaware.data.index import IndexUnusable, missing_places, open_index
 from motionaware.data.shard_reader import ShardReader
 from motionaware.data.shards import KIND as SHARDS
-from motionaware.data.shards import ShardedExamples, read_shards
+from motionaware.data.shards import ShardedExamples, read_shards, read_shared
 from motionaware.data.video import VideoError, open_video
 from motionaware.data.video_container import can_decode
 
@@ -126,12 +126,7 @@ def _check_data(root: Path, kind: str, progress: bool) -> Checkup:
     for one, other in combinations(splits, 2):
         if shared := shared_videos(one, other):
             videos = f"{count(len(shared), 'video')}, first {shared[0]}"
-            fact = f"{one.name} and {other.name} both list {videos}"
-            if one.name == "train":  # val and test are one in some published data sets
-                fault = f"{fact}: accuracy on what was learnt is flattered; take them out of one"
-                checkup.faults.append(fault)
-            else:
-                checkup.facts.append(("shared", fact))
+            _tell_shared(one.name, other.name, videos, checkup)
     unlisted = unlisted_videos(splits)
     if unlisted:
         number = count(len(unlisted), "video")
@@ -154,6 +149,15 @@ def _about_index(kind: str, root: Path, split: Split) -> str:
     return "fresh: read at once"
 
 
+def _tell_shared(one: str, other: str, videos: str, checkup: Checkup) -> None:
+    fact = f"{one} and {other} both list {videos}"
+    if one == "train":  # val and test are one in some published data sets
+        fault = f"{fact}: accuracy on what was learnt is flattered; take them out of one"
+        checkup.faults.append(fault)
+    else:
+        checkup.facts.append(("shared", fact))
+
+
 def _check_shards(root: str, progress: bool) -> Checkup:
     checkup = Checkup([("data", f"{root}, kind {SHARDS}")], [])
     for name in SPLITS:
@@ -173,6 +177,9 @@ def _check_shards(root: str, progress: bool) -> Checkup:
             seen = [_look_into(reader, index) for index in bar]
             checkup.facts.append((name, count(len(split.examples.shards), "shard")))
             _summarise(split, seen, checkup)
+    if not checkup.faults:
+        for (one, other), number in read_shared(root).items():
+            _tell_shared(one, other, count(number, "video"), checkup)
     return checkup
 
 

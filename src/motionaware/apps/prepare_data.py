@@ -32,6 +32,7 @@ from motionaware.data.index import (
     write_index,
 )
 from motionaware.data.processes import in_processes
+from motionaware.data.split import Shared
 from motionaware.data.video import REMEDY, VideoError, open_video
 from motionaware.files import check_folder, write_atomically
 
@@ -57,7 +58,7 @@ class Prepared:
     counts: dict[str, Counter[str]]
     problems: list[tuple[str, str, str]]
     unlisted: list[Path]
-    shared: dict[tuple[str, str], int]
+    shared: Shared
     report: Path | None
 
 
@@ -155,7 +156,7 @@ def read_all(kind: str, root: Path) -> list[Split]:
     return splits
 
 
-def count_shared(splits: list[Split]) -> dict[tuple[str, str], int]:
+def count_shared(splits: list[Split]) -> Shared:
     """How many videos two splits both list, for each two that share some."""
     pairs = combinations(splits, 2)
     counts = {(one.name, other.name): len(shared_videos(one, other)) for one, other in pairs}

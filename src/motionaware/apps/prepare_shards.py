@@ -27,6 +27,7 @@ from motionaware.data.shard_writer import (
     write_shard,
     write_shard_index,
 )
+from motionaware.data.split import Shared
 from motionaware.files import check_folder, write_atomically
 
 _SIGNATURE = "written-from.json"
@@ -44,7 +45,7 @@ class Sharded:
     """
 
     counts: dict[str, Counter[str]]
-    shared: dict[tuple[str, str], int]
+    shared: Shared
 
 
 def prepare_shards(
@@ -106,10 +107,11 @@ def prepare_shards(
     }
     _sign(folder, {"kind": kind, "from": str(root.resolve()), "videos": _digest(plans)})
     sizes = _write(plans, num_workers=num_workers, progress=progress)
-    write_shard_index(folder, splits[0].class_names, plans, sizes)
+    shared = count_shared(splits)
+    write_shard_index(folder, splits[0].class_names, plans, sizes, shared=shared)
     for name, plan in plans.items():
         counts[name]["shards"] = len(plan)
-    return Sharded(counts, count_shared(splits))
+    return Sharded(counts, shared)
 
 
 def _indexed(kind: str, root: Path, *, num_workers: int | None, progress: bool) -> list[Split]:

@@ -1,9 +1,13 @@
 """The verbs prepare and doctor."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from motionaware.apps.words import count
 from motionaware.cli.say import say_error, show_progress
+
+if TYPE_CHECKING:
+    from motionaware.data.split import Shared
 
 OF_MOTIONPAIRS = {"train": 1200, "val": 240, "test": 240, "frames": 8, "size": 64, "seed": 0}
 _OF_DRAWING = {"out", *OF_MOTIONPAIRS}
@@ -94,7 +98,7 @@ def _sharded(args: argparse.Namespace) -> int:
     return 1 if left_out and "allow_broken" not in args else 0
 
 
-def _tell_shared(shared: dict[tuple[str, str], int]) -> None:
+def _tell_shared(shared: "Shared") -> None:
     for (one, other), number in shared.items():
         print(f"  shared       {one} and {other} both list {count(number, 'video')}")
 

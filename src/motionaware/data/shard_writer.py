@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from motionaware.data.shards import INDEX, VERSION
-from motionaware.data.split import Example, Split
+from motionaware.data.split import Example, Shared, Split
 from motionaware.data.video import frame_names
 from motionaware.files import whole_file, write_atomically
 
@@ -97,7 +97,12 @@ def write_shard(shard: Shard) -> int:
 
 
 def write_shard_index(
-    folder: Path, class_names: Sequence[str], shards: dict[str, list[Shard]], sizes: dict[Path, int]
+    folder: Path,
+    class_names: Sequence[str],
+    shards: dict[str, list[Shard]],
+    sizes: dict[Path, int],
+    *,
+    shared: Shared,
 ) -> None:
     """Write what makes the shards a data set, once all of them stand."""
     splits = {
@@ -111,7 +116,12 @@ def write_shard_index(
         ]
         for split, of_split in shards.items()
     }
-    index = {"version": VERSION, "class_names": list(class_names), "splits": splits}
+    index = {
+        "version": VERSION,
+        "class_names": list(class_names),
+        "splits": splits,
+        "shared": [(*pair, number) for pair, number in shared.items()],
+    }
     write_atomically(folder / INDEX, json.dumps(index).encode())
 
 

@@ -1,6 +1,7 @@
 """Shards: a data set as tar files, each read in one go from its first byte to its last.
 
-    ROOT/shards.json         the classes; each split's shards, their sizes and the labels in them
+    ROOT/shards.json         the classes; each split's shards, their sizes and the labels in them;
+                             how many videos two splits share
     ROOT/train-000000.tar    KEY.mp4 KEY.json KEY.mp4 KEY.json ... as WebDataset has it
 
 A video is the file as it was, or KEY.000001.jpg KEY.000002.jpg ... where it was a folder of frames.
@@ -20,12 +21,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from typing import Any, BinaryIO, NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from motionaware.data.split import DataError, Example, Split, SplitAbsent, contents
+from motionaware.data.split import DataError, Example, Shared, Split, SplitAbsent, contents
 
 KIND = "shards"  # in `data.kind`
 INDEX = "shards.json"
@@ -89,7 +90,8 @@ def read_shards(root: str | Path | None, split: str) -> Split:
     if not root:
         raise DataError("data of kind 'shards' needs its folder; set data.root")
     base, chosen = _parted(str(root))
-    class_names, splits = _read_index(base)
+    index = _read_index(base)
+    class_names, splits = index.class_names, index.splits
     if split not in splits:
         raise SplitAbsent(
             f"{base}/{INDEX} has no shards of {split}; it has {', '.join(splits) or 'none'}"
@@ -112,6 +114,16 @@ def read_shards(root: str | Path | None, split: str) -> Split:
     return Split(split, examples, class_names)
 
 
+def read_shared(root: str | Path) -> Shared:
+    """Read how many videos the splits share, by the lists that the shards were written from.
+
+    Raises:
+        DataError: There is no index, it cannot be fetched, or it is damaged.
+    """
+    base, _ = _parted(str(root))
+    return {(one, other): number for one, other, number in _read_index(base).shared}
+
+
 def _parted(root: str) -> tuple[str, set[str] | None]:
     """The folder of the shards, and the names of those that are chosen; None takes all."""
     if not (root.endswith(".tar") or "{" in root):
@@ -129,7 +141,13 @@ def _parted(root: str) -> tuple[str, set[str] | None]:
     return base, chosen
 
 
-def _read_index(base: str) -> tuple[tuple[str, ...], dict[str, list[dict[str, Any]]]]:
+class _Index(NamedTuple):
+    class_names: tuple[str, ...]
+    splits: dict[str, list[dict[str, Any]]]
+    shared: list[tuple[str, str, int]]
+
+
+def _read_index(base: str) -> _Index:
     where = f"{base}/{INDEX}"
     if not is_address(base):
         if not Path(base).is_dir():
@@ -142,6 +160,7 @@ def _read_index(base: str) -> tuple[tuple[str, ...], dict[str, list[dict[str, An
     try:
         index = json.loads(_index_text(where))
         class_names, splits = tuple(index["class_names"]), index["splits"]
+        shared = [(str(a), str(b), int(n)) for a, b, n in index.get("shared", ())]  # older lack it
         if index["version"] != VERSION:
             raise ValueError(f"version {index['version']}, wanted {VERSION}")
         if not class_names or len({*map(str, class_names)}) < len(class_names):
@@ -158,7 +177,7 @@ def _read_index(base: str) -> tuple[tuple[str, ...], dict[str, list[dict[str, An
     except (*DAMAGES, KeyError, TypeError, AttributeError) as error:
         lacks = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{where} is no index of shards ({lacks}); {WRITE}") from error
-    return class_names, splits
+    return _Index(class_names, splits, shared)
 
 
 def _index_text(where: str) -> bytes:

@@ -38,6 +38,9 @@ class Split:
     class_names: tuple[str, ...]
 
 
+Shared = dict[tuple[str, str], int]
+"""How many videos two splits both hold, for each two that share some."""
+
 Reader = Callable[[Path, str], Split]
 """Reads the split of that name below a folder; no video is opened."""
 

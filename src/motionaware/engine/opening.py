@@ -13,9 +13,9 @@ from motionaware.data.frame_cache import FrameCache
 from motionaware.data.motionpairs import MotionPairs
 from motionaware.data.shard_reader import ShardDataset
 from motionaware.data.shards import KIND as SHARDS
-from motionaware.data.shards import read_shards
+from motionaware.data.shards import read_shards, read_shared
 from motionaware.data.skips import Skips
-from motionaware.data.split import SPLITS, DataError, Split, SplitAbsent
+from motionaware.data.split import SPLITS, DataError, Shared, Split, SplitAbsent
 from motionaware.data.video_torchcodec import opener_of
 from motionaware.engine.config import DataConfig, EvalConfig
 
@@ -104,8 +104,6 @@ def open_cache(config: DataConfig) -> FrameCache | None:
 class HeldOut:
     """Whether data have a test split, and what else its videos and validation's are used for.
 
-    Of shards this is not known.
-
     Attributes:
         exists: There is a test split.
         num_shared: How many of its videos are validation's too.
@@ -131,12 +129,21 @@ def look_for_test(config: DataConfig) -> HeldOut:
             absent.add(name)
         except (DataError, OSError):
             pass
-    shared = {
-        (one, other): len(shared_videos(splits[one], splits[other]))
-        for one, other in combinations(splits, 2)
-    }
+    shared = _shared(config, splits)
     return HeldOut(
         exists="test" not in absent,
         num_shared=shared.get(("val", "test"), 0),
         num_learnt={to: number for (of, to), number in shared.items() if of == "train" and number},
     )
+
+
+def _shared(config: DataConfig, splits: Mapping[str, Split]) -> Shared:
+    if config.kind != SHARDS:
+        return {
+            (one, other): len(shared_videos(splits[one], splits[other]))
+            for one, other in combinations(splits, 2)
+        }
+    try:
+        return read_shared(config.root or "")
+    except (DataError, OSError):
+        return {}
