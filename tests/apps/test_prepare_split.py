@@ -28,12 +28,18 @@ def folders(tmp_path: Path) -> Path:
     )
 
 
+def videos_of(root: Path, split: str) -> list[Path]:
+    return [example.path for example in read_split("csv", root, split).examples]
+
+
 def read_all(root: Path) -> dict[str, Split]:
     return {name: read_split("csv", root, name) for name in ("train", "val", "test")}
 
 
 def test_every_video_is_in_one_split_and_every_class_is_split_alike(folders: Path):
-    counts = prepare_split(folders)
+    found = prepare_split(folders)
+    assert found.left_out == [folders / "nod" / "notes.txt"]
+    counts = found.counts
     assert counts == {
         "train": {"nod": 16, "wave, twice": 8},
         "val": {"nod": 2, "wave, twice": 1},
@@ -72,7 +78,7 @@ def test_videos_of_one_source_stay_together(folders: Path):
 
 
 def test_a_share_of_nothing_gives_no_list(folders: Path):
-    assert prepare_split(folders, test_share=0.0).keys() == {"train", "val"}
+    assert prepare_split(folders, test_share=0.0).counts.keys() == {"train", "val"}
     assert not (folders / "test.csv").exists()
 
 
@@ -88,12 +94,14 @@ def test_class_folders_that_are_named_by_numbers_keep_their_names(tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"val_share": 1.0}, r"val_share is 1\.0; wanted 0 or more, and less than 1"),
+        ({"val_share": 1.0}, r"val_share is 1\.0; wanted more than 0, and less than 1"),
+        ({"val_share": 0.0}, r"val_share is 0\.0; wanted more than 0"),
+        ({"val_share": 0.5, "test_share": 0.49}, "would come into train; choose smaller shares$"),
         ({"test_share": -0.1}, r"test_share is -0\.1; wanted"),
         ({"val_share": 0.5, "test_share": 0.5}, "leaves nothing to train on"),
         ({"group": "("}, r"group \( is no regular expression"),
         ({"group": r"(q\d)"}, r"group \(q\\d\) finds no source in 'nod/p0_00\.mp4'"),
-        ({"group": "p"}, "no video of nod, wave, twice would come into .*, for want of sources"),
+        ({"group": "p"}, "no video of nod, wave, twice would come into .*, another group, or an"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_is_written(
@@ -109,7 +117,7 @@ def test_a_class_of_two_videos_is_named_with_what_it_lacks(folders: Path):
     words = "yawn holds 2 of the 3 videos that 3 splits need; add some"
     with pytest.raises(DataError, match=words):
         prepare_split(folders)
-    assert prepare_split(folders, test_share=0.0)["val"]["yawn"] == 1
+    assert prepare_split(folders, test_share=0.0).counts["val"]["yawn"] == 1
 
 
 def test_lists_and_splits_that_are_there_are_left(folders: Path):
@@ -120,7 +128,7 @@ def test_lists_and_splits_that_are_there_are_left(folders: Path):
     assert not (folders / "train.csv").exists()
     (folders / "val.csv").unlink()
     make_videos(folders, "train/nod/a.mp4")
-    with pytest.raises(DataError, match="is split already: it holds train; use it as it is"):
+    with pytest.raises(DataError, match="holds train, which are names of splits .*/train, give"):
         prepare_split(folders)
 
 
@@ -137,14 +145,44 @@ def test_a_class_list_that_is_there_is_kept_if_it_names_the_folders(folders: Pat
 
 def test_a_folder_without_class_folders_is_refused(tmp_path: Path):
     make_videos(tmp_path, "a.mp4")
-    with pytest.raises(DataError, match="holds no videos in class folders; wanted .*/CLASS/VIDEO"):
+    with pytest.raises(DataError, match="holds no class folders; wanted .*/CLASS/VIDEO"):
         prepare_split(tmp_path)
+
+
+@pytest.mark.parametrize("name", [" nod", "nod\n", "no\nd"])
+def test_a_class_that_a_list_cannot_name_is_refused(name: str, folders: Path):
+    make_videos(folders, f"{name}/a.mp4")
+    with pytest.raises(DataError, match="its name has blanks at an end, or what cannot be printed"):
+        prepare_split(folders)
+
+
+def test_a_class_folder_without_videos_is_named(folders: Path):
+    make_videos(folders, "yawn/person/a.mp4")
+    with pytest.raises(DataError, match=r"yawn holds no video; wanted .* move its videos up"):
+        prepare_split(folders)
+
+
+def test_one_folder_under_two_names_is_refused(folders: Path):
+    (folders / "yawn").symlink_to(folders / "nod")
+    with pytest.raises(DataError, match=r"yawn and \S*nod are the same folder; take one out"):
+        prepare_split(folders)
+
+
+def test_any_source_may_come_into_the_test(tmp_path: Path):
+    """Also the largest: who deals the large ones first has them in training each time."""
+    tested = set()
+    for seed in range(30):
+        names = (f"nod/p{i}_{k}.mp4" for i in range(24) for k in range(2 + i % 6))
+        root = make_videos(tmp_path / str(seed), *names)
+        prepare_split(root, group=r"/(p\d+)_", seed=seed)
+        tested |= {path.name.split("_")[0] for path in videos_of(root, "test")}
+    assert tested == {f"p{i}" for i in range(24)}
 
 
 def test_at_the_command_line(folders: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["prepare", "split", "--root", str(folders), "--val-share", "0.2"]) == 0
     said = capsys.readouterr().out
     assert "train        21 videos of 2 classes\n" in said
-    assert f"set data.kind csv, data.root {folders}" in said
+    assert f"--data.kind csv --data.root {folders}" in said
     assert main(["prepare", "split", "--root", str(folders), "--shards", "x"]) == 1
     assert "prepare split has no --shards" in capsys.readouterr().err

@@ -11,6 +11,8 @@ from motionaware.engine.statistics import (
     holm,
     paired_bootstrap,
     spread,
+    t_interval,
+    t_quantile,
 )
 
 
@@ -40,6 +42,55 @@ def test_mcnemar_of_thousands_is_near_the_normal_distribution():
     one, other = 5000, 5200
     z = (abs(one - other) - 1) / math.sqrt(one + other)  # with Edwards' correction
     assert exact_mcnemar(one, other) == pytest.approx(math.erfc(z / math.sqrt(2)), rel=1e-3)
+
+
+# ------------------------------------------------------------------------------------------- t
+
+
+@pytest.mark.parametrize(
+    ("degrees", "value"),  # of printed tables
+    [(1, 12.7062047), (2, 4.3026527), (3, 3.1824463), (4, 2.7764451), (29, 2.0452296)],
+)
+def test_t_has_the_values_of_the_table(degrees: int, value: float):
+    assert t_quantile(degrees) == pytest.approx(value, rel=1e-6)
+
+
+def test_t_of_many_degrees_is_nearly_normal():
+    assert 1.95996 < t_quantile(10**6) < 1.97
+
+
+def test_where_videos_are_alike_the_t_interval_is_that_of_the_seeds():
+    # mean 2/3, standard deviation sqrt(1/3), t of 2 degrees
+    difference = np.repeat([[0], [1], [1]], 50, axis=1)
+    assert t_interval(difference) == pytest.approx(
+        (2 / 3 - 4.3026527 / 3, 2 / 3 + 4.3026527 / 3), abs=1e-6
+    )
+
+
+def test_where_seeds_are_alike_the_t_interval_is_that_of_the_videos():
+    # mean 2/3, standard deviation sqrt(30/29 * 2/9), t of 29 degrees
+    half = 2.0452296 * math.sqrt(30 / 29 * 2 / 9 / 30)
+    difference = np.array([[0] * 10 + [1] * 20] * 4)
+    assert t_interval(difference) == pytest.approx((2 / 3 - half, 2 / 3 + half), abs=1e-6)
+
+
+def test_one_seed_has_no_t_interval_and_no_spread_a_narrow_one():
+    assert t_interval(np.array([[0, 1, 1]])) is None
+    assert t_interval(np.ones((2, 3), dtype=int)) == (1.0, 1.0)
+
+
+def test_with_three_seeds_that_differ_much_t_holds_the_truth_and_the_bootstrap_does_not():
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(200):
+        shifts = rng.normal(0, 0.15, (2, 3, 1))
+        one, other = (rng.random((2, 3, 300)) < 0.6 + shifts).astype(np.int8)
+        found, by_t = paired_bootstrap(one - other, num_resamples=300), t_interval(one - other)
+        assert by_t is not None
+        held.append((found.low <= 0 <= found.high, by_t[0] <= 0 <= by_t[1]))
+    bootstrap, t = np.mean(held, axis=0)
+    assert t > 0.92
+    assert bootstrap < 0.85
 
 
 # ------------------------------------------------------------------------------------------ Holm

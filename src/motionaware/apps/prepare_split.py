@@ -5,12 +5,28 @@ import io
 import random
 import re
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from motionaware.data.annotations import SPLITS, DataError, is_video, listed_classes
 from motionaware.files import write_atomically
 
+_HANDS = 10  # enough to keep to the shares, few enough to leave the choice to chance
+
 Video = tuple[str, str]  # its path below the root, its class
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What the lists hold.
+
+    Attributes:
+        counts: How many videos of each class each split has.
+        left_out: What else lies in the class folders: no videos by their names.
+    """
+
+    counts: dict[str, Counter[str]]
+    left_out: list[Path]
 
 
 def prepare_split(
@@ -20,34 +36,32 @@ def prepare_split(
     test_share: float = 0.1,
     seed: int = 0,
     group: str | None = None,
-) -> dict[str, Counter[str]]:
+) -> Listed:
     """List `ROOT/CLASS/VIDEO` in train.csv, val.csv and test.csv, which `data.kind: csv` reads.
 
-    Every class is split alike, by chance, and has a video in each split. Nothing is moved. The
-    same videos, shares and seed give the same lists on any machine.
+    Every class is split alike, by chance, and has a video at least in each split. Nothing is moved.
+    The same videos, shares and seed give the same lists on any machine.
 
     Args:
         root: The folder of class folders.
-        val_share: Part of the videos for validation; with 0 there is no such list.
+        val_share: Part of the videos for validation.
         test_share: Part of the videos for the test; with 0 there is no such list.
         seed: Of the chance.
         group: A regular expression that finds the source of a video (a person, a film) in
             `CLASS/VIDEO`; what its first parentheses hold, or all that it matches. Videos of one
             source come into one split, so that shares are kept as nearly as sources allow.
 
-    Returns:
-        How many videos of each class each split has.
-
     Raises:
-        DataError: There are no class folders with videos, a class is too small to be split, a list
-            is there already, classes.txt has other classes, or the expression finds nothing in a
-            name.
+        DataError: There are no class folders, one holds no video or too few, its name cannot be
+            written in a list, two are the same folder, a list is there already, classes.txt has
+            other classes, or the expression finds nothing in a name.
         ValueError: A share is out of range, or the expression is none.
     """
     shares = {"val": val_share, "test": test_share}
-    for name, share in shares.items():
-        if not 0 <= share < 1:
-            raise ValueError(f"{name}_share is {share}; wanted 0 or more, and less than 1")
+    if not 0 < val_share < 1:
+        raise ValueError(f"val_share is {val_share}; wanted more than 0, and less than 1")
+    if not 0 <= test_share < 1:
+        raise ValueError(f"test_share is {test_share}; wanted 0 or more, and less than 1")
     if val_share + test_share >= 1:
         raise ValueError(
             f"val_share and test_share are {val_share} and {test_share}, which leaves nothing to "
@@ -59,7 +73,7 @@ def prepare_split(
     for path in (root / f"{name}.csv" for name in SPLITS):
         if path.exists():
             raise DataError(f"{path} is there already; delete it to split anew")
-    videos = _videos(root)
+    videos, left_out = _videos(root)
     sizes = Counter(name for _, name in videos)
     listed = listed_classes(root)
     if listed is not None and sorted(listed) != sorted(sizes):
@@ -71,7 +85,7 @@ def prepare_split(
         if size < len(splits):
             raise DataError(
                 f"{root / name} holds {size} of the {len(splits)} videos that {len(splits)} splits "
-                "need; add some, take the folder out, or set a share to 0"
+                "need; add some, or take the folder out"
             )
     held_back = {split: shares[split] for split in splits if split != "train"}
     chosen = _deal(_sources(videos, group), _quotas(sizes, held_back), seed=seed)
@@ -79,8 +93,8 @@ def prepare_split(
     for split, found in counts.items():
         if lacking := sorted(sizes.keys() - found.keys()):
             raise DataError(
-                f"no video of {', '.join(lacking)} would come into {split}, for want of sources; "
-                "use another group, or another seed"
+                f"no video of {', '.join(lacking)} would come into {split}; choose smaller shares"
+                + (", another group, or another seed" if group else "")
             )
     if listed is None:
         classes = "".join(f"{name}\n" for name in sorted(sizes))
@@ -89,22 +103,39 @@ def prepare_split(
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([("path", "label"), *sorted(chosen[split])])
         write_atomically(path, text.getvalue().encode())
-    return counts
+    return Listed(counts, left_out)
 
 
-def _videos(root: Path) -> list[Video]:
-    folders = [one for one in root.iterdir() if one.is_dir() and not one.name.startswith(".")]
-    if found := sorted(one.name for one in folders if one.name in SPLITS):
-        raise DataError(f"{root} is split already: it holds {', '.join(found)}; use it as it is")
-    videos = [
-        (path.relative_to(root).as_posix(), folder.name)
-        for folder in folders
-        for path in folder.iterdir()
-        if is_video(path)
-    ]
+def _videos(root: Path) -> tuple[list[Video], list[Path]]:
+    """The videos in class folders, and what else lies there."""
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if found := [one.name for one in folders if one.name in SPLITS]:
+        raise DataError(
+            f"{root} holds {', '.join(found)}, which are names of splits and not of classes; if it "
+            f"is split, use it as it is; to split {root / found[0]}, give that folder"
+        )
+    real: dict[Path, Path] = {}
+    videos, left_out = [], []
+    for folder in folders:
+        if not folder.name.isprintable() or folder.name != folder.name.strip():
+            raise DataError(
+                f"class folder {str(folder)!r}: its name has blanks at an end, or what "
+                "cannot be printed; rename it"
+            )
+        if (twin := real.setdefault(folder.resolve(), folder)) != folder:
+            raise DataError(f"{folder} and {twin} are the same folder; take one out")
+        there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        found = [path for path in there if is_video(path)]
+        if not found:
+            raise DataError(
+                f"class folder {folder} holds no video; wanted {root}/CLASS/VIDEO, a file or a "
+                "folder of frames; take it out, or move its videos up"
+            )
+        videos += [(path.relative_to(root).as_posix(), folder.name) for path in found]
+        left_out += sorted({*there} - {*found})
     if not videos:
-        raise DataError(f"{root} holds no videos in class folders; wanted {root}/CLASS/VIDEO")
-    return sorted(videos)
+        raise DataError(f"{root} holds no class folders; wanted {root}/CLASS/VIDEO")
+    return videos, left_out
 
 
 def _sources(videos: list[Video], group: str | None) -> list[list[Video]]:
@@ -138,15 +169,36 @@ def _quotas(sizes: Counter[str], held_back: dict[str, float]) -> dict[str, dict[
 
 
 def _deal(
-    sources: list[list[Video]], wanted: dict[str, dict[str, float]], *, seed: int
+    sources: list[list[Video]], quotas: dict[str, dict[str, float]], *, seed: int
 ) -> dict[str, list[Video]]:
-    """Give each source, the largest first, to the split that lacks most of what it has."""
-    random.Random(seed).shuffle(sources)
+    """Deal in several orders by chance; take the hand that keeps most nearly to the quotas."""
+    chance = random.Random(seed)
+    hands = []
+    for _ in range(_HANDS):
+        chance.shuffle(sources)
+        hands.append(_deal_in_order(sources, quotas))
+    return min(hands, key=lambda hand: _distance(hand, quotas))
+
+
+def _deal_in_order(
+    sources: list[list[Video]], quotas: dict[str, dict[str, float]]
+) -> dict[str, list[Video]]:
+    """Give one source after the other to the split that lacks most of what it has."""
+    wanted = {split: dict(of_classes) for split, of_classes in quotas.items()}
     dealt: dict[str, list[Video]] = {split: [] for split in wanted}
-    for source in sorted(sources, key=len, reverse=True):
+    for source in sources:
         held = Counter(name for _, name in source)
         split = max(wanted, key=lambda split: sum(n * wanted[split][c] for c, n in held.items()))
         dealt[split] += source
         for name, number in held.items():
             wanted[split][name] -= number
     return dealt
+
+
+def _distance(
+    hand: dict[str, list[Video]], quotas: dict[str, dict[str, float]]
+) -> tuple[int, float]:
+    """How many classes lack a split, and how far all are from what they were to have."""
+    counts = {split: Counter(name for _, name in videos) for split, videos in hand.items()}
+    numbers = [(counts[split][c], quota) for split in quotas for c, quota in quotas[split].items()]
+    return sum(n == 0 for n, _ in numbers), sum((n - quota) ** 2 for n, quota in numbers)

@@ -51,9 +51,15 @@ def _split(args: argparse.Namespace) -> int:
     from motionaware.apps.prepare_split import prepare_split
 
     options = {key: value for key, value in vars(args).items() if key in _OF_SPLIT - {"root"}}
-    for split, found in prepare_split(args.root, **options).items():
+    listed = prepare_split(args.root, **options)
+    for split, found in listed.counts.items():
         print(f"  {split:<12} {count(found.total(), 'video')} of {count(len(found), 'class')}")
-    print(f"lists written to {args.root}; next: set data.kind csv, data.root {args.root}")
+    if listed.left_out:
+        number = len(listed.left_out)
+        say_error(f"no videos by their names, left out: {number}, first {listed.left_out[0]}")
+    print(f"lists written to {args.root}")
+    print(f"next: motionaware doctor {args.root} --kind csv")
+    print(f"then: motionaware train RECIPE --data.kind csv --data.root {args.root}")
     return 0
 
 

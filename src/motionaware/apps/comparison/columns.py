@@ -16,6 +16,7 @@ from motionaware.engine.statistics import (
     holm,
     paired_bootstrap,
     spread,
+    t_interval,
 )
 
 
@@ -118,6 +119,7 @@ class Gain:
         difference: Mean over seeds and videos: top-1 of the one less that of the other.
         spread: Sample standard deviation over the seeds; None for one seed.
         interval: By paired bootstrap over seeds and videos.
+        t_interval: By Student's t over seeds and videos; None for one seed.
         p_holm: The bootstrap's p, corrected for all pairs of columns in the report.
         runs: One pair a seed.
     """
@@ -128,13 +130,19 @@ class Gain:
     difference: float
     spread: float | None
     interval: Interval
+    t_interval: tuple[float, float] | None
     p_holm: float
     runs: tuple[PairOfRuns, ...]
 
     @property
     def stands(self) -> bool:
-        """Whether it is told from zero at 5 %, corrected."""
-        return self.p_holm < 0.05
+        """Whether it is told from zero at 5 %: by the corrected p, and by Student's t."""
+        return self.p_holm < 0.05 and self.steady
+
+    @property
+    def steady(self) -> bool:
+        """Whether the seeds agree well enough to tell it from zero, as far as more than one can."""
+        return self.t_interval is None or not self.t_interval[0] <= 0 <= self.t_interval[1]
 
     def per_class(self) -> Float[np.ndarray, "k"]:
         """The difference class by class; not a number where a class is absent."""
@@ -174,6 +182,7 @@ def make_gains(
             difference=float(difference.mean()),
             spread=spread(difference.mean(axis=1).tolist()),
             interval=interval,
+            t_interval=t_interval(difference),
             p_holm=p_holm,
             runs=runs,
         )

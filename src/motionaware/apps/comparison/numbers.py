@@ -33,6 +33,15 @@ def points(share: float) -> str:
     return f"{100 * share:+.1f}"
 
 
+def range_of(low: float, high: float) -> str:
+    """An interval of shares, in points.
+
+    >>> range_of(-0.01, 0.2)
+    '[-1.0, +20.0]'
+    """
+    return f"[{points(low)}, {points(high)}]"
+
+
 def range_words(counts: Sequence[int]) -> str:
     """How many videos a class has.
 
@@ -102,7 +111,7 @@ def gains_table(gains: Sequence[Gain]) -> Table:
     """Every pair that was compared."""
     header = (
         "backbone", "temporal", "against", "seeds", "gain, points", "95 % interval",
-        "p, Holm", "class gaining most", "class gaining least",
+        "by t", "p, Holm", "class gaining most", "class gaining least",
     )  # fmt: skip
     rows = []
     for gain in gains:
@@ -116,7 +125,8 @@ def gains_table(gains: Sequence[Gain]) -> Table:
                 gain.other.temporal,
                 str(len(gain.seeds)),
                 points(gain.difference) + own_spread,
-                f"[{points(interval.low)}, {points(interval.high)}]",
+                range_of(interval.low, interval.high),
+                range_of(*gain.t_interval) if gain.t_interval else "-",
                 p_words(gain.p_holm),
                 *(
                     [f"{one.words()} {points(one.gain)}" for one in extremes]
@@ -127,7 +137,8 @@ def gains_table(gains: Sequence[Gain]) -> Table:
         )
     caption = (
         "Gains in points of top-1, paired by seed and by video; ± is the sample standard deviation "
-        f"over seeds. Intervals are not corrected; p is, {_for_pairs(len(gains))}."
+        "over seeds. Intervals, by bootstrap and by Student's t, are not corrected; p is, "
+        f"{_for_pairs(len(gains))}."
     )
     return Table(header, tuple(rows), caption, num_names=3)
 

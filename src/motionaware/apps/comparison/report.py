@@ -141,11 +141,14 @@ def _mean_top1(column: Column) -> float:
 
 
 def _gain_words(gain: Gain) -> str:
-    low, high = numbers.points(gain.interval.low), numbers.points(gain.interval.high)
+    interval = numbers.range_of(gain.interval.low, gain.interval.high)
     verdict = "significant" if gain.stands else "not significant"
+    unsteady = ""
+    if gain.t_interval is not None and not gain.steady:
+        unsteady = f"; by t, over {len(gain.seeds)} seeds, {numbers.range_of(*gain.t_interval)}"
     return (
-        f"{numbers.points(gain.difference)} points, 95 % interval [{low}, {high}], {verdict} "
-        f"at 5 % (p {numbers.p_words(gain.p_holm)}, corrected)"
+        f"{numbers.points(gain.difference)} points, 95 % interval {interval}, {verdict} "
+        f"at 5 % (p {numbers.p_words(gain.p_holm)}, corrected{unsteady})"
     )
 
 
@@ -188,7 +191,8 @@ def _reading(found: Findings) -> list[b.Block]:
         "McNemar test, which knows of videos alone. Who looks at many pairs finds some by chance: "
         "so p is corrected by Holm's method, over "
         f"{_all_pairs(len(found.gains))} of columns and over {_all_pairs(num_runs)} of runs. "
-        "Significant means a corrected p below 0.05."
+        "The interval by Student's t takes the spread between seeds for what so few can tell of "
+        "it. Significant means a corrected p below 0.05, and no zero in the interval by t."
     )
     fewest = min(len(gain.seeds) for gain in found.gains)
     if fewest == 1:
@@ -198,8 +202,8 @@ def _reading(found: Findings) -> list[b.Block]:
         words += f" {some} one seed only: {their} of other videos, not of other seeds."
     elif fewest < 5:
         words += (
-            f" With {fewest} seeds the bootstrap has few to draw from, and shows rather too little "
-            "of the spread between seeds: look at ± as well."
+            f" With {fewest} seeds the bootstrap has few to draw from: where ± is several points "
+            "its intervals are too narrow and its p too small, and those by t are to be trusted."
         )
     return [b.Words(words)]
 

@@ -13,7 +13,7 @@ RESULTS_HEADER = (
     "backbone", "temporal", "seeds", "num_failed", "num_videos",
     "top1_mean", "top1_sd", "top5_mean", "top5_sd", "num_parameters", "gmac", "latency_seconds",
     "backward_bytes", "training_seconds", "against", "gain", "gain_low", "gain_high", "gain_sd",
-    "gain_p", "gain_p_holm",
+    "gain_p", "gain_p_holm", "gain_t_low", "gain_t_high",
 )  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def results_rows(columns: Sequence[Column], gains: Sequence[Gain], baseline: str
         if gain is not None:
             interval = gain.interval
             row += [baseline, gain.difference, interval.low, interval.high, gain.spread]
-            row += [interval.p, gain.p_holm]
+            row += [interval.p, gain.p_holm, *(gain.t_interval or (None, None))]
         rows.append(row + [None] * (len(RESULTS_HEADER) - len(row)))
     return rows
 
@@ -46,7 +46,7 @@ def _pair(shares: Sequence[float] | None) -> tuple[float | None, float | None]:
 GAINS_HEADER = (
     "backbone", "temporal", "against", "seeds", "gain", "gain_sd", "gain_low", "gain_high", "p",
     "p_holm", "most_class", "most_gain", "least_class", "least_gain", "mcnemar_p_by_seed",
-    "mcnemar_p_holm_by_seed",
+    "mcnemar_p_holm_by_seed", "t_low", "t_high",
 )  # fmt: skip
 
 
@@ -67,6 +67,7 @@ def gains_rows(gains: Sequence[Gain]) -> list[list]:
             *(part for one in extreme_classes(gain) for part in (one.name, one.gain)),
             " ".join(f"{pair.p:.3g}" for pair in gain.runs),
             " ".join(f"{pair.p_holm:.3g}" for pair in gain.runs),
+            *(gain.t_interval or (None, None)),
         ]
         for gain in gains
     ]
