@@ -179,3 +179,17 @@ def test_published_data_sets_are_checked_as_they_are(kind: str, trees, plant, tm
 def test_a_folder_of_another_kind_is_told_apart(kind: str, video_folder: Path):
     faults = doctor(video_folder, kind=kind).faults
     assert any("looked for" in fault or "is unknown" in fault for fault in faults)
+
+
+def test_a_video_that_a_list_names_twice_is_told_and_with_two_classes_a_fault(ill_folder: Path):
+    paths = sorted(path.relative_to(ill_folder) for path in ill_folder.glob("train/*/*.mp4"))
+    lines = [f"{path},{path.parts[1]}" for path in paths]
+    (ill_folder / "train.csv").write_text("\n".join([lines[0], *lines]))
+    checkup = doctor(ill_folder, kind="csv")
+    assert f"lists 1 video several times, first {ill_folder / paths[0]}" in facts_about(
+        checkup, "train"
+    )
+    other = next(path.parts[1] for path in paths if path.parts[1] != paths[0].parts[1])
+    (ill_folder / "train.csv").write_text("\n".join([*lines, f"{paths[0]},{other}"]))
+    one = f"train lists 1 video several times, {ill_folder / paths[0]} as "
+    assert any(fault.startswith(one) for fault in doctor(ill_folder, kind="csv").faults)

@@ -106,6 +106,13 @@ def test_class_folders_without_splits_are_told_what_to_do(tmp_path):
         read_split("folder", tmp_path / "train", "train")
 
 
+def test_class_folders_without_lists_are_told_what_to_do(tmp_path):
+    touch(tmp_path, "nod/a.mp4", "wave/b.mp4")
+    words = r"train\.csv does not exist; .* as splits with: motionaware prepare split --root "
+    with pytest.raises(SplitAbsent, match=words + rf"{tmp_path}$"):
+        read_split("csv", tmp_path, "train")
+
+
 def test_classes_without_any_video_are_refused(tmp_path):
     touch(tmp_path, "train/nod/notes.txt", "train/wave/notes.txt")
     words = r"train holds no video in its 2 class folders; wanted files that end in .*\.mp4"

@@ -200,6 +200,7 @@ def _check_split(split: Split, checkup: Checkup, progress: bool) -> None:
         except DataError as error:
             checkup.faults.append(str(error))
         return
+    _tell_repeated(split, checkup)
     paths = [example.path for example in split.examples]
     pool = ThreadPoolExecutor(os.cpu_count())  # decoding leaves Python's lock
     try:
@@ -210,6 +211,25 @@ def _check_split(split: Split, checkup: Checkup, progress: bool) -> None:
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for thousands of videos
     _summarise(split, seen, checkup, num_missing=num_missing)
+
+
+def _tell_repeated(split: Split, checkup: Checkup) -> None:
+    """Name what one list holds several times: a fact, and a fault where its classes differ."""
+    labels: dict[Path, list[int]] = {}
+    for example in split.examples:
+        labels.setdefault(example.path, []).append(example.label)
+    repeated = {path: of for path, of in labels.items() if len(of) > 1}
+    if not repeated:
+        return
+    videos = f"{count(len(repeated), 'video')} several times"
+    path = next((path for path, of in repeated.items() if len({*of}) > 1), None)
+    if path is None:
+        checkup.facts.append((split.name, f"lists {videos}, first {next(iter(repeated))}"))
+        return
+    classes = " and ".join(split.class_names[label] for label in sorted({*repeated[path]}))
+    checkup.faults.append(
+        f"{split.name} lists {videos}, {path} as {classes}; leave one line for each"
+    )
 
 
 def _summarise(split: Split, seen: list[_Seen], checkup: Checkup, *, num_missing: int = 0) -> None:

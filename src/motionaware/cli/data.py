@@ -99,7 +99,8 @@ def _sharded(args: argparse.Namespace) -> int:
     _tell_shared(found.shared)
     left_out = sum(counts["left_out"] for counts in found.counts.values())
     if left_out:
-        say_error(f"left out, absent or broken: {left_out}; motionaware doctor names them")
+        names = f"motionaware doctor {args.root} --kind {args.kind} names them"
+        say_error(f"left out, absent or broken: {left_out}; {names}")
     print(f"{args.shards} is ready; next: set data.kind shards, data.root {args.shards}")
     return 1 if left_out and "allow_broken" not in args else 0
 

@@ -66,15 +66,21 @@ def read_folder(root: Path, split: str) -> Split:
     return Split(split, examples, class_names)
 
 
+_SPLIT_THEM = "list them as splits with: motionaware prepare split --root {root}"
+
+
+def _is_unsplit(root: Path) -> bool:
+    """Whether folders with videos lie there."""
+    return any(is_video(video) for one in root.iterdir() if one.is_dir() for video in one.iterdir())
+
+
 def _class_folders(root: Path, split: str) -> tuple[str, ...]:
     folder = root / split
     if not folder.is_dir():
-        if not any((root / name).is_dir() for name in SPLITS) and any(
-            is_video(video) for one in root.iterdir() if one.is_dir() for video in one.iterdir()
-        ):
+        if not any((root / name).is_dir() for name in SPLITS) and _is_unsplit(root):
             raise SplitAbsent(
-                f"{root} holds class folders and no splits, wanted {root}/SPLIT/CLASS/VIDEO; list "
-                f"them as splits with: motionaware prepare split --root {root}"
+                f"{root} holds class folders and no splits, wanted {root}/SPLIT/CLASS/VIDEO; "
+                + _SPLIT_THEM.format(root=root)
                 + (f"; or give {root.parent}" if root.name in SPLITS else "")
             )
         raise SplitAbsent(
@@ -130,9 +136,12 @@ def _training_rows(root: Path) -> list[tuple[int, str, str]]:
 def _rows(path: Path) -> list[tuple[int, str, str]]:
     """Line number, path and label of every line."""
     if not path.is_file():
+        listed = any((path.parent / f"{name}.csv").is_file() for name in SPLITS)
+        unsplit = path.parent.is_dir() and not listed and _is_unsplit(path.parent)
+        hint = "; " + _SPLIT_THEM.format(root=path.parent) if unsplit else ""
         raise SplitAbsent(
             f"{path} does not exist; wanted lines path,label; {path.parent} holds "
-            f"{contents(path.parent)}"
+            f"{contents(path.parent)}" + hint
         )
     rows = []
     for line, row in enumerate(csv.reader(io.StringIO(text_of(path), newline="")), start=1):
