@@ -94,8 +94,9 @@ def _sharded(args: argparse.Namespace) -> int:
     options = {name: getattr(args, key) for key, name in names.items() if key in args}
     found = prepare_shards(args.kind, args.root, args.shards, progress=show_progress(), **options)
     for split, counts in found.counts.items():
-        words = (f"{number} {what.replace('_', ' ')}" for what, number in counts.items())
-        print(f"  {split:<12} " + ", ".join(words))
+        left = f", {counts['left_out']} of them left out" if counts["left_out"] else ""
+        videos, shards = count(counts["videos"], "video"), count(counts["shards"], "shard")
+        print(f"  {split:<12} {videos}{left}, {shards}")
     _tell_shared(found.shared)
     left_out = sum(counts["left_out"] for counts in found.counts.values())
     if left_out:
