@@ -156,7 +156,7 @@ def test_videos_that_cannot_be_read_are_left_out_and_counted(videos, tmp_path, c
     words = ["prepare", "folder", "--root", str(root), "--shards", str(tmp_path / "shards")]
     assert main([*words, "--workers", "0"]) == 1
     captured = capsys.readouterr()
-    assert "train        12 videos, 1 left out, 1 shards" in captured.out
+    assert "train        12 videos, 1 of them left out, 1 shard\n" in captured.out
     assert "left out, absent or broken: 1" in captured.err
     assert len(sharded(tmp_path / "shards")) == 11
     assert main([*words, "--workers", "0", "--allow-broken"]) == 0
