@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.video.stream import VideoStream
 from PIL import Image
 
@@ -553,18 +554,28 @@ def is_read_quickly(path: Path, number: int) -> bool:
 def test_frames_the_decoder_calls_damaged_are_those_of_decoding_everything(
     made: Path, tmp_path: Path
 ):
-    content = bytearray((made / "h264_long_group.mp4").read_bytes())
     with av.open(made / "h264_long_group.mp4") as container:
         places = [(packet.pos, packet.size) for packet in container.demux(video=0)]
-    begin, size = places[5]  # one that others are made from
-    assert begin is not None
-    content[begin + size // 3 : begin + size // 3 + 40] = b"\xaa" * 40
     path = tmp_path / "damaged.mp4"
-    path.write_bytes(content)
+    for begin, size in places[1:]:  # which damage shows depends on how the encoder's threads ran
+        if begin is None or size < 150:
+            continue
+        content = bytearray((made / "h264_long_group.mp4").read_bytes())
+        content[begin + size // 3 : begin + size // 3 + 40] = b"\xaa" * 40
+        path.write_bytes(content)
+        if is_called_damaged(path):
+            break
+    assert is_called_damaged(path)
+    assert_frames_are_those_of_decoding_everything(path)
+
+
+def is_called_damaged(path: Path) -> bool:
     with av.open(path) as container:
         container.streams.video[0].codec_context.thread_count = 1  # several may hide the damage
-        assert any(frame.is_corrupt for frame in container.decode(video=0))
-    assert_frames_are_those_of_decoding_everything(path)
+        try:
+            return any(frame.is_corrupt for frame in container.decode(video=0))
+        except FFmpegError:  # damage that is an error is another test's
+            return False
 
 
 def test_a_keyframe_of_mpeg4_whose_headers_differ_is_no_place_to_start(made, tmp_path):
