@@ -144,6 +144,8 @@ def test_a_class_list_that_is_there_is_kept_if_it_names_the_folders(folders: Pat
 
 
 def test_a_folder_without_class_folders_is_refused(tmp_path: Path):
+    with pytest.raises(DataError, match="nowhere is no folder; give one that holds CLASS/VIDEO"):
+        prepare_split(tmp_path / "nowhere")
     make_videos(tmp_path, "a.mp4")
     with pytest.raises(DataError, match="holds no class folders; wanted .*/CLASS/VIDEO"):
         prepare_split(tmp_path)

@@ -2,18 +2,14 @@
 
 import csv
 import io
-import random
 import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from motionaware.data.annotations import SPLITS, DataError, is_video, listed_classes
+from motionaware.data.dealing import Video, deal, quotas_of
 from motionaware.files import write_atomically
-
-_HANDS = 10  # enough to keep to the shares, few enough to leave the choice to chance
-
-Video = tuple[str, str]  # its path below the root, its class
 
 
 @dataclass(frozen=True)
@@ -52,24 +48,17 @@ def prepare_split(
             source come into one split, so that shares are kept as nearly as sources allow.
 
     Raises:
-        DataError: There are no class folders, one holds no video or too few, its name cannot be
-            written in a list, two are the same folder, a list is there already, classes.txt has
-            other classes, or the expression finds nothing in a name.
+        DataError: There is no such folder, it has no class folders, one holds no video or too few,
+            its name cannot be written in a list, two are the same folder, a list is there already,
+            classes.txt has other classes, or the expression finds nothing in a name.
         ValueError: A share is out of range, or the expression is none.
     """
     shares = {"val": val_share, "test": test_share}
-    if not 0 < val_share < 1:
-        raise ValueError(f"val_share is {val_share}; wanted more than 0, and less than 1")
-    if not 0 <= test_share < 1:
-        raise ValueError(f"test_share is {test_share}; wanted 0 or more, and less than 1")
-    if val_share + test_share >= 1:
-        raise ValueError(
-            f"val_share and test_share are {val_share} and {test_share}, which leaves nothing to "
-            "train on; wanted less than 1 together"
-        )
+    _check_shares(val=val_share, test=test_share)
     splits = [name for name in SPLITS if shares.get(name, 1) > 0]
     root = Path(root)
-    lists = {name: root / f"{name}.csv" for name in splits}
+    if not root.is_dir():
+        raise DataError(f"{root} is no folder; give one that holds CLASS/VIDEO")
     for path in (root / f"{name}.csv" for name in SPLITS):
         if path.exists():
             raise DataError(f"{path} is there already; delete it to split anew")
@@ -88,7 +77,7 @@ def prepare_split(
                 "need; add some, or take the folder out"
             )
     held_back = {split: shares[split] for split in splits if split != "train"}
-    chosen = _deal(_sources(videos, group), _quotas(sizes, held_back), seed=seed)
+    chosen = deal(_sources(videos, group), quotas_of(sizes, held_back), seed=seed)
     counts = {split: Counter(name for _, name in found) for split, found in chosen.items()}
     for split, found in counts.items():
         if lacking := sorted(sizes.keys() - found.keys()):
@@ -99,11 +88,23 @@ def prepare_split(
     if listed is None:
         classes = "".join(f"{name}\n" for name in sorted(sizes))
         write_atomically(root / "classes.txt", classes.encode())
-    for split, path in lists.items():
+    for split in splits:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([("path", "label"), *sorted(chosen[split])])
-        write_atomically(path, text.getvalue().encode())
+        write_atomically(root / f"{split}.csv", text.getvalue().encode())
     return Listed(counts, left_out)
+
+
+def _check_shares(*, val: float, test: float) -> None:
+    if not 0 < val < 1:
+        raise ValueError(f"val_share is {val}; wanted more than 0, and less than 1")
+    if not 0 <= test < 1:
+        raise ValueError(f"test_share is {test}; wanted 0 or more, and less than 1")
+    if val + test >= 1:
+        raise ValueError(
+            f"val_share and test_share are {val} and {test}, which leaves nothing to train on; "
+            "wanted less than 1 together"
+        )
 
 
 def _videos(root: Path) -> tuple[list[Video], list[Path]]:
@@ -154,51 +155,3 @@ def _sources(videos: list[Video], group: str | None) -> list[list[Video]]:
             raise DataError(f"group {group} finds no source in {video[0]!r}; wanted one in each")
         sources.setdefault(source, []).append(video)
     return list(sources.values())
-
-
-def _quotas(sizes: Counter[str], held_back: dict[str, float]) -> dict[str, dict[str, float]]:
-    """How many videos of each class each split is to have; training has what the others leave."""
-    others = {
-        split: {name: max(1.0, share * size) for name, size in sizes.items()}
-        for split, share in held_back.items()
-    }
-    left = {
-        name: size - sum(part[name] for part in others.values()) for name, size in sizes.items()
-    }
-    return {"train": left, **others}
-
-
-def _deal(
-    sources: list[list[Video]], quotas: dict[str, dict[str, float]], *, seed: int
-) -> dict[str, list[Video]]:
-    """Deal in several orders by chance; take the hand that keeps most nearly to the quotas."""
-    chance = random.Random(seed)
-    hands = []
-    for _ in range(_HANDS):
-        chance.shuffle(sources)
-        hands.append(_deal_in_order(sources, quotas))
-    return min(hands, key=lambda hand: _distance(hand, quotas))
-
-
-def _deal_in_order(
-    sources: list[list[Video]], quotas: dict[str, dict[str, float]]
-) -> dict[str, list[Video]]:
-    """Give one source after the other to the split that lacks most of what it has."""
-    wanted = {split: dict(of_classes) for split, of_classes in quotas.items()}
-    dealt: dict[str, list[Video]] = {split: [] for split in wanted}
-    for source in sources:
-        held = Counter(name for _, name in source)
-        split = max(wanted, key=lambda split: sum(n * wanted[split][c] for c, n in held.items()))
-        dealt[split] += source
-        for name, number in held.items():
-            wanted[split][name] -= number
-    return dealt
-
-
-def _distance(
-    hand: dict[str, list[Video]], quotas: dict[str, dict[str, float]]
-) -> tuple[int, float]:
-    """How many classes lack a split, and how far all are from what they were to have."""
-    counts = {split: Counter(name for _, name in videos) for split, videos in hand.items()}
-    numbers = [(counts[split][c], quota) for split in quotas for c, quota in quotas[split].items()]
-    return sum(n == 0 for n, _ in numbers), sum((n - quota) ** 2 for n, quota in numbers)
