@@ -74,6 +74,10 @@ def test_training_videos_that_are_judged_too_are_told_of_shards_as_well(videos, 
     assert main(["doctor", str(tmp_path / "shards"), "--kind", "shards"]) == 1
     said = capsys.readouterr().out
     assert "! train and val both list 3 videos: accuracy on what was learnt is flattered" in said
+    shard = tmp_path / "shards" / sharded(tmp_path / "shards").shards[0]
+    shard.write_bytes(b"\0" * shard.stat().st_size)  # one fault does not hide the other
+    assert main(["doctor", str(tmp_path / "shards"), "--kind", "shards"]) == 1
+    assert "! train and val both list 3 videos" in capsys.readouterr().out
 
 
 def test_shards_that_were_written_before_say_nothing_of_what_is_shared(videos, tmp_path):

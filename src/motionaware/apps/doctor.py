@@ -30,6 +30,7 @@ from motionaware.data.index import IndexUnusable, missing_places, open_index
 from motionaware.data.shard_reader import ShardReader
 from motionaware.data.shards import KIND as SHARDS
 from motionaware.data.shards import ShardedExamples, read_shards, read_shared
+from motionaware.data.split import Shared
 from motionaware.data.video import VideoError, open_video
 from motionaware.data.video_container import can_decode
 
@@ -160,6 +161,7 @@ def _tell_shared(one: str, other: str, videos: str, checkup: Checkup) -> None:
 
 def _check_shards(root: str, progress: bool) -> Checkup:
     checkup = Checkup([("data", f"{root}, kind {SHARDS}")], [])
+    shared: Shared = {}
     for name in SPLITS:
         try:
             split = read_shards(root, name)
@@ -172,14 +174,14 @@ def _check_shards(root: str, progress: bool) -> Checkup:
                 checkup.faults.append(str(error))
         else:
             assert isinstance(split.examples, ShardedExamples)
+            shared = read_shared(root)
             reader = ShardReader(split)
             bar = tqdm(range(len(split.examples)), f"check {name}", disable=not progress)
             seen = [_look_into(reader, index) for index in bar]
             checkup.facts.append((name, count(len(split.examples.shards), "shard")))
             _summarise(split, seen, checkup)
-    if not checkup.faults:
-        for (one, other), number in read_shared(root).items():
-            _tell_shared(one, other, count(number, "video"), checkup)
+    for (one, other), number in shared.items():
+        _tell_shared(one, other, count(number, "video"), checkup)
     return checkup
 
 

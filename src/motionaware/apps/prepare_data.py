@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,8 +17,8 @@ from motionaware.data.annotations import (
     DataError,
     Split,
     SplitAbsent,
+    count_shared,
     read_lists,
-    shared_videos,
     unlisted_videos,
 )
 from motionaware.data.extract import extract_frames
@@ -154,13 +153,6 @@ def read_all(kind: str, root: Path) -> list[Split]:
     if absent and not splits:
         raise absent
     return splits
-
-
-def count_shared(splits: list[Split]) -> Shared:
-    """How many videos two splits both list, for each two that share some."""
-    pairs = combinations(splits, 2)
-    counts = {(one.name, other.name): len(shared_videos(one, other)) for one, other in pairs}
-    return {pair: number for pair, number in counts.items() if number}
 
 
 def _see(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from motionaware.apps.prepare_data import count_shared, prepare_data, read_all
-from motionaware.data.annotations import DataError, Split
+from motionaware.apps.prepare_data import prepare_data, read_all
+from motionaware.data.annotations import DataError, Split, count_shared
 from motionaware.data.index import (
     MISSING,
     UNREADABLE,

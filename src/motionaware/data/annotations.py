@@ -7,6 +7,7 @@ data set, write its reader and give it a line in the table.
 import difflib
 from collections.abc import Iterable
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 from motionaware.data.formats.folds import FOLDS, read_diving48, read_hmdb51, read_ucf101
@@ -21,7 +22,7 @@ from motionaware.data.shards import KIND as SHARDS
 from motionaware.data.split import SPLITS as SPLITS
 from motionaware.data.split import DataError as DataError
 from motionaware.data.split import Example as Example
-from motionaware.data.split import Reader, contents
+from motionaware.data.split import Reader, Shared, contents
 from motionaware.data.split import Split as Split
 from motionaware.data.split import SplitAbsent as SplitAbsent
 
@@ -140,6 +141,13 @@ def shared_videos(one: Split, other: Split) -> list[Path]:
     """Find the videos that both of two splits list: what is learnt or chosen on them is known."""
     in_one = {example.path for example in one.examples}
     return sorted(in_one.intersection(example.path for example in other.examples))
+
+
+def count_shared(splits: Iterable[Split]) -> Shared:
+    """How many videos two splits both list, for each two that share some."""
+    pairs = combinations(splits, 2)
+    counts = {(one.name, other.name): len(shared_videos(one, other)) for one, other in pairs}
+    return {pair: number for pair, number in counts.items() if number}
 
 
 def unlisted_videos(splits: Iterable[Split]) -> list[Path]:

@@ -1,12 +1,11 @@
 """Open the data that a recipe names: where a recipe's words become a data set of clips."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 
 from motionaware.clip import ClipSpec
-from motionaware.data.annotations import check_videos_exist, read_split, shared_videos
+from motionaware.data.annotations import check_videos_exist, count_shared, read_split
 from motionaware.data.augment import Augment
 from motionaware.data.dataset import ClipDataset, MotionPairsDataset, VideoDataset
 from motionaware.data.frame_cache import FrameCache
@@ -117,14 +116,14 @@ class HeldOut:
 
 def look_for_test(config: DataConfig) -> HeldOut:
     """Look at the splits that a recipe's data have; what is amiss is said when one is opened."""
-    splits: dict[str, Split] = {}
+    splits: list[Split] = []
     absent = set()
     for name in SPLITS if config.kind != "motionpairs" else ():
         try:
             if config.kind == SHARDS:
                 read_shards(config.root, name)
             else:
-                splits[name] = read_split(config.kind, config.root, name)
+                splits.append(read_split(config.kind, config.root, name))
         except SplitAbsent:
             absent.add(name)
         except (DataError, OSError):
@@ -133,16 +132,13 @@ def look_for_test(config: DataConfig) -> HeldOut:
     return HeldOut(
         exists="test" not in absent,
         num_shared=shared.get(("val", "test"), 0),
-        num_learnt={to: number for (of, to), number in shared.items() if of == "train" and number},
+        num_learnt={to: number for (of, to), number in shared.items() if of == "train"},
     )
 
 
-def _shared(config: DataConfig, splits: Mapping[str, Split]) -> Shared:
+def _shared(config: DataConfig, splits: Iterable[Split]) -> Shared:
     if config.kind != SHARDS:
-        return {
-            (one, other): len(shared_videos(splits[one], splits[other]))
-            for one, other in combinations(splits, 2)
-        }
+        return count_shared(splits)
     try:
         return read_shared(config.root or "")
     except (DataError, OSError):
