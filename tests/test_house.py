@@ -107,11 +107,6 @@ def test_the_rule_finds_what_it_looks_for(what):
     assert any(does(name) for name in NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_file_holds_one_idea(name):
-    assert len((SOURCE / name).read_text().splitlines()) <= 300
-
-
 def test_what_insert_s_example_calls_and_type_checkers_see_is_public():
     assert motionaware.sites is sites
     seen = {name for name in imports("__init__.py") if name.startswith("motionaware.")}
