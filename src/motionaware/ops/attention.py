@@ -25,7 +25,13 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from motionaware.ops.modes import Gradients, needs_gradient, once, without_autocast
+from motionaware.ops.modes import (
+    Gradients,
+    known_shape,
+    needs_gradient,
+    once,
+    without_autocast,
+)
 
 Motion = Literal["neg", "zero", "frames"]
 
@@ -72,9 +78,9 @@ def time_attention_map(
     Raises:
         ValueError: The heads do not share the channels evenly.
     """
-    check_heads(heads, channels=clips.shape[2])
+    check_heads(heads, channels=known_shape(clips)[2])
     tokens = rearrange(clips, "b t (heads c) h w -> b heads t (c h w)", heads=heads)
-    size = tokens.shape[-1]
+    size = known_shape(tokens)[-1]
     if cosine:  # by root mean square, whose epsilon keeps the gradient of still frames small
         tokens = F.rms_norm(tokens, (size,), eps=1e-5)
     scale = temperature * (size if cosine else math.sqrt(size))
