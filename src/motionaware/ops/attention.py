@@ -40,7 +40,7 @@ _EPSILON = 1e-5  # of the norms
 
 def normalize_frames(clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
     """Give every frame zero mean and unit variance over its channels and pixels, no more."""
-    return F.layer_norm(clips, clips.shape[2:])
+    return F.layer_norm(clips, known_shape(clips)[2:])
 
 
 def check_heads(heads: int, *, channels: int) -> None:
@@ -84,7 +84,8 @@ def time_attention_map(
     if cosine:  # by root mean square, whose epsilon keeps the gradient of still frames small
         tokens = F.rms_norm(tokens, (size,), eps=1e-5)
     scale = temperature * (size if cosine else math.sqrt(size))
-    return (tokens @ tokens.mT / scale).softmax(dim=-1)
+    # not `.mT`, which torch's older ONNX exporter does not know
+    return (tokens @ tokens.transpose(-2, -1) / scale).softmax(dim=-1)
 
 
 def gather_over_time(

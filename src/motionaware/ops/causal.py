@@ -58,7 +58,7 @@ def past_attention_map(
     if cosine:
         tokens = F.rms_norm(tokens, (size,), eps=1e-5)
     scale = temperature * (size if cosine else math.sqrt(size))
-    logits = tokens[:, :, -num_new:] @ tokens.mT / scale
+    logits = tokens[:, :, -num_new:] @ tokens.transpose(-2, -1) / scale
     visible = _visible(clips, window=window, num_new=num_new, num_seen=num_seen)
     return logits.masked_fill(~visible, -math.inf).softmax(dim=-1)
 

@@ -7,7 +7,7 @@ format of its number of axes.
 """
 
 from collections.abc import Callable
-from typing import Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ class AnyMemoryFormat(nn.Module):
     True
     """
 
-    def _apply(self, fn: Change, recurse: bool = True) -> Self:
+    def _apply(self, fn: Change, recurse: bool = True) -> Any:
         """Apply `fn` to every tensor inside; `to`, `half`, `cuda` and others call this."""
         return super()._apply(_for_any_rank(fn), recurse)
 
