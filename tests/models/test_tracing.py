@@ -1,5 +1,8 @@
 """Networks with temporal modules under tools that trace them, and in other memory formats."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,28 +19,35 @@ CLIPS = torch.export.Dim("clips", min=1, max=64)
 
 def network(name: str) -> nn.Module:
     torch.manual_seed(0)
-    return insert(resnet18(), name, num_frames=4).eval()
+    return insert(resnet18(), name, num_frames=4, stages=(1, 2)).eval()
 
 
 def frames(clips: int) -> Tensor:
     return torch.rand(4 * clips, 3, 32, 32, generator=torch.Generator().manual_seed(clips))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:FutureWarning")
-@pytest.mark.parametrize("name", NAMES)
-def test_a_network_traces_in_silence_to_the_same_numbers(name):
-    plain = network(name)
-    traced = torch.jit.trace(plain, frames(2), check_trace=False)
-    torch.testing.assert_close(traced(frames(2)), plain(frames(2)))
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:FutureWarning")
-@pytest.mark.parametrize("name", ["m2a", "tdn"])
-def test_a_recognizer_traces_in_silence_to_the_same_numbers(name):
-    model = create_model("resnet18_quarter", temporal=name, num_classes=3, num_frames=4).eval()
-    clips = frames(2).unflatten(0, (2, 4))
-    traced = torch.jit.trace(model, clips, check_trace=False)
-    torch.testing.assert_close(traced(clips), model(clips))
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["network", "recognizer"])
+def test_every_module_traces_in_silence_to_the_same_numbers(host):
+    # In another process: the type checks of the tests cannot read the sizes that a trace gives.
+    script = f"""
+import torch, warnings
+from torchvision.models import resnet18
+from motionaware import create_model, insert
+warnings.simplefilter("error")
+warnings.filterwarnings("ignore", "`torch.jit.*is deprecated")
+for name in {NAMES}:
+    x = torch.rand(2, 4, 3, 32, 32)
+    if {host == "network"}:
+        model, x = insert(resnet18(), name, num_frames=4, stages=1), x.flatten(0, 1)
+    else:
+        model = create_model(
+            "resnet18_quarter", temporal=name, num_classes=3, num_frames=4, stages=1
+        )
+    traced = torch.jit.trace(model.eval(), x, check_trace=False)
+    torch.testing.assert_close(traced(x), model(x), rtol=1e-4, atol=1e-4)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True)
 
 
 @pytest.mark.parametrize("name", ["m2a", "tsm", "tam", "tdn", "action"])
@@ -54,7 +64,7 @@ def test_sizes_of_a_variable_number_of_clips_do_not_grow_from_site_to_site(name)
     for handle in handles:
         handle.remove()
     assert longest < 20, "such sizes double from site to site, and with them the time of an export"
-    for clips in (1, 3):
+    for clips in (2, 3):
         torch.testing.assert_close(program(frames(clips)), plain(frames(clips)))
 
 
@@ -72,11 +82,11 @@ def test_a_wrong_number_of_frames_is_refused_at_export():
 )
 def test_a_network_with_modules_of_other_kernels_takes_its_own_channels_last(make, shape, layout):
     torch.manual_seed(0)
-    plain = insert(make(), "m2a,action(fold=4)", num_frames=4).eval()
-    x = torch.rand(*shape)
+    plain = insert(make(), "m2a,action", num_frames=4).eval().double()
+    x = torch.rand(*shape, dtype=torch.float64)
     before = plain(x)
     after = plain.to(memory_format=layout)(x)
-    assert (after - before).abs().max() < 1e-5 * before.abs().max()
+    assert (after - before).abs().max() < 1e-9 * before.abs().max()
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.channels_last_3d])

@@ -16,7 +16,7 @@ from motionaware.models.insertion import adapters, failed_inside, insert
 from motionaware.models.sites import Choice
 from motionaware.models.watching import takes_volumes
 from motionaware.ops.layout import fold_time, fold_volumes, unfold_vectors
-from motionaware.ops.modes import is_traced
+from motionaware.ops.modes import is_traced, known_shape
 from motionaware.temporal import Maker
 from motionaware.temporal.memory import AnyMemoryFormat
 
@@ -136,7 +136,7 @@ class VideoRecognizer(AnyMemoryFormat):
 
     def _check(self, clips: Tensor) -> None:
         wanted = f"wanted b t 3 h w with t = {self.clip.num_frames}"
-        shape = tuple(clips.shape)
+        shape = tuple(known_shape(clips))
         if clips.ndim != 5:
             raise ValueError(f"clips of shape {shape} have {clips.ndim} axes; {wanted}")
         if shape[2] != 3:
@@ -149,7 +149,7 @@ class VideoRecognizer(AnyMemoryFormat):
             )
         if not (clips.dtype == torch.uint8 or clips.is_floating_point()):
             raise ValueError(f"clips are {clips.dtype}; wanted uint8, or floats in [0, 1]")
-        if clips.dtype == torch.uint8 or clips.is_meta or not clips.numel() or is_traced():
+        if clips.dtype == torch.uint8 or clips.is_meta or is_traced() or not clips.numel():
             return
         largest = clips.detach().amax().item()
         if largest > _TOO_LARGE_FOR_PIXELS:
