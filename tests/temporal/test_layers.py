@@ -1,5 +1,7 @@
-"""A gate computes its formula without its layers only while a call of them would do nothing else."""
+"""A gate skips the call of a layer only while the call would do nothing but its formula."""
 
+import subprocess
+import sys
 import types
 from collections.abc import Callable, Iterator
 
@@ -42,7 +44,8 @@ def directly(module: Gate, x: Tensor) -> Tensor:
 
 
 def replace_forward(module: Gate) -> None:
-    module.down.forward = lambda frames: F.conv2d(frames, 2 * module.down.weight)  # pyright: ignore
+    layer = module.down
+    layer.forward = lambda frames: F.conv2d(frames, layer.weight + 1)  # pyright: ignore
 
 
 def replace_forward_by_a_method(module: Gate) -> None:
@@ -57,7 +60,7 @@ def replace_conv_forward(module: Gate) -> None:
 
 
 def hook_output(module: Gate) -> None:
-    module.up.register_forward_hook(lambda layer, inputs, output: 2 * output)
+    module.up.register_forward_hook(lambda layer, inputs, output: output.neg())
 
 
 def hook_input(module: Gate) -> None:
@@ -86,7 +89,6 @@ def swap_in_another_class(module: Gate) -> None:
 
 def drop_a_bias(module: Gate) -> None:
     module.up.bias = None
-
 
 
 def widen_the_kernel(module: Gate) -> None:
@@ -232,7 +234,8 @@ def test_a_compiled_layer_runs_its_compiled_code():
     module.down.compile(backend=backend)
     assert read_pointwise(module.down, clips()) is None
     assert not is_untouched(module.down, nn.Conv2d)
-    module.down._compiled_call_impl = lambda frames: F.conv2d(frames, 2 * module.down.weight)
+    layer = module.down
+    layer._compiled_call_impl = lambda frames: F.conv2d(frames, layer.weight + 1)
     torch.testing.assert_close(module(clips()), directly(module, clips()))
 
 
@@ -253,7 +256,7 @@ def test_weights_of_another_type_are_left_to_the_layer_but_for_autocast():
 
 def test_a_replaced_function_of_torch_runs(monkeypatch: pytest.MonkeyPatch):
     module, plain = gate(), F.conv2d
-    monkeypatch.setattr(F, "conv2d", lambda *args: 2 * plain(*args))
+    monkeypatch.setattr(F, "conv2d", lambda *args: plain(*args).neg())
     torch.testing.assert_close(module(clips()), directly(module, clips()))
 
 
@@ -267,13 +270,13 @@ def test_weights_of_a_new_gate_are_read():
 def test_motion_that_was_touched_is_called(touch):
     attention = MotionAttention(None if touch == "identity" else TemporalDifference())
     if touch == "hook":
-        attention.motion.register_forward_hook(lambda layer, inputs, output: 2 * output)
+        attention.motion.register_forward_hook(lambda layer, inputs, output: output.neg())
     elif touch == "pre-hook":
         attention.motion.register_forward_pre_hook(lambda layer, inputs: (inputs[0] ** 2,))
     elif touch == "subclass":
         attention.motion = type("Own", (TemporalDifference,), {"forward": lambda self, x: 3 * x})()
     else:
-        attention.motion.forward = lambda x: 3 * x
+        attention.motion.forward = lambda x: 3 * x  # pyright: ignore
     x = clips()
     motion = attention.motion(F.layer_norm(x, x.shape[2:]))
     rows = motion.flatten(2)
@@ -290,3 +293,33 @@ def test_numbers_agree_under_a_torch_function_mode():
     module = gate()
     with Counts():
         torch.testing.assert_close(module(clips()), directly(module, clips()))
+
+
+@pytest.mark.slow
+def test_layers_sharded_by_fsdp2_are_called():
+    # In another process, which sets up a process group.
+    script = """
+import copy, tempfile, torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from motionaware.ops import gating
+from motionaware.temporal.gate import Gate
+gating._FEW_NUMBERS = 0
+with tempfile.TemporaryDirectory() as folder:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+    mesh = init_device_mesh("cpu", (1,))
+    plain, clips = Gate(torch.nn.Tanh(), channels=16), torch.rand(2, 4, 16, 5, 5)
+    for sharded in ("layers", "gate", "both"):
+        gate = copy.deepcopy(plain)
+        for layer in (gate.down, gate.up) if sharded != "gate" else ():
+            fully_shard(layer, mesh=mesh)
+        if sharded != "layers":
+            fully_shard(gate, mesh=mesh)
+        for grad in (True, False):
+            with torch.set_grad_enabled(grad):
+                torch.testing.assert_close(gate(clips), plain(clips))
+        gate(clips).sum().backward()
+    dist.destroy_process_group()
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True)

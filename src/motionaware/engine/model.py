@@ -41,7 +41,11 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the a
 
 
 def lay_channels_last(model: nn.Module) -> None:
-    """Lay the kernels of a 2-D or 3-D network out with channels last, where they are."""
+    """Store every convolution kernel of a network with channels last, in place.
+
+    Kernels with 4 axes get `torch.channels_last`, those with 5 `torch.channels_last_3d`;
+    `nn.Module.to` raises where a network has both.
+    """
     for parameter in model.parameters():
         if parameter.ndim in _CHANNELS_LAST:
             layout = _CHANNELS_LAST[parameter.ndim]

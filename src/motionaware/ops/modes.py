@@ -29,14 +29,16 @@ def known_shape(tensor: Tensor) -> torch.Size:
     For decisions and for constants. torch.jit.trace records what follows from them for the traced
     shape only. Other tracers get `tensor.shape`.
     """
-    if torch.compiler.is_compiling() or not torch.jit.is_tracing():
-        return tensor.shape
+    shape = tensor.shape
+    if not isinstance(shape[0], Tensor):
+        return shape
     state = torch._C._get_tracing_state()
-    torch._C._set_tracing_state(None)
+    set_state = torch._C._set_tracing_state  # pyright: ignore[reportAttributeAccessIssue]
+    set_state(None)
     try:
         return tensor.shape
     finally:
-        torch._C._set_tracing_state(state)
+        set_state(state)
 
 
 def needs_gradient(*tensors: Tensor) -> bool:

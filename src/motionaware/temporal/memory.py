@@ -9,7 +9,6 @@ format of its number of axes.
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 Change = Callable[[Tensor], Tensor]
