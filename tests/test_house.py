@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import motionaware
-from motionaware.models.insertion import sites
+from motionaware.models.site_hooks import sites
 
 SOURCE = Path(__file__).parents[1] / "src" / "motionaware"
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -72,9 +72,12 @@ ROOMS = {
     "yaml": (importing("yaml", "jsonargparse"), ["engine/config.py"]),
     "a change to someone's network": (
         calling(".add_module", ".set_submodule", ".register_forward_pre_hook"),
-        ["models/insertion.py"],
+        ["models/insertion.py", "models/site_hooks.py"],
     ),
-    "a hook that looks": (calling(".register_forward_hook"), ["apps/looking.py"]),
+    "a hook that looks": (
+        calling(".register_forward_hook"),
+        ["apps/looking.py", "models/site_hooks.py"],
+    ),
     "pictures": (importing("matplotlib"), ["apps/"]),
     "fake tensors": (importing("torch._subclasses"), ["models/watching.py"]),
     "blind reshapes": (calling(".view", ".reshape"), []),

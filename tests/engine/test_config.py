@@ -20,7 +20,7 @@ from motionaware.engine.config import (
 )
 from motionaware.engine.keys import RecipeError, known_keys
 from motionaware.engine.model import make_model
-from motionaware.models.insertion import sites
+from motionaware.models.site_hooks import sites
 
 UNUSUAL = Recipe(
     model=ModelConfig(

@@ -20,8 +20,8 @@ from motionaware.engine.optim import freeze_batch_norms
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import TrainingRun, train
 from motionaware.models.checkpoint import load
-from motionaware.models.insertion import sites
 from motionaware.models.recognizer import create_model
+from motionaware.models.site_hooks import sites
 
 
 def changed(recipe: Recipe, **groups: dict) -> Recipe:

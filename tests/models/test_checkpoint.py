@@ -10,7 +10,7 @@ from torch import nn
 
 from motionaware import ClipSpec, VideoRecognizer, create_model, load, save
 from motionaware.models.backbones import open_backbone
-from motionaware.models.insertion import sites
+from motionaware.models.site_hooks import sites
 
 
 def tiny(**options) -> VideoRecognizer:

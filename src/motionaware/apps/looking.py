@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from motionaware.apps.grad_cam import Hook, grad_cam, map_hooks, picture_layers
 from motionaware.engine.evaluate import evaluation_mode
-from motionaware.models.insertion import sites as sites_of
 from motionaware.models.recognizer import VideoRecognizer
+from motionaware.models.site_hooks import sites as sites_of
+from motionaware.models.site_hooks import temporal_modules
 from motionaware.ops.attention import normalize_frames
 from motionaware.temporal.causal import PastDifference
 from motionaware.temporal.gate import Gate
@@ -173,8 +174,9 @@ def check_known(name: str, known: Iterable[str], *, what: str) -> None:
 
 def _terms(network: nn.Module, hosts: Iterable[str]) -> Iterator[tuple[str, nn.Module]]:
     """The modules of each site that have something to show, by the name of the site."""
+    paths = temporal_modules(network)
     for host in hosts:
-        temporal = network.get_submodule(f"{host}.temporal")
+        temporal = network.get_submodule(paths[host])
         parts = list(temporal) if isinstance(temporal, nn.Sequential) else [temporal]
         shown = [part for part in parts if _first(part, *SHOWN) is not None]
         for number, part in enumerate(shown, start=1):

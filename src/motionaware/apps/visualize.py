@@ -23,8 +23,8 @@ from motionaware.data.video import Video, open_video
 from motionaware.data.video_writer import write_video
 from motionaware.files import check_folder
 from motionaware.models.checkpoint import load
-from motionaware.models.insertion import sites as sites_of
 from motionaware.models.recognizer import VideoRecognizer
+from motionaware.models.site_hooks import sites as sites_of
 
 ENDINGS = (".png", ".gif", ".mp4")
 

@@ -26,8 +26,8 @@ from motionaware.engine.optim import freeze_batch_norms, make_average, make_opti
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.training_data import TrainingData
 from motionaware.models.checkpoint import save
-from motionaware.models.insertion import sites
 from motionaware.models.recognizer import VideoRecognizer
+from motionaware.models.site_hooks import sites
 
 _Work = TypeVar("_Work")
 

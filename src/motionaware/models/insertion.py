@@ -6,54 +6,25 @@ weights of the plain network load before and after insertion alike. Nothing runs
 """
 
 import copy
-import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+import torch._dynamo
+from torch import nn
 
+from motionaware.models.site_hooks import (
+    Adapter,
+    adapters,
+    attach,
+    site_hooks_of,
+    temporal_modules,
+)
 from motionaware.models.sites import Choice, find_hosts
-from motionaware.models.watching import Host, takes_volumes
+from motionaware.models.watching import takes_volumes
 from motionaware.ops import layout
-from motionaware.ops.modes import is_traced
 from motionaware.temporal import Maker, is_causal, site_maker
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """A hook that runs a temporal module before its host; each kind knows one layout.
-
-    Attributes:
-        host: The layer, and what comes to it.
-        causal: The module looks backwards only.
-    """
-
-    host: Host
-    causal: bool = False
-
-    def run(self, host: nn.Module, clips: Tensor) -> Tensor:
-        """Run the temporal module, and hold it to the shape it was given; a tracer sees no check.
-
-        Raises:
-            ValueError: It gave back something else.
-        """
-        module = host.get_submodule("temporal")
-        seen = module(clips)
-        if not is_traced() and getattr(seen, "shape", None) != clips.shape:
-            came = f"shape {tuple(seen.shape)}" if isinstance(seen, Tensor) else type(seen).__name__
-            raise ValueError(
-                f"the temporal module {type(module).__name__} at {self.host.name} gave back "
-                f"{came}; wanted that of the clips b t c h w it was given, {tuple(clips.shape)}"
-            )
-        return seen
-
-
-def failed_inside(error: BaseException) -> bool:
-    """Whether an error came out of a temporal module, and not out of the network around it."""
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_code is Adapter.run.__code__ for frame, _ in frames)
 
 
 @dataclass(frozen=True)
@@ -227,26 +198,35 @@ def insert(
                 f"temporal made {module!r} for {host.name}; wanted an nn.Module for clips b t c h w"
             )
         modules[host.name] = module if like is None else module.to(like.device, like.dtype)
-    for host in hosts:
-        layer = network.get_submodule(host.name)
-        layer.add_module("temporal", modules[host.name])
-        layer.register_forward_pre_hook(ADAPTERS[host.layout](host, causal))
+    for name, module in modules.items():
+        network.get_submodule(name).add_module("temporal", module)
+    attach(network, {host.name: ADAPTERS[host.layout](host, causal) for host in hosts})
+    _let_compiled_code_see_hooks()
     return network
 
 
-def sites(network: nn.Module) -> list[str]:
-    """Names of the layers that have a temporal module, in the order of the network."""
-    return [
-        name for name, host in network.named_modules() if "temporal" in dict(host.named_children())
-    ]
+def _let_compiled_code_see_hooks() -> None:
+    """Make torch.compile check hooks before it reuses a graph.
+
+    By default it does not: a graph of a network without modules would run instead of that of a
+    network with modules, if both have the same class.
+    """
+    if torch._dynamo.config.skip_nnmodule_hook_guards:
+        torch._dynamo.config.skip_nnmodule_hook_guards = False
+        torch.compiler.reset()  # graphs that were made without the check
 
 
-def adapters(network: nn.Module) -> Iterator[tuple[str, Adapter]]:
-    """Give the adapters that run a network's temporal modules, each with its host's name."""
-    for name, host in network.named_modules():
-        for hook in host._forward_pre_hooks.values():
-            if isinstance(hook, Adapter):
-                yield name, hook
+def copy_without_modules(network: Network) -> Network:
+    """Copy a network without the temporal modules that were put into it."""
+    hooks = [hook for one in network.modules() for hook in site_hooks_of(one)]
+    modules = [network.get_submodule(name) for name in temporal_modules(network).values()]
+    copied: dict[int, Any] = {id(module): None for module in modules}  # by identity, for deepcopy
+    copied |= {id(hook): _does_nothing for hook in hooks}
+    return copy.deepcopy(network, copied)
+
+
+def _does_nothing(*_: object) -> None:
+    """Stand in for a hook."""
 
 
 def twin(

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from motionaware.clip import ClipSpec
 from motionaware.models.backbones import Backbone, open_backbone
-from motionaware.models.insertion import adapters, failed_inside, insert
+from motionaware.models.insertion import insert
+from motionaware.models.site_hooks import SiteError, adapters, failed_inside
 from motionaware.models.sites import Choice
 from motionaware.models.watching import takes_volumes
 from motionaware.ops.layout import fold_time, fold_volumes, unfold_vectors
@@ -121,7 +122,7 @@ class VideoRecognizer(nn.Module):
             return self.backbone(images)
         try:
             return self.backbone(images)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, SiteError):
             raise
         except (AssertionError, RuntimeError) as error:
             size, made_for = tuple(images.shape[-2:]), self.clip.image_size

@@ -5,6 +5,11 @@ a module of at least two weighted layers whose class repeats within one parent a
 itself made of such a repetition (then it is a stage). Its host is its first convolution where that
 one alone takes the block's own input, else the block itself. A network that repeats no block has
 its convolutions, all but the first, as hosts.
+
+A host must last: other libraries replace norms (SyncBatchNorm, frozen norms) and the parts of
+blocks that can be fused for inference (`fuse`, `reparameterize`, `switch_to_deploy`). So the rule
+chooses no norm, and instead of a part of a fusable block the block around it. Only a network that
+has nothing else gets modules inside fusable blocks; it must be fused before `insert`.
 """
 
 from collections import Counter
@@ -18,6 +23,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from motionaware.models.watching import Host, Watched
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # what one adds to them, they may run
+FUSED_AWAY = ("fuse",)  # timm.utils.reparameterize_model replaces modules with this method,
+FUSED_INSIDE = (*FUSED_AWAY, "reparameterize", "switch_to_deploy")  # and the parts of all these
 SIDE_WAYS = ("downsample", "shortcut", "skip", "identity")  # convolutions beside a block's own
 
 
@@ -178,9 +185,17 @@ class _Rule:
     def __init__(self, watched: Watched) -> None:
         self.watched = watched
         self.modules = watched.modules
+        self.lasting = True  # choose no host that fusing would replace
 
     def hosts(self) -> dict[str, list[str]]:
         """Hosts of the general rule, by stage."""
+        found = self._hosts()
+        if not found:
+            self.lasting = False
+            found = self._hosts()
+        return found
+
+    def _hosts(self) -> dict[str, list[str]]:
         rows = {name: self._row(name) for name in self.modules}
         repeated = {kind for row in rows.values() for kind in row}
         stages = {
@@ -199,7 +214,7 @@ class _Rule:
         convolutions = [
             n for n in self.watched.calls if isinstance(self.modules[n], nn.Conv2d | nn.Conv3d)
         ]
-        plain = [name for name in convolutions[1:] if self.watched.read(name)]
+        plain = [n for n in convolutions[1:] if self.watched.read(n) and self._may_host(n)]
         return {"": plain} if plain else {}
 
     def _row(self, parent: str) -> set[type[nn.Module]]:
@@ -232,7 +247,7 @@ class _Rule:
         watched, call = self.watched, self.watched.calls.get(name)
         inside = _layers_inside(watched, name)
         if call is None or call.given is None:  # a list, or keywords: look behind the door
-            return next((n for n in inside if self.watched.read(n)), None)
+            return self._first_weighted(inside)
         if self.watched.read(name) is None or call.shape == self.watched.calls[""].shape:
             return None  # no clip, or the picture itself: that is the stem
         takers = [n for n in inside if self.watched.calls[n].given is call.given]
@@ -242,8 +257,32 @@ class _Rule:
             if isinstance(self.modules[n], nn.Conv2d | nn.Conv3d)
             and not any(word in n.removeprefix(name) for word in SIDE_WAYS)
         ]
-        if len(convolutions) == 1:
+        if len(convolutions) == 1 and self._may_host(convolutions[0]):
             return convolutions[0]
         if not isinstance(self.modules[name], CONTAINERS):
-            return name
-        return next(iter(takers), None)
+            return name if self._may_host(name) else None
+        return self._first_weighted(takers) or self._first_weighted(inside)
+
+    def _first_weighted(self, names: Iterable[str]) -> str | None:
+        """The first layer with weights that takes a clip and may be a host."""
+        for name in names:
+            weighted = any(p.ndim > 1 for p in self.modules[name].parameters())
+            if weighted and self.watched.read(name) and self._may_host(name):
+                return name
+        return None
+
+    def _may_host(self, name: str) -> bool:
+        """True if a hook on the layer outlives the conversions of other libraries."""
+        if _is_norm(self.modules[name]):
+            return False
+        parts = name.split(".")
+        around = (self.modules[".".join(parts[:depth])] for depth in range(1, len(parts)))
+        return not self.lasting or not (
+            any(hasattr(self.modules[name], method) for method in FUSED_AWAY)
+            or any(hasattr(module, method) for module in around for method in FUSED_INSIDE)
+        )
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """True for norms of all libraries: BatchNorm2d, LayerNorm, RMSNorm, BatchNormAct2d, ..."""
+    return isinstance(module, _BatchNorm) or "norm" in type(module).__name__.lower()

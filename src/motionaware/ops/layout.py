@@ -1,4 +1,8 @@
-"""Layouts of clips: the only file in which time and batch share an axis."""
+"""Layouts of clips: the only file in which time and batch share an axis.
+
+`torch.fx.wrap` makes a function one node of a graph that torch.fx traces: its checks and einops
+would not run on the symbols of a tracer.
+"""
 
 from collections.abc import Callable
 from math import isqrt
@@ -6,13 +10,16 @@ from math import isqrt
 from einops import rearrange
 from jaxtyping import Float, Shaped
 from torch import Tensor
+from torch.fx import wrap
 
 
+@wrap
 def fold_time(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "bt c h w"]:
     """Lay the frames of every clip along the batch axis: a 2-D network then sees plain images."""
     return rearrange(clips, "b t c h w -> (b t) c h w")
 
 
+@wrap
 def unfold_time(
     frames: Shaped[Tensor, "bt c h w"], *, num_frames: int
 ) -> Shaped[Tensor, "b t c h w"]:
@@ -33,11 +40,13 @@ def _check_whole(images: Shaped[Tensor, "bt ..."], num_frames: int) -> None:
         )
 
 
+@wrap
 def fold_maps(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "bt h w c"]:
     """Lay clips out as images with their channels last."""
     return rearrange(clips, "b t c h w -> (b t) h w c")
 
 
+@wrap
 def unfold_maps(
     maps: Shaped[Tensor, "bt h w c"], *, num_frames: int
 ) -> Shaped[Tensor, "b t c h w"]:
@@ -46,11 +55,13 @@ def unfold_maps(
     return rearrange(maps, "(b t) h w c -> b t c h w", t=num_frames)
 
 
+@wrap
 def fold_tokens(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "bt n c"]:
     """Lay every frame out as a row of tokens, one a pixel, line by line."""
     return rearrange(clips, "b t c h w -> (b t) (h w) c")
 
 
+@wrap
 def unfold_tokens(
     tokens: Shaped[Tensor, "bt n c"], *, num_frames: int
 ) -> Shaped[Tensor, "b t c h w"]:
@@ -71,31 +82,37 @@ def unfold_tokens(
     return rearrange(tokens, "(b t) (h w) c -> b t c h w", t=num_frames, w=w)
 
 
+@wrap
 def fold_volumes(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b c t h w"]:
     """Put time behind the channels: the layout of 3-D convolutions."""
     return rearrange(clips, "b t c h w -> b c t h w")
 
 
+@wrap
 def unfold_volumes(volumes: Shaped[Tensor, "b c t h w"]) -> Shaped[Tensor, "b t c h w"]:
     """Put time before the channels again: undo `fold_volumes`."""
     return rearrange(volumes, "b c t h w -> b t c h w")
 
 
+@wrap
 def fold_volume_maps(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b t h w c"]:
     """Put the channels last: the layout of 3-D window attention."""
     return rearrange(clips, "b t c h w -> b t h w c")
 
 
+@wrap
 def unfold_volume_maps(maps: Shaped[Tensor, "b t h w c"]) -> Shaped[Tensor, "b t c h w"]:
     """Put the channels behind time again: undo `fold_volume_maps`."""
     return rearrange(maps, "b t h w c -> b t c h w")
 
 
+@wrap
 def fold_volume_tokens(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b n c"]:
     """Lay a clip out as one row of tokens: frame by frame, line by line."""
     return rearrange(clips, "b t c h w -> b (t h w) c")
 
 
+@wrap
 def unfold_volume_tokens(
     tokens: Shaped[Tensor, "b n c"], *, num_frames: int, height: int
 ) -> Shaped[Tensor, "b t c h w"]:
