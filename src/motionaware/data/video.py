@@ -38,6 +38,7 @@ SizeChange = Literal["scale", "refuse"]
 REMEDY = "the file is likely damaged: fetch it again, re-encode it, or leave it out"
 
 
+_HEAD_BYTES = 21  # up to the flags of a WebP file
 _log = logging.getLogger(__name__)
 
 
@@ -162,12 +163,24 @@ def open_video(
 
 def is_webp(path: Path) -> bool:
     """True if the content of a file begins as that of a WebP image, animated or not."""
+    head = _head(path)
+    return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+
+
+def is_animated_webp(path: Path) -> bool:
+    """True if a file is named `.webp` and its head announces an animation."""
+    if path.suffix.lower() != ".webp":
+        return False
+    return is_webp(path) and _head(path)[12:16] == b"VP8X" and bool(_head(path)[20] & 2)
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file, padded; zeros if it cannot be read, which opening it reports."""
     try:
         with path.open("rb") as file:
-            head = file.read(12)
-    except OSError:  # reported when the file is opened as a video
-        return False
-    return head[:4] == b"RIFF" and head[8:] == b"WEBP"
+            return file.read(_HEAD_BYTES).ljust(_HEAD_BYTES, b"\0")
+    except OSError:
+        return bytes(_HEAD_BYTES)
 
 
 def is_frame_folder(path: str | Path) -> bool:
@@ -247,6 +260,8 @@ def _natural(name: str) -> tuple[list[str | int], str]:
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
 
 
+_ANIMATED = ("PNG", "WEBP")  # not MPO, which cameras write: one photo and its variants
+
 # What PIL says of declared sizes beyond its own limits: ours are lower, and are told in our words.
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 IMAGE_ERRORS = (OSError, ValueError, SyntaxError, *_BOMBS)  # what PIL raises of a bad image
@@ -256,6 +271,11 @@ def _read_image(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
     try:
         with Image.open(path) as image:
             check_frame_size(path, height=image.height, width=image.width)
+            if image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1:
+                raise VideoError(
+                    f"{path} is an animation of {image.n_frames} frames, wanted one image of a "
+                    "folder of frames; give the animation itself as a video"
+                )
             return np.asarray(image.convert("RGB"))
     except VideoError:
         raise
