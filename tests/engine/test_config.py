@@ -45,6 +45,7 @@ UNUSUAL = Recipe(
         max_skipped_share=0.25,
         num_workers=3,
         decoder="torchcodec",
+        size_change="refuse",
         cache_dir="cache",
         cache_gib=0.5,
         num_train_clips=24,

@@ -21,12 +21,19 @@ from motionaware.data.shards import (
     tar_streams,
 )
 from motionaware.data.split import Split
-from motionaware.data.video import IMAGE_SUFFIXES, Video, VideoError
+from motionaware.data.video import (
+    ANIMATION_SUFFIXES,
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Video,
+    VideoError,
+)
 
 MIXED = 2  # shards whose videos are mixed with each other, and that a process holds in memory
 
 _TRIES = 3  # to read a shard over a network
-_SUFFIX = re.compile(r"[a-z0-9]{1,8}")  # of a video file, as the data set has it
+# A list may name an animated image as a video; a single image is a video of one frame.
+_SUFFIXES = VIDEO_SUFFIXES | ANIMATION_SUFFIXES | IMAGE_SUFFIXES
 _FRAME = re.compile(r"[0-9]+\.[a-z]+")
 
 
@@ -148,7 +155,7 @@ class ShardDataset(VideoDataset):
 def _unpack(files: dict[str, bytes], folder: Path, where: str) -> Path:
     """Write a video out. No name in a tar file becomes the name of a file as it is."""
     suffix, content = next(iter(files.items()), ("", b""))
-    if len(files) == 1 and _SUFFIX.fullmatch(suffix):  # a frame has its number before it
+    if len(files) == 1 and f".{suffix}" in _SUFFIXES:  # a frame has its number before it
         path = folder / f"video.{suffix}"
         path.write_bytes(content)
         return path

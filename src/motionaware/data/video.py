@@ -26,6 +26,7 @@ VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4"}
     | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
 )
+ANIMATION_SUFFIXES = frozenset({".apng", ".avif", ".webp"})  # read, but not looked for in folders
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 
 # 4096 x 8192, 8K, and no longer than AV1 allows; beyond it a file is taken to be broken or hostile.
