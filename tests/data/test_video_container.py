@@ -124,9 +124,10 @@ def test_pixels_that_are_almost_square_are_not_resampled(tmp_path, ratio):
 
 @pytest.mark.parametrize("ratio", [Fraction(10000), Fraction(1, 300)])
 def test_an_aspect_ratio_beyond_reason_is_ignored_with_a_note(tmp_path, caplog, ratio):
-    path = encode(tmp_path / "a.mkv", [disc(48, 64)] * 2, codec="ffv1", ratio=ratio)
-    with av.open(path) as container:
-        assert container.streams.video[0].sample_aspect_ratio == ratio
+    path = encode(tmp_path / "a.mp4", [disc(48, 64)] * 2, ratio=Fraction(2))
+    content = bytearray(path.read_bytes())
+    struct.pack_into(">II", content, content.index(b"pasp") + 4, *ratio.as_integer_ratio())
+    path.write_bytes(content)
     video = open_video(path)
     assert (video.height, video.width) == (48, 64)
     words = f"{path}: its pixels are said to be {ratio} times as wide as high; they are taken as"
@@ -164,23 +165,34 @@ def ebml(key: int, content: bytes) -> bytes:
 
 
 def with_matroska_crop(path: Path, **margins: int) -> Path:
-    """Put PixelCrop elements into the video of a Matroska file, in place of Void or by growing it."""
+    """Add PixelCrop elements to the video of a Matroska file.
+
+    They take the room of a Void element that the muxer leaves before the tracks, so that no
+    cluster moves.
+    """
     keys = {"top": 0x54BB, "bottom": 0x54AA, "left": 0x54CC, "right": 0x54DD}
     crop = b"".join(ebml(keys[side], bytes([pixels])) for side, pixels in margins.items())
     content = bytearray(path.read_bytes())
-    # Each element on the way to the video is given a size that holds what is added.
-    at, end = 0, len(content)
-    for wanted in (b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"):
-        at = content.index(wanted, at, end) + len(wanted)
-        length = 9 - content[at].bit_length()
-        size = int.from_bytes(content[at : at + length]) & ~(1 << 7 * length)
-        end = at + length + size
-        marked = (size + len(crop)) | 1 << 7 * length
-        content[at : at + length] = marked.to_bytes(length)
-        at += length
+    void = content.index(b"\xec", content.index(b"\x11\x4d\x9b\x74"))
+    resize_element(content, void + 1, by=-len(crop))
+    del content[void + 9 : void + 9 + len(crop)]
+    at = void
+    for wanted in (b"\x16\x54\xae\x6b", b"\xae", b"\xe0"):
+        at = content.index(wanted, at) + len(wanted)
+        at, end = resize_element(content, at, by=len(crop))
+        if content[at : at + 2] == b"\xbf\x84":  # a checksum, which is no longer right
+            content[at] = 0xEC
     content[end:end] = crop
     path.write_bytes(content)
     return path
+
+
+def resize_element(content: bytearray, at: int, *, by: int) -> tuple[int, int]:
+    """Change the size that stands at `at`; returns where the old content begins and ends."""
+    length = 9 - content[at].bit_length()
+    size = int.from_bytes(content[at : at + length]) & ~(1 << 7 * length)
+    content[at : at + length] = ((size + by) | 1 << 7 * length).to_bytes(length)
+    return at + length, at + length + size
 
 
 def with_clean_aperture(path: Path, *values: int) -> Path:
@@ -351,7 +363,7 @@ def test_a_pixel_format_that_changes_is_read(tmp_path):
 def test_notes_travel_from_the_workers_with_their_batches(tmp_path, num_workers, caplog):
     split = Split("val", (Example(joined_ts(tmp_path), 0),) * 3, ("a",))
     dataset = VideoDataset(split, spec=ClipSpec(num_frames=4, image_size=16))
-    skips = Skips(0)
+    skips = Skips(0.0)
     loader = make_loader(dataset, in_order(3, batch_size=2), num_workers=num_workers)
     assert len(list(skips.pass_on(batches_of(loader), dataset, "val"))) == 2
     (note,) = skips.notes

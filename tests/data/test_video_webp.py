@@ -1,4 +1,3 @@
-import io
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,10 +104,11 @@ def test_a_webp_comes_frame_by_frame_as_a_live_source(tmp_path):
 
 def test_a_webp_from_a_pipe_is_refused_in_true_words(tmp_path, monkeypatch):
     path = write(tmp_path / "a.webp", pictures(), lossless=True)
-    pipe = SimpleNamespace(buffer=io.BytesIO(path.read_bytes()))
-    monkeypatch.setattr("motionaware.data.video_live.sys.stdin", pipe)
-    with pytest.raises(VideoError, match="is a WebP image, which can be read from a file only"):
-        list(live_frames("-"))
+    with path.open("rb") as content:
+        pipe = SimpleNamespace(buffer=content)
+        monkeypatch.setattr("motionaware.data.video_live.sys.stdin", pipe)
+        with pytest.raises(VideoError, match="is a WebP image, which can be read from a file only"):
+            list(live_frames("-"))
 
 
 def test_the_frames_of_a_webp_are_extracted(tmp_path):

@@ -34,7 +34,12 @@ UNUSUAL = Recipe(
         dropout=0.25,
     ),
     clip=ClipSpec(
-        num_frames=5, image_size=96, sampling="dense", frame_stride=3, crop_fraction=0.75
+        num_frames=5,
+        image_size=96,
+        sampling="dense",
+        frame_stride=3,
+        crop_fraction=0.75,
+        square_pixels=False,
     ),
     data=DataConfig(
         kind="csv",
