@@ -33,7 +33,6 @@ from motionaware.data.shards import ShardedExamples, read_shards, read_shared
 from motionaware.data.split import Shared
 from motionaware.data.video import VideoError, open_video
 from motionaware.data.video_container import can_decode
-from motionaware.engine.metrics import note_lines
 
 _PACKAGES = ("torch", "torchvision", "timm", "av", "safetensors", "jsonargparse", "tensorboard")
 _EXTRAS = {
@@ -264,7 +263,7 @@ def _summarise(split: Split, seen: list[_Seen], checkup: Checkup, *, num_missing
                 f"{count(short, 'video')} with fewer frames than the {ClipSpec().num_frames} of "
                 "a usual clip, which repeats some: lower clip.num_frames?"
             )
-    facts += note_lines([note for one in whole for note in one.notes])
+    facts += [note for one in whole for note in one.notes]  # all: other verbs refer to this one
     checkup.facts.extend((split.name, fact) for fact in facts)
     checkup.faults.extend(dict.fromkeys(errors))  # a broken shard is one fault, not one a video
 

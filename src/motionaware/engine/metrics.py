@@ -55,10 +55,12 @@ class Report:
 
 
 def note_lines(notes: Sequence[str]) -> list[str]:
-    """Notes as lines to print; of many, the first few and how many more there are."""
+    """Notes as lines to print: of many, the first few and how many more there are."""
     lines = [f"note: {note}" for note in notes[:_NOTES_SHOWN]]
     more = len(notes) - len(lines)
-    return lines + ([f"note: and {more} more like these; motionaware doctor"] if more else [])
+    return lines + (
+        [f"note: and {more} more like these; motionaware doctor names all"] * (more > 0)
+    )
 
 
 def make_report(
