@@ -169,7 +169,9 @@ def test_a_report_has_the_notes_of_the_videos(
     (tmp_path / "test.csv").write_text(f"{changing_video},a\n")
     (tmp_path / "classes.txt").write_text("a\nb\nc\n")
     names = ["a", "b", "c"]
-    listed = create_model("resnet18_quarter", temporal="none", clip=model.clip, class_names=names)
+    listed = create_model(
+        "resnet18_quarter", temporal="none", num_frames=4, class_names=names, clip=model.clip
+    )
     data = DataConfig(kind="csv", root=str(tmp_path), num_workers=0)
     report = evaluate(listed, data)
     (note,) = report.notes
