@@ -176,3 +176,32 @@ def test_numbers_below_one_are_refused(model: VideoRecognizer, long_video: Path)
         predict(model, long_video, top_k=0)
     with pytest.raises(ValueError, match="num_clips = 0; a prediction needs at least 1 clip"):
         predict(model, long_video, num_clips=0)
+
+
+def test_a_prediction_says_that_the_size_of_the_frames_changes(
+    model: VideoRecognizer, changing_video: Path
+):
+    prediction = predict(model, changing_video)
+    assert prediction.note is not None and "is 64 pixels high, 48 wide" in prediction.note
+    assert f"  note: {prediction.note}" in prediction.table()
+
+
+def test_a_model_sees_square_pixels_or_stored_ones_as_its_clip_says(
+    model: VideoRecognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write_video(tmp_path / "a.mp4", moving(6), fps=10)
+    seen = []
+
+    def opened(path, *, square_pixels):
+        seen.append(square_pixels)
+        return open_video(path, square_pixels=square_pixels)
+
+    monkeypatch.setattr("motionaware.apps.predict.open_video", opened)
+    predict(model, tmp_path / "a.mp4")
+    clip = model.clip
+    try:
+        model.clip = replace(clip, square_pixels=False)
+        predict(model, tmp_path / "a.mp4")
+    finally:
+        model.clip = clip
+    assert seen == [True, False]

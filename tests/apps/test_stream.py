@@ -166,3 +166,10 @@ def test_a_pipe_is_read_or_its_remedy_said(suffix, code, video, tmp_path):
     assert done.returncode == code
     assert len(done.stdout.splitlines()) == (20 if code == 0 else 0)
     assert code == 0 or "read from its start" in done.stderr
+
+
+def test_a_size_that_changes_is_said_once(changing_video):
+    told: list[str] = []
+    moments = list(stream(tiny(causal=True), changing_video, tell=told.append))
+    assert len(moments) == 20
+    assert sum("frames of another size are scaled" in line for line in told) == 1

@@ -1,6 +1,7 @@
 """torchcodec is optional, and rarely there: a stand-in takes its place where it is asked for."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,8 +52,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
 
 
 def test_a_decoder_is_made_before_torchcodec_is_chosen(stand_in):
-    assert opener_of("torchcodec") is open_for_torchcodec
-    assert opener_of("pyav") is open_video
+    for decoder, opens in (("torchcodec", open_for_torchcodec), ("pyav", open_video)):
+        opener = opener_of(decoder, square_pixels=False, size_change="refuse")
+        assert isinstance(opener, partial) and opener.func is opens
+        assert opener.keywords == {"square_pixels": False, "size_change": "refuse"}
 
 
 def test_where_no_decoder_can_be_made_it_is_said_what_to_install(stand_in, monkeypatch):

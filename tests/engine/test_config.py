@@ -20,6 +20,7 @@ from motionaware.engine.config import (
 )
 from motionaware.engine.keys import RecipeError, known_keys
 from motionaware.engine.model import make_model
+from motionaware.engine.run_folder import RunFolder
 from motionaware.models.site_hooks import sites
 
 UNUSUAL = Recipe(
@@ -34,7 +35,12 @@ UNUSUAL = Recipe(
         dropout=0.25,
     ),
     clip=ClipSpec(
-        num_frames=5, image_size=96, sampling="dense", frame_stride=3, crop_fraction=0.75
+        num_frames=5,
+        image_size=96,
+        sampling="dense",
+        frame_stride=3,
+        crop_fraction=0.75,
+        square_pixels=False,
     ),
     data=DataConfig(
         kind="csv",
@@ -45,6 +51,7 @@ UNUSUAL = Recipe(
         max_skipped_share=0.25,
         num_workers=3,
         decoder="torchcodec",
+        size_change="refuse",
         cache_dir="cache",
         cache_gib=0.5,
         num_train_clips=24,
@@ -287,3 +294,16 @@ def test_a_folder_in_place_of_a_recipe_is_told_what_it_holds(tmp_path):
     (tmp_path / "folder.yaml").touch()
     with pytest.raises(RecipeError, match="is a folder, wanted a YAML file; it holds folder.yaml$"):
         read_recipe(tmp_path)
+
+
+def test_a_stored_recipe_of_an_earlier_version_keeps_its_pixels_as_they_were(tmp_path):
+    stored = recipe_to_dict(Recipe())
+    del stored["clip"]["square_pixels"]
+    assert not recipe_from_dict(stored, source="a checkpoint").clip.square_pixels
+    folder = RunFolder(tmp_path)
+    folder.begin(Recipe())
+    assert folder.recipe().clip.square_pixels
+    path = tmp_path / "recipe.yaml"
+    path.write_text(path.read_text().replace("  square_pixels: true\n", ""))
+    assert not folder.recipe().clip.square_pixels
+    assert read_recipe(path).clip.square_pixels  # a recipe that a person writes has the default

@@ -6,6 +6,7 @@ import torch
 
 from motionaware.clip import ClipSpec
 from motionaware.data.motionpairs import CLASS_NAMES
+from motionaware.data.video import VideoError
 from motionaware.engine.config import DataConfig, EvalConfig, Recipe
 from motionaware.engine.evaluate import (
     check_classes,
@@ -160,3 +161,20 @@ def test_videos_that_must_be_skipped_are_counted(model: VideoRecognizer, tmp_pat
     assert report.summary().startswith("22 of 24 videos (2 skipped)  top-1")
     with pytest.raises(ValueError, match=r"2 of the 24 videos of val are absent or cannot be read"):
         evaluate(model, replace(data, max_skipped_share=0.05), split="val")
+
+
+def test_a_report_has_the_notes_of_the_videos(
+    model: VideoRecognizer, changing_video: Path, tmp_path: Path
+):
+    (tmp_path / "test.csv").write_text(f"{changing_video},a\n")
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n")
+    names = ["a", "b", "c"]
+    listed = create_model(
+        "resnet18_quarter", temporal="none", num_frames=4, class_names=names, clip=model.clip
+    )
+    data = DataConfig(kind="csv", root=str(tmp_path), num_workers=0)
+    report = evaluate(listed, data)
+    (note,) = report.notes
+    assert note.startswith(f"{changing_video}: frame 1") and "is 64 pixels high, 48 wide" in note
+    with pytest.raises(VideoError, match="data.size_change: scale"):
+        evaluate(listed, replace(data, size_change="refuse"))

@@ -1,11 +1,14 @@
 import errno
 import inspect
+import json
 import os
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from motionaware import ClipSpec, VideoRecognizer, create_model, load, save
@@ -91,8 +94,6 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
 
 
 def test_a_file_of_another_program_is_refused(tmp_path):
-    from safetensors.torch import save_file
-
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="has format None, wanted 'motionaware-1'"):
         load(tmp_path / "other.safetensors")
@@ -126,3 +127,18 @@ def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path, monkeypatch)
         save(tiny(temporal="none"), path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_checkpoint_of_an_earlier_version_is_not_given_square_pixels(tmp_path):
+    path = tmp_path / "model.safetensors"
+    model = tiny(class_names=["a", "b", "c"])
+    assert model.clip.square_pixels
+    save(model, path)
+    assert load(path).clip.square_pixels
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    clip = json.loads(header["clip"])
+    del clip["square_pixels"]
+    save_file(tensors, path, header | {"clip": json.dumps(clip)})
+    assert load(path).clip == replace(model.clip, square_pixels=False)

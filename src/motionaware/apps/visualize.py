@@ -43,6 +43,7 @@ class Visualization:
         cam_layer: Where Grad-CAM was taken; None if it could not.
         sites: Of which motion, gate or attention are drawn.
         absent: What is not drawn, and why, a sentence each.
+        notes: What was changed in the video to read it, one line each.
     """
 
     picture: str
@@ -55,6 +56,7 @@ class Visualization:
     cam_layer: str | None
     sites: tuple[str, ...]
     absent: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def table(self) -> str:
         """As lines to read."""
@@ -68,6 +70,7 @@ class Visualization:
         if self.sites:
             lines.append(f"sites: {', '.join(self.sites)}")
         lines += self.absent
+        lines += [f"note: {note}" for note in self.notes]
         return "\n".join([*lines, f"picture: {self.picture}"])
 
 
@@ -117,7 +120,7 @@ def visualize(
         model = load(model)
     target = None if shown_class is None else class_number(shown_class, model.class_names)
     chosen = choose_sites(sites_of(model.backbone), sites)
-    opened = open_video(video)
+    opened = open_video(video, square_pixels=model.clip.square_pixels)
     bounds = part_bounds(opened)
     if not 1 <= clip <= len(bounds):
         last = len(bounds)
@@ -159,6 +162,7 @@ def visualize(
         cam_layer=seen.layer,
         sites=tuple(site.name for site in seen.sites),
         absent=seen.absent,
+        notes=tuple(opened.notes),
     )
 
 

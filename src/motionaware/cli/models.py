@@ -6,13 +6,14 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from motionaware.cli.say import say_error, show_progress
+from motionaware.cli.say import prints_notes, say_error, show_progress
 from motionaware.cli.training import recipe_on_data
 
 _OF_VIDEO = ("sites", "shown_class", "clip", "layer", "fps")
 _OF_DATA = ("split", "kind", "root")
 
 
+@prints_notes()
 def run_predict(args: argparse.Namespace) -> int:
     """Name what happens in videos."""
     from motionaware.apps.predict import predict
@@ -52,6 +53,7 @@ def run_visualize(args: argparse.Namespace) -> int:
     return _saturation(args) if of_data else _visualize(args)
 
 
+@prints_notes()
 def _visualize(args: argparse.Namespace) -> int:
     from motionaware.apps.visualize import visualize
     from motionaware.engine.evaluate import pick_device

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motionaware.apps.words import count
-from motionaware.cli.say import show_progress
+from motionaware.cli.say import prints_notes, show_progress
 
 if TYPE_CHECKING:
     from motionaware.engine.config import Recipe
@@ -33,6 +33,7 @@ def run_quickstart(args: argparse.Namespace) -> int:
     return 0
 
 
+@prints_notes()
 def run_train(args: argparse.Namespace) -> int:
     """Train a model from a recipe."""
     from motionaware.engine.config import describe_keys, read_recipe
@@ -104,9 +105,11 @@ def _say_next(files: "RunFolder", test: "HeldOut") -> int:
     return 0
 
 
+@prints_notes()
 def run_evaluate(args: argparse.Namespace) -> int:
     """Judge a checkpoint on a data set."""
     from motionaware.engine.evaluate import evaluate, pick_device
+    from motionaware.engine.metrics import note_lines
     from motionaware.models.checkpoint import load
 
     model = load(args.checkpoint).to(pick_device())
@@ -124,6 +127,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
         print(json.dumps(report.to_dict()))
     else:
         print(f"{args.split}: {report.summary()}")
+        for line in note_lines(report.notes):
+            print(line)
         for name, share in report.per_class.items():
             print(f"  {'  none ' if share is None else f'{share:7.1%}'}  {name}")
     return 0

@@ -103,12 +103,14 @@ class VideoDataset(Dataset[Sample | Broken]):
         try:
             video = self._open(request.index)
             if request.seed is None:
-                return Sample(self._test_views(video), label, request.index)
+                views = self._test_views(video)
+                return Sample(views, label, request.index, notes=tuple(video.notes))
             generator = torch.Generator().manual_seed(request.seed)
             clip, label = self._training_clip(video, label, generator)
         except VideoError as error:
             return Broken(request.index, error)
-        return Sample(rearrange(clip, "t c h w -> 1 t c h w"), label, request.index, request.seed)
+        views = rearrange(clip, "t c h w -> 1 t c h w")
+        return Sample(views, label, request.index, request.seed, tuple(video.notes))
 
     def name(self, index: int) -> str:
         """Name an example by its path."""

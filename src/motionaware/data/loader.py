@@ -4,6 +4,7 @@ Every draw of chance is decided before a clip is made: the sampler hands each re
 So a clip does not depend on the worker that makes it, and a run can be continued in the middle.
 """
 
+import logging
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,13 +32,14 @@ class Request:
 class Sample:
     """The views of one video (one in training), its label, which example it is, its request's seed.
 
-    A mirrored clip has the label of what its mirror image shows.
+    A mirrored clip has the label of what its mirror image shows. `notes` are those of the video.
     """
 
     views: UInt8[Tensor, "v t 3 h w"]
     label: int
     index: int
     seed: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Batch:
 
     Where clips are mixed, `targets` are the shares of the classes in each, and `labels` the class
     of the larger share; otherwise they are one and the same. `skipped` holds the examples that were
-    left out because they cannot be read, each with the reason.
+    left out because they cannot be read, each with the reason; `notes` the notes of the others.
     """
 
     views: UInt8[Tensor, "b v t 3 h w"]
@@ -65,6 +67,7 @@ class Batch:
     indices: Int[Tensor, "b"]
     targets: Int[Tensor, "b"] | Float[Tensor, "b k"]
     skipped: tuple[Broken, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -160,7 +163,7 @@ def make_loader(
         num_workers=num_workers,
         collate_fn=partial(_collate, mixing=mixing, skip=skip),
         persistent_workers=num_workers > 0,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_start_worker,
     )
 
 
@@ -195,9 +198,14 @@ def _collate(
     if mixing is not None and whole[0].seed is not None:
         views, targets = mixing.mix(views, labels, seed=whole[0].seed)
     indices = torch.tensor([sample.index for sample in whole])
-    return Batch(views, labels, indices, targets, skipped)
+    notes = tuple(note for sample in whole for note in sample.notes)
+    return Batch(views, labels, indices, targets, skipped, notes)
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Leave Ctrl-C to the main process, which finishes its step and then ends the workers."""
+def _start_worker(worker: int) -> None:
+    """Leave Ctrl-C and the notes of videos to the main process.
+
+    It finishes its step before it ends the workers, and notes travel to it in the batches.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger("motionaware.data.video").setLevel(logging.ERROR)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from motionaware.clip import stored_clip
 from motionaware.data.split import contents
 from motionaware.engine.groups import AugmentConfig as AugmentConfig
 from motionaware.engine.groups import DataConfig as DataConfig
@@ -64,9 +65,14 @@ def read_yaml(path: Path) -> Any:
 def recipe_from_dict(content: Mapping[str, Any], *, source: str) -> Recipe:
     """Build a recipe from plain values, as `recipe_to_dict` gives; `source` is named in errors.
 
+    A key of `clip` that did not exist when they were written is set by `stored_clip`.
+
     Raises:
         RecipeError: A key is unknown, or a value is of the wrong kind.
     """
+    clip = content.get("clip", {}) if isinstance(content, Mapping) else None
+    if isinstance(clip, Mapping):
+        content = {**content, "clip": stored_clip(clip)}
     return _parse(content, (), source=source)
 
 

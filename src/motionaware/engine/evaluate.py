@@ -34,6 +34,7 @@ class Predictions:
         indices: Its place in the split.
         class_names: One name a class.
         num_skipped: Videos left out because they are absent or cannot be read.
+        notes: What was changed in videos to read them, one line each.
     """
 
     probabilities: Float[Tensor, "n k"]
@@ -42,11 +43,12 @@ class Predictions:
     indices: Int[Tensor, "n"]
     class_names: tuple[str, ...]
     num_skipped: int
+    notes: tuple[str, ...] = ()
 
     def report(self) -> Report:
         """How well that was."""
         report = make_report(self.probabilities, self.labels, self.class_names)
-        return replace(report, num_skipped=self.num_skipped)
+        return replace(report, num_skipped=self.num_skipped, notes=self.notes)
 
 
 def evaluate(
@@ -91,7 +93,7 @@ def predict_split(
         spec=model.clip,
         views=config,
         skips=skips,
-        cache=open_cache(data),
+        cache=open_cache(data, spec=model.clip),
         progress=progress,
     )
     check_classes(model.class_names, dataset.class_names)
@@ -112,6 +114,7 @@ def predict_split(
         indices=indices,
         class_names=tuple(model.class_names),
         num_skipped=skips.count(split),
+        notes=tuple(skips.notes),
     )
 
 

@@ -56,6 +56,8 @@ class DataConfig:
         max_skipped_share: Past this share of skipped videos a run ends all the same.
         num_workers: Processes that make clips; 0 makes them in the training process.
         decoder: Who decodes video files; see docs/data.md.
+        size_change: `scale` stretches frames of another size than the first of their video to that
+            size, and says so; `refuse` treats such a video as one that cannot be read.
         cache_dir: Folder that keeps the decoded frames of short videos; null keeps none.
         cache_gib: How large it may grow, in GiB.
         num_train_clips, num_val_clips, num_test_clips: Sizes of motionpairs.
@@ -70,6 +72,7 @@ class DataConfig:
     max_skipped_share: float = 0.05
     num_workers: int = 2
     decoder: Literal["pyav", "torchcodec"] = "pyav"
+    size_change: Literal["scale", "refuse"] = "scale"
     cache_dir: str | None = None
     cache_gib: float = 8.0
     num_train_clips: int = 2400

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from motionaware.engine.config import Recipe, read_recipe, recipe_to_yaml
+from motionaware.engine.config import Recipe, read_yaml, recipe_from_dict, recipe_to_yaml
 from motionaware.files import alone_in, check_folder, write_atomically
 
 
@@ -75,7 +75,7 @@ class RunFolder:
                 f"{self.path} holds no run to resume: {self._recipe.name} is not there; "
                 "give the folder of a run, or start one from a recipe"
             )
-        return read_recipe(self._recipe)
+        return recipe_from_dict(read_yaml(self._recipe) or {}, source=str(self._recipe))
 
     def num_epochs(self) -> int:
         """How many whole epochs the saved state has behind it."""

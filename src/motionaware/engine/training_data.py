@@ -13,6 +13,7 @@ from motionaware.data.mixing import Mixing
 from motionaware.data.skips import Skips
 from motionaware.engine.config import AugmentConfig, Recipe
 from motionaware.engine.evaluate import check_classes
+from motionaware.engine.metrics import note_lines
 from motionaware.engine.opening import open_cache, open_dataset
 
 
@@ -26,7 +27,8 @@ class TrainingData:
     def __init__(self, recipe: Recipe, *, progress: bool = False) -> None:
         data, config, spec = recipe.data, recipe.train, recipe.clip
         self.skips = Skips(data.max_skipped_share)
-        self._cache, self._told_trouble = open_cache(data), False
+        self._cache, self._told_trouble = open_cache(data, spec=spec), False
+        self._num_notes_told = 0
         augment, alphas = _parted(recipe.augment)
         shared = partial(
             open_dataset, data, spec=spec, skips=self.skips, cache=self._cache, progress=progress
@@ -106,7 +108,10 @@ class TrainingData:
         )
 
     def news(self) -> Iterator[str]:
-        """What there is to tell after an epoch: once, that the cache keeps no more."""
+        """What to report after an epoch: new notes of videos, and once that the cache is full."""
+        notes = [*self.skips.notes][self._num_notes_told :]
+        self._num_notes_told += len(notes)
+        yield from note_lines(notes)
         if self._cache and not self._told_trouble and (trouble := self._cache.trouble):
             self._told_trouble = True
             yield (

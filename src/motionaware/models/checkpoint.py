@@ -8,7 +8,7 @@ from pathlib import Path
 import safetensors.torch
 from safetensors import SafetensorError, safe_open
 
-from motionaware.clip import ClipSpec
+from motionaware.clip import ClipSpec, stored_clip
 from motionaware.files import write_atomically
 from motionaware.models.recognizer import VideoRecognizer, create_model
 from motionaware.temporal import Maker
@@ -85,7 +85,7 @@ def load(path: str | Path, *, temporal: Maker | None = None) -> VideoRecognizer:
             f"{path} was made with a temporal module of your own; "
             "hand its maker in again: load(path, temporal=...)"
         )
-    clip = ClipSpec(**json.loads(header["clip"]))
+    clip = ClipSpec(**stored_clip(json.loads(header["clip"])))
     model = create_model(
         plan["backbone"],
         temporal=temporal or plan["temporal"],

@@ -108,6 +108,7 @@ def different_keys(one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
     ignored = set(_CIRCUMSTANCES)
     if one.data.kind == "motionpairs":
         ignored.add("data.root")  # of its cache
+        ignored.add("clip.square_pixels")  # drawn frames have square pixels
     return {
         f"{group}.{key}": (value, plain_other[group][key])
         for group, keys in plain.items()
