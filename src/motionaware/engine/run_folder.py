@@ -134,10 +134,13 @@ class RunFolder:
                 raise ValueError("its content does not match its checksum")
             return read_torch(io.BytesIO(content))
         except ValueError as error:
+            remedy = (
+                f"begin a new run with --model.pretrained {self.last}, which is a separate file"
+                if self.last.is_file()
+                else "begin a new run"
+            )
             raise ValueError(
-                f"{self._state} is damaged ({error}); the run cannot go on from it, but its "
-                f"checkpoints {self.last.name} and {self.best.name} are separate files: begin a "
-                f"new run with --model.pretrained {self.last}"
+                f"{self._state} is damaged ({error}), the run cannot go on from it; {remedy}"
             ) from error
 
     def write_log(self, rows: Sequence[Mapping[str, int | float]]) -> None:

@@ -14,7 +14,7 @@ import torchvision.models as tv
 from torch import Tensor, nn
 
 from motionaware.models.inflate import inflate
-from motionaware.models.weights import read_weights
+from motionaware.models.weights import fill, read_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -275,13 +275,14 @@ def _fill(network: nn.Module, path: Path) -> None:
             f"{path} does not fit {type(network).__name__}: {len(misfits)} tensors differ in "
             f"shape, first {name}: {tuple(given[name].shape)}, wanted {tuple(wanted[name].shape)}"
         )
-    network.load_state_dict({name: given[name] for name in wanted})
+    fill(network, {name: given[name] for name in wanted})
 
 
 def _refuse_more_layers(network: nn.Module, given: dict[str, Tensor], path: Path) -> None:
     """Refuse weights of a deeper network, whose first layers have the same names and shapes.
 
-    What belongs to a classifier may be left over: it is an `Identity` here, or was removed.
+    What belongs to a classifier may be left over: it is an `Identity` here, or was removed. So may
+    temporal modules, which are no part of the bare network.
     """
     wanted = network.state_dict().keys()
     children = {name.partition(".")[0] for name in wanted}
@@ -294,6 +295,7 @@ def _refuse_more_layers(network: nn.Module, given: dict[str, Tensor], path: Path
         if name not in wanted
         and name.partition(".")[0] in children
         and not name.startswith(removed)
+        and ".temporal." not in name
     ]
     if surplus:
         raise ValueError(

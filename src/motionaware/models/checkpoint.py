@@ -10,7 +10,7 @@ from motionaware.models.checkpoint_file import (
     write_checkpoint,
 )
 from motionaware.models.recognizer import VideoRecognizer, create_model
-from motionaware.models.weights import describe_misfits
+from motionaware.models.weights import describe_misfits, fill
 from motionaware.temporal import Maker
 
 
@@ -104,5 +104,5 @@ def load(path: str | Path, *, temporal: Maker | None = None) -> VideoRecognizer:
             f"{temporal or plan['temporal']!r}: {misfits}; {remedy}"
         )
     model.recipe, model.origin = file.recipe, file.origin
-    model.load_state_dict(file.tensors)
+    fill(model, file.tensors)
     return model.eval()

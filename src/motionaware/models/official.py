@@ -16,7 +16,7 @@ from torch import Tensor
 
 from motionaware.models.insertion import sites
 from motionaware.models.recognizer import VideoRecognizer, create_model
-from motionaware.models.weights import describe_misfits, read_weights, tensors_of
+from motionaware.models.weights import describe_misfits, fill, read_weights, tensors_of
 from motionaware.temporal import site_maker
 
 _BACKBONES = {"mobilenetv2": "mobilenet_v2"}  # theirs -> ours
@@ -100,7 +100,7 @@ def load_official(
             f"{source} does not fit {backbone} with temporal={temporal!r}; tensors: {misfits}. "
             "Check backbone, temporal, num_classes and num_frames against how it was trained"
         )
-    model.load_state_dict(translated)
+    fill(model, translated)
     return model.eval()
 
 

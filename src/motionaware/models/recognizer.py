@@ -17,7 +17,7 @@ from motionaware.models.insertion import adapters, failed_inside, insert
 from motionaware.models.sites import Choice
 from motionaware.models.transfer import Wanted, find_checkpoint, take_weights
 from motionaware.models.watching import takes_volumes
-from motionaware.models.weights import file_checksum
+from motionaware.models.weights import file_checksum, fill
 from motionaware.ops.layout import fold_time, fold_volumes, unfold_vectors
 from motionaware.ops.modes import is_traced
 from motionaware.temporal import Maker
@@ -262,7 +262,7 @@ def create_model(
             class_names=model.class_names,
         )
         tensors, model.origin = take_weights(checkpoint, wanted)
-        model.load_state_dict(tensors)
+        fill(model, tensors)
     elif not isinstance(pretrained, bool) and str(pretrained) != PACKAGE:
         model.origin = Origin(
             file=str(pretrained),

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 CHECKSUM = "checksum"  # key of the safetensors metadata
 _IS_DIRECTORY = 0x10  # MS-DOS attribute of a zip entry
@@ -152,6 +152,16 @@ def tensors_of(content: Any, *, source: str) -> dict[str, Tensor]:
                 "dict, or a checkpoint that has one as 'state_dict'"
             )
     return dict(tensors)
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load tensors of the right names and shapes, as of this version of the module's layers.
+
+    Some layers, MnasNet's for instance, refuse a state dict without versions.
+    """
+    state = module.state_dict()
+    state.update(tensors)
+    module.load_state_dict(state)
 
 
 def describe_misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
