@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from motionaware.apps.prepare_shards import prepare_shards
 from motionaware.apps.saturation import saturation
@@ -314,8 +315,8 @@ def test_recipe_and_resume_do_not_go_together(
 ):
     assert "either a recipe" in complaint(capsys, ["train", recipe_file, "--resume", tmp_path])
     assert "either a recipe" in complaint(capsys, ["train"])
-    found = complaint(capsys, ["train", "--resume", tmp_path, "--train.epochs=9"])
-    assert found.startswith("a resumed run keeps its recipe and its folder")
+    found = complaint(capsys, ["train", "--resume", tmp_path, "--run", tmp_path])
+    assert found == "a resumed run keeps its folder; give --resume RUN without --run"
     assert "holds no run to resume" in complaint(capsys, ["train", "--resume", tmp_path])
 
 
@@ -389,8 +390,65 @@ def test_a_finished_run_that_is_resumed_says_that_it_is_finished(
     ended = capsys.readouterr().out.splitlines()
     assert main(["train", "--resume", str(run)]) == 0
     first, *others = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"{run} is finished, after 1 epoch; for more, begin a new run")
+    more = f"for more: motionaware train --resume {run} --train.epochs 2, or more"
+    assert first == f"{run} is finished, after 1 epoch; {more}"
     assert others == ended[-2:]
+
+
+def test_a_finished_run_is_extended_and_says_so(
+    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = tmp_path / "run"
+    assert main(["train", str(recipe_file), "--train.epochs=1", "--run", str(run)]) == 0
+    assert main(["train", "--resume", str(run), "--train.epochs", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "resumed with train.epochs 2 (was 1)" in lines
+    assert any(line.startswith("epoch 2/2") for line in lines)
+    found = complaint(capsys, ["train", "--resume", run, "--optim.learning_rate=0.5"])
+    assert "optim.learning_rate was 0.02, is 0.5 now" in found
+
+
+def test_a_finished_run_that_cannot_be_extended_says_what_to_do_and_it_works(
+    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = tmp_path / "run"
+    words = ["--train.epochs=1", "--optim.schedule=cosine"]
+    assert main(["train", str(recipe_file), *words, "--run", str(run)]) == 0
+    assert main(["train", "--resume", str(run)]) == 0
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if "is finished" in one]
+    found = complaint(capsys, ["train", "--resume", run, "--train.epochs=2"])
+    command = found.partition("its weights: motionaware ")[2].partition(". Runs")[0].split()
+    assert " ".join(command).startswith(line.partition("its weights: motionaware ")[2])
+    command[command.index("NEW")] = str(tmp_path / "new")
+    assert main(command) == 0
+    assert f"weights from {run}/last.safetensors: 156 of 156" in capsys.readouterr().out
+
+
+def test_a_checkpoint_without_a_checksum_is_noted_on_one_line(checkpoint: Path, tmp_path: Path):
+    model = load(checkpoint)
+    early = tmp_path / "early.safetensors"
+    assert model.plan is not None
+    facts = {"clip": asdict(model.clip), "plan": asdict(model.plan), "recipe": model.recipe}
+    texts = {key: json.dumps(value) for key, value in facts.items()}
+    texts |= {"class_names": json.dumps(model.class_names), "version": "0.1.0"}
+    save_file(model.state_dict(), early, {"format": "motionaware-1"} | texts)
+    done = subprocess.run(
+        program("profile", early, "--sites"), capture_output=True, text=True, env=QUIET
+    )
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"motionaware: note: {early} has no checksum, since an early version")
+
+
+def test_a_damaged_checkpoint_is_one_line(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    damaged = bytearray(checkpoint.read_bytes())
+    damaged[-9] ^= 255
+    (tmp_path / "damaged.safetensors").write_bytes(damaged)
+    for words in (["predict", "a.mp4"], ["evaluate"], ["profile"]):
+        found = complaint(capsys, [words[0], tmp_path / "damaged.safetensors", *words[1:]])
+        assert found.startswith(f"{tmp_path}/damaged.safetensors is damaged: its content does not")
 
 
 @pytest.mark.slow

@@ -3,6 +3,10 @@
 import traceback
 
 
+class MotionAwareWarning(UserWarning):
+    """A fact that the user should know; the command line prints it as one line."""
+
+
 def is_expected(error: Exception) -> bool:
     """Whether an error's words are meant for the user.
 

@@ -22,6 +22,7 @@ from motionaware.engine.train import TrainingRun, train
 from motionaware.models.checkpoint import load
 from motionaware.models.recognizer import create_model
 from motionaware.models.site_hooks import sites
+from motionaware.models.weights import file_checksum
 
 
 def changed(recipe: Recipe, **groups: dict) -> Recipe:
@@ -256,8 +257,121 @@ def test_there_must_be_a_run_to_resume(tiny_recipe: Recipe, tmp_path: Path):
 def test_a_run_is_not_resumed_with_another_recipe(tiny_recipe: Recipe, tmp_path: Path):
     RunFolder(tmp_path / "run").begin(tiny_recipe)
     other = changed(tiny_recipe, optim={"learning_rate": 0.3})
-    with pytest.raises(ValueError, match="was begun with another recipe"):
+    words = r"was begun with another recipe: optim.learning_rate was 0.02, is 0.3 now; put it back"
+    with pytest.raises(ValueError, match=words):
         train(other, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("epochs_before", [1, 2])
+def test_an_extended_run_ends_as_if_it_had_begun_with_more_epochs(
+    epochs_before: int, tiny_recipe: Recipe, tmp_path: Path
+):
+    whole = changed(tiny_recipe, train={"epochs": 3, "ema_decay": 0.9})
+    train(whole, tmp_path / "whole")
+    train(changed(whole, train={"epochs": epochs_before}), tmp_path / "run")
+    lines = []
+    train(whole, tmp_path / "run", resume=True, tell=lines.append)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert f"resumed with train.epochs 3 (was {epochs_before})" in lines
+    assert RunFolder(tmp_path / "run").recipe() == whole
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
+def test_a_run_whose_rate_falls_to_its_end_is_not_extended(
+    schedule: str, tiny_recipe: Recipe, tmp_path: Path
+):
+    recipe = changed(tiny_recipe, optim={"schedule": schedule}, train={"epochs": 1})
+    train(recipe, tmp_path / "run")
+    words = r"train.epochs 3 in place of 1: its learning rate .* --model.pretrained .*last\.safet"
+    with pytest.raises(ValueError, match=words) as error:
+        train(changed(recipe, train={"epochs": 3}), tmp_path / "run", resume=True)
+    assert f"optim.schedule: {schedule}" in str(error.value)
+    assert str(error.value).count("--train.epochs 2")
+    assert RunFolder(tmp_path / "run").recipe() == recipe
+
+
+def test_a_run_is_not_shortened_below_what_is_trained(tiny_recipe: Recipe, tmp_path: Path):
+    train(tiny_recipe, tmp_path / "run")
+    with pytest.raises(ValueError, match="has 2 whole epochs behind it; wanted train.epochs above"):
+        train(changed(tiny_recipe, train={"epochs": 1}), tmp_path / "run", resume=True)
+
+
+def test_a_recipe_file_that_differs_from_the_trained_recipe_is_refused(
+    tiny_recipe: Recipe, tmp_path: Path
+):
+    train(changed(tiny_recipe, train={"epochs": 1}), tmp_path / "run")
+    file = tmp_path / "run" / "recipe.yaml"
+    file.write_text(file.read_text().replace("learning_rate: 0.02", "learning_rate: 0.12"))
+    words = (
+        r"optim.learning_rate was 0.02, is 0.12 now; put it back on the command line or in .*yaml"
+    )
+    with pytest.raises(ValueError, match=words):
+        train(RunFolder(tmp_path / "run").recipe(), tmp_path / "run", resume=True)
+
+
+def test_any_flipped_bit_of_the_state_is_refused(tiny_recipe: Recipe, tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    folder.save_state({"epoch": 1, "model": {"weight": torch.rand(20)}})
+    path = tmp_path / "resume.pt"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"resume\.pt is damaged"):
+            folder.load_state()
+
+
+def test_a_state_of_an_early_version_is_read_and_its_damage_is_refused(tmp_path: Path):
+    torch.save({"epoch": 3, "weights": torch.rand(50)}, tmp_path / "resume.pt")
+    state = RunFolder(tmp_path).load_state()
+    assert state is not None and state["epoch"] == 3
+    content = bytearray((tmp_path / "resume.pt").read_bytes())
+    content[content.index(state["weights"].numpy().tobytes()) + 7] ^= 1
+    (tmp_path / "resume.pt").write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged .* does not match its checksum"):
+        RunFolder(tmp_path).load_state()
+
+
+def test_a_run_begins_with_the_weights_of_another_and_needs_them_no_more(
+    tiny_recipe: Recipe,
+    video_folder: Path,
+    tmp_path: Path,
+    interrupt: Callable[[int], None],
+):
+    first = changed(on_videos(tiny_recipe, video_folder), train={"epochs": 1})
+    train(first, tmp_path / "first")
+    shutil.copytree(video_folder, tmp_path / "two", ignore=shutil.ignore_patterns("*.txt"))
+    for split in ("train", "val"):  # other classes: two of the twelve
+        for folder in sorted((tmp_path / "two" / split).iterdir())[2:]:
+            shutil.rmtree(folder)
+    second = changed(
+        first,
+        data={"root": str(tmp_path / "two")},
+        model={"pretrained": str(tmp_path / "first")},
+        optim={"learning_rate": 1e-12},
+        train={"epochs": 2},
+    )
+    lines = []
+    train(second, tmp_path / "whole", tell=lines.append)
+    best = tmp_path / "first" / "best.safetensors"
+    assert f"weights from {best}: 154 of 156 tensors" in lines
+    assert "  new: head.weight, head.bias (12 classes in the file, 2 here)" in lines
+    old, new = (load(tmp_path / run / "last.safetensors") for run in ("first", "whole"))
+    weights = dict(new.named_parameters())
+    for name, before in load(best).named_parameters():
+        assert name.startswith("head.") or torch.allclose(weights[name], before, atol=1e-6), name
+    assert old.origin is None
+    assert new.origin is not None
+    assert new.origin.checksum == file_checksum(best)
+
+    interrupt(2)
+    with pytest.raises(TrainingInterrupted):
+        train(second, tmp_path / "halves")
+    shutil.rmtree(tmp_path / "first")
+    train(second, tmp_path / "halves", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "halves")
+    assert load(tmp_path / "halves" / "last.safetensors").origin == new.origin
 
 
 def test_a_run_is_not_resumed_on_other_data(
@@ -282,7 +396,7 @@ def test_a_damaged_state_is_refused(tiny_recipe: Recipe, tmp_path: Path):
     folder.begin(tiny_recipe)
     for content in (b"", b"no state", b"PK\x03\x04 truncated"):
         (folder.path / "resume.pt").write_bytes(content)
-        with pytest.raises(ValueError, match=r"resume\.pt is damaged, the run cannot go on"):
+        with pytest.raises(ValueError, match=r"resume\.pt is damaged .*, the run cannot go on"):
             train(tiny_recipe, folder.path, resume=True)
 
 

@@ -4,6 +4,8 @@ import json
 import os
 import re
 from dataclasses import asdict, replace
+from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -12,8 +14,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from motionaware import ClipSpec, VideoRecognizer, create_model, load, save
+from motionaware.errors import MotionAwareWarning
 from motionaware.models.backbones import open_backbone
 from motionaware.models.site_hooks import sites
+from motionaware.models.weights import checksum_of
 
 
 def tiny(**options) -> VideoRecognizer:
@@ -51,14 +55,97 @@ def test_a_model_with_chosen_stages_survives_its_file(tmp_path, options):
     assert read.plan == model.plan
 
 
-def test_a_file_from_before_stages_could_be_chosen_is_read(tmp_path, monkeypatch):
-    def old(plan: object) -> dict[str, object]:
-        return {k: v for k, v in asdict(plan).items() if k not in ("stages", "every")}  # pyright: ignore
+def write_early(model: VideoRecognizer, path: Path, **metadata: str) -> None:
+    """Write a file as the first version did: without checksum, stages and origin."""
+    assert model.plan is not None
+    plan = {k: v for k, v in asdict(model.plan).items() if k not in ("stages", "every", "causal")}
+    facts = {"clip": asdict(model.clip), "class_names": model.class_names, "plan": plan}
+    texts = {key: json.dumps(value) for key, value in facts.items()} | {"recipe": "{}"}
+    header = {"format": "motionaware-1", "version": "0.1.0"} | texts | metadata
+    save_file(model.state_dict(), path, metadata=header)
 
-    monkeypatch.setattr("motionaware.models.checkpoint.asdict", old)
+
+def test_a_file_of_an_early_version_is_read_with_a_note(tmp_path):
+    path = tmp_path / "early.safetensors"
     model = tiny()
+    write_early(model, path)
+    with pytest.warns(
+        MotionAwareWarning, match="early.safetensors has no checksum, since an early"
+    ):
+        read = load(path)
+    assert read.plan == model.plan
+    save(read, path)
+    assert load(path).plan == model.plan  # and now without the note
+
+
+def test_metadata_that_cannot_be_read_are_one_error(tmp_path):
+    path = tmp_path / "early.safetensors"
+    for damage in ({"clip": '{"num_frame": 4}'}, {"clip": "{"}, {"plan": '{"backbone": "x"}'}):
+        write_early(tiny(), path, **damage)
+        words = (
+            f"the metadata '{next(iter(damage))}' cannot be read .* written by motionaware 0.1.0"
+        )
+        with pytest.warns(MotionAwareWarning), pytest.raises(ValueError, match=words):
+            load(path)
+
+
+def test_a_file_that_lost_the_name_of_its_checksum_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save(tiny(), path)
+    path.write_bytes(path.read_bytes().replace(b'"checksum"', b'"checksun"'))
+    with pytest.raises(
+        ValueError, match="is damaged: its metadata has no checksum, but 'checksun'"
+    ):
+        load(path)
+
+
+@pytest.mark.parametrize("part", ["header", "whole file"])
+def test_any_flipped_bit_is_refused(tmp_path, part):
+    path = tmp_path / "model.safetensors"
+    save(tiny(class_names=["left", "right", "up"]), path)
+    whole = path.read_bytes()
+    end = 8 + int.from_bytes(whole[:8], "little") if part == "header" else len(whole)
+    random = Random(0)
+    for place in (*range(8), *(random.randrange(end) for _ in range(200))):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << random.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(
+            ValueError, match=r"model\.safetensors (is damaged|cannot be read|has for)"
+        ):
+            load(path)
+
+
+def test_renamed_classes_do_not_match_the_checksum(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save(tiny(class_names=["left", "right", "up"]), path)
+    path.write_bytes(path.read_bytes().replace(b"right", b"wrong"))
+    with pytest.raises(ValueError, match="does not match its checksum, so weights or class names"):
+        load(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.bool, torch.int64, torch.float32])
+def test_the_checksum_is_over_names_dtypes_shapes_bytes_and_metadata(dtype):
+    tensors = {"a": torch.ones(2, 3, dtype=dtype), "b": torch.ones((), dtype=dtype)}
+    plain = checksum_of(tensors, {"k": "v"})
+    assert plain == checksum_of(
+        {"b": tensors["b"], "a": tensors["a"].t().contiguous().t()}, {"k": "v"}
+    )
+    others = [
+        checksum_of({"a": tensors["a"], "c": tensors["b"]}, {"k": "v"}),
+        checksum_of(tensors | {"a": tensors["a"].reshape(3, 2)}, {"k": "v"}),
+        checksum_of(tensors | {"b": torch.zeros((), dtype=dtype)}, {"k": "v"}),
+        checksum_of(tensors | {"b": tensors["b"].to(torch.complex64)}, {"k": "v"}),
+        checksum_of(tensors, {"k": "w"}),
+    ]
+    assert len({plain, *others}) == 6
+
+
+def test_a_network_whose_layers_want_a_version_is_read(tmp_path):
+    model = create_model("mnasnet0_5", temporal="none", num_classes=2)
     save(model, tmp_path / "model.safetensors")
-    assert load(tmp_path / "model.safetensors").plan == model.plan
+    read = load(tmp_path / "model.safetensors").state_dict()
+    assert all(torch.equal(read[name], tensor) for name, tensor in model.state_dict().items())
 
 
 def test_a_module_of_ones_own_is_handed_in_again(tmp_path):
@@ -73,7 +160,7 @@ def test_a_module_of_ones_own_is_handed_in_again(tmp_path):
     with pytest.raises(ValueError, match="temporal module of your own; hand its maker in again"):
         load(tmp_path / "model.safetensors")
     assert load(tmp_path / "model.safetensors", temporal=clipwise).plan == model.plan
-    with pytest.raises(RuntimeError, match="size mismatch|Missing key"):
+    with pytest.raises(ValueError, match="do not fit .*: 16 missing, .*; hand in the maker that"):
         load(tmp_path / "model.safetensors", temporal=mine)
 
 
@@ -89,7 +176,9 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     save(tiny(), path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="cannot be read as safetensors .* it is damaged"):
+    with pytest.raises(
+        ValueError, match="is no safetensors file, or it is damaged .* copy the file"
+    ):
         load(path)
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from motionaware.cli.compare import run_compare
 from motionaware.cli.data import run_doctor, run_prepare
 from motionaware.cli.models import run_predict, run_profile, run_stream, run_visualize
-from motionaware.cli.say import say_error
+from motionaware.cli.say import notes_on_one_line, say_error
 from motionaware.cli.training import run_evaluate, run_quickstart, run_train
 from motionaware.cli.verbs import make_parser
 from motionaware.engine.allocation import keep_freed_memory
@@ -46,7 +46,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if args.overrides and args.verb != "train":
         parser.error(f"unrecognized arguments: {' '.join(args.overrides)}")
     try:
-        code = RUN[args.verb](args)
+        with notes_on_one_line():
+            code = RUN[args.verb](args)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:

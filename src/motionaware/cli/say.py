@@ -2,8 +2,12 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
+
+from motionaware.errors import MotionAwareWarning
 
 
 def say_error(words: str) -> None:
@@ -26,3 +30,26 @@ def prints_notes() -> Iterator[None]:
         yield
     finally:
         log.setLevel(level)
+
+
+@contextmanager
+def notes_on_one_line() -> Iterator[None]:
+    """Show each `MotionAwareWarning` as one line, once; other warnings as Python shows them."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_note(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, MotionAwareWarning):
+                say_error(f"note: {' '.join(str(message).split())}")
+            else:
+                show(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show_note
+        yield

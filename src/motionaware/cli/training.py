@@ -43,8 +43,8 @@ def run_train(args: argparse.Namespace) -> int:
         return 0
     if (args.recipe is None) == (args.resume is None):
         raise ValueError("give either a recipe to start from, or --resume RUN to go on with a run")
-    if args.resume and (args.overrides or args.run_folder):
-        raise ValueError("a resumed run keeps its recipe and its folder; give --resume RUN alone")
+    if args.resume and args.run_folder:
+        raise ValueError("a resumed run keeps its folder; give --resume RUN without --run")
     if args.resume:
         folder, recipe = Path(args.resume), None
     else:
@@ -57,13 +57,10 @@ def run_train(args: argparse.Namespace) -> int:
     from motionaware.engine.train import train
 
     files = RunFolder(folder)
-    recipe = recipe or files.recipe()
+    recipe = recipe or files.recipe(args.overrides)
     test = look_for_test(recipe.data)
-    if args.resume and files.num_epochs() == recipe.train.epochs:
-        print(
-            f"{folder} is finished, after {count(recipe.train.epochs, 'epoch')}; for more, begin a "
-            "new run with a higher train.epochs"
-        )
+    if args.resume and recipe == files.recipe() and files.num_epochs() == recipe.train.epochs:
+        print(_finished(files, recipe))
         return _say_next(files, test)
     for split, number in test.num_learnt.items():
         print(
@@ -94,6 +91,20 @@ def run_train(args: argparse.Namespace) -> int:
         print(f"skipped: {count(num_skipped, 'video')}, listed in {files.skipped}")
     print(f"log: {folder / 'log.csv'}")
     return _say_next(files, test)
+
+
+def _finished(files: "RunFolder", recipe: "Recipe") -> str:
+    """Say that a run is finished, and how to train more epochs."""
+    from motionaware.engine.resuming import can_be_extended, new_run_command
+
+    epochs = recipe.train.epochs
+    more = (
+        f"motionaware train --resume {files.path} --train.epochs {epochs + 1}, or more"
+        if can_be_extended(recipe.optim)
+        else f"its learning rate has come to its end ({recipe.optim.schedule}); start a new run "
+        f"from its weights: {new_run_command(files)}"
+    )
+    return f"{files.path} is finished, after {count(epochs, 'epoch')}; for more: {more}"
 
 
 def _say_next(files: "RunFolder", test: "HeldOut") -> int:

@@ -62,8 +62,19 @@ def read_yaml(path: Path) -> Any:
         raise RecipeError(f"{path} is not YAML: {_on_one_line(error)}") from error
 
 
-def recipe_from_dict(content: Mapping[str, Any], *, source: str) -> Recipe:
-    """Build a recipe from plain values, as `recipe_to_dict` gives; `source` is named in errors.
+def read_stored_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read the recipe that a run folder holds; see `recipe_from_dict`.
+
+    Raises:
+        RecipeError: A key is unknown, or a value is of the wrong kind.
+    """
+    return recipe_from_dict(read_yaml(path) or {}, overrides, source=str(path))
+
+
+def recipe_from_dict(
+    content: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str
+) -> Recipe:
+    """Build a recipe from the values that `recipe_to_dict` gave; `source` is named in errors.
 
     A key of `clip` that did not exist when they were written is set by `stored_clip`.
 
@@ -73,7 +84,7 @@ def recipe_from_dict(content: Mapping[str, Any], *, source: str) -> Recipe:
     clip = content.get("clip", {}) if isinstance(content, Mapping) else None
     if isinstance(clip, Mapping):
         content = {**content, "clip": stored_clip(clip)}
-    return _parse(content, (), source=source)
+    return _parse(content, overrides, source=source)
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:

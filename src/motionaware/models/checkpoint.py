@@ -1,23 +1,23 @@
 """Save and load: tensors, ClipSpec, class names, plan and recipe in one safetensors file."""
 
-import json
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 
-import safetensors.torch
-from safetensors import SafetensorError, safe_open
-
-from motionaware.clip import ClipSpec, stored_clip
-from motionaware.files import write_atomically
+from motionaware.models.checkpoint_file import (
+    CheckpointFile,
+    is_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from motionaware.models.recognizer import VideoRecognizer, create_model
+from motionaware.models.weights import describe_misfits, fill
 from motionaware.temporal import Maker
-
-FORMAT = "motionaware-1"
 
 
 def save(model: VideoRecognizer, path: str | Path) -> None:
     """Write a model to one file, all or nothing: an older file stays until the new one is whole.
+
+    The file carries a checksum, which `load` verifies.
 
     Raises:
         ValueError: The model was not built by `create_model`, so `load` could not build it again,
@@ -34,21 +34,23 @@ def save(model: VideoRecognizer, path: str | Path) -> None:
             "this model has no plan by which load() could build it again; build it with "
             "create_model(), or save model.state_dict() yourself"
         )
-    plan = asdict(model.plan)
-    header = {
-        "format": FORMAT,
-        "version": version("motionaware"),
-        "clip": json.dumps(asdict(model.clip)),
-        "class_names": json.dumps(model.class_names),
-        "plan": json.dumps(plan),
-        "recipe": json.dumps(model.recipe),
-    }
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    write_atomically(Path(path), safetensors.torch.save(tensors, metadata=header))
+    file = CheckpointFile(
+        path=Path(path),
+        tensors=model.state_dict(),
+        clip=model.clip,
+        class_names=model.class_names,
+        plan=asdict(model.plan),
+        recipe=model.recipe,
+        origin=model.origin,
+    )
+    write_checkpoint(file)
 
 
 def load(path: str | Path, *, temporal: Maker | None = None) -> VideoRecognizer:
     """Read a model that `save` wrote, in evaluation mode, on the CPU.
+
+    The checksum of the file is verified. Files of early versions have none; they are read with a
+    `MotionAwareWarning`.
 
     Args:
         path: The file.
@@ -56,7 +58,8 @@ def load(path: str | Path, *, temporal: Maker | None = None) -> VideoRecognizer:
 
     Raises:
         FileNotFoundError: There is no such file, or it is a folder.
-        ValueError: The file is damaged, or is no checkpoint of motionaware.
+        ValueError: The file is damaged, is no checkpoint of motionaware, or its tensors do not fit
+            the network.
     """
     path = Path(path)
     if path.is_dir():
@@ -65,39 +68,41 @@ def load(path: str | Path, *, temporal: Maker | None = None) -> VideoRecognizer:
         raise FileNotFoundError(f"checkpoint {path} is a folder, wanted a file; {hint}")
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist; give a .safetensors file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-    except SafetensorError as error:
+    if path.suffix in (".pth", ".pt", ".tar") and not is_checkpoint(path):
         raise ValueError(
-            f"{path} cannot be read as safetensors ({error}); it is damaged or of another kind. "
-            "Reference checkpoints (.pth) are read by load_official"
-        ) from error
-    if header.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} has format {header.get('format')!r}, wanted {FORMAT!r}; "
-            "it was not written by motionaware.save, or by a newer version"
+            f"{path} is no .safetensors file that motionaware.save wrote; checkpoints of the M2A "
+            "and TSM authors are read by load_official"
         )
-    plan = json.loads(header["plan"])
+    file = read_checkpoint(path)
+    plan = file.plan
     if plan["temporal"] is None and temporal is None:
         raise ValueError(
             f"{path} was made with a temporal module of your own; "
             "hand its maker in again: load(path, temporal=...)"
         )
-    clip = ClipSpec(**stored_clip(json.loads(header["clip"])))
     model = create_model(
         plan["backbone"],
         temporal=temporal or plan["temporal"],
-        num_frames=clip.num_frames,
-        class_names=json.loads(header["class_names"]),
-        clip=clip,
+        num_frames=file.clip.num_frames,
+        class_names=file.class_names,
+        clip=file.clip,
         where=plan["where"],
         stages=plan.get("stages"),  # files of earlier versions have none
         every=plan.get("every"),
         dropout=plan["dropout"],
         causal=plan.get("causal", False),
     )
-    model.recipe = json.loads(header["recipe"])
-    model.load_state_dict(tensors)
+    misfits = describe_misfits(file.tensors, model.state_dict())
+    if misfits:
+        remedy = (
+            "hand in the maker that the model was made with"
+            if temporal
+            else "install the versions of timm, torchvision and motionaware that it was made with"
+        )
+        raise ValueError(
+            f"the tensors of {path} do not fit {plan['backbone']} with temporal "
+            f"{temporal or plan['temporal']!r}: {misfits}; {remedy}"
+        )
+    model.recipe, model.origin = file.recipe, file.origin
+    fill(model, file.tensors)
     return model.eval()
