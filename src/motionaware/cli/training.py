@@ -51,6 +51,7 @@ def run_train(args: argparse.Namespace) -> int:
         recipe = read_recipe(args.recipe, args.overrides)
 
     from motionaware.data.video import VideoError
+    from motionaware.engine.early_stopping import is_over, stopped_early
     from motionaware.engine.opening import look_for_test
     from motionaware.engine.run_folder import RunFolder
     from motionaware.engine.train import train
@@ -58,10 +59,16 @@ def run_train(args: argparse.Namespace) -> int:
     files = RunFolder(folder)
     recipe = recipe or files.recipe()
     test = look_for_test(recipe.data)
-    if args.resume and files.num_epochs() == recipe.train.epochs:
+    state = files.load_state() if args.resume else None
+    log = state["log"] if state else []
+    if is_over(log, recipe.train):
+        done = count(len(log), "epoch")
+        reason = stopped_early(log, recipe.train)
         print(
-            f"{folder} is finished, after {count(recipe.train.epochs, 'epoch')}; for more, begin a "
-            "new run with a higher train.epochs"
+            f"{folder} is finished: {reason}"
+            if reason
+            else f"{folder} is finished, after {done}; for more, begin a new run with a higher "
+            "train.epochs"
         )
         return _say_next(files, test)
     for split, number in test.num_learnt.items():

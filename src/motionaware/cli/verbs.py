@@ -42,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     verb.add_argument("recipe", nargs="?", help="YAML file; see recipes/")
     verb.add_argument("--run", dest="run_folder", help="folder of the run; runs/RECIPE by default")
     verb.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
-    verb.add_argument("--keys", action="store_true", help="list every key of a recipe and end")
+    verb.add_argument("--keys", action="store_true", help="explain every key of a recipe and end")
 
     verb = verbs.add_parser(
         "evaluate",
