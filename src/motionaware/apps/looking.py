@@ -93,7 +93,7 @@ def look(
     sites: Sequence[str] | None = None,
     target: int | None = None,
     layer: str | None = None,
-    name: str = "the clip",
+    video_name: str = "the clip",
 ) -> Look:
     """See what a model sees in a clip; the model is left as it was, whatever happens.
 
@@ -104,7 +104,7 @@ def look(
         target: The class for Grad-CAM; the likeliest by default.
         layer: Whose map Grad-CAM takes; by default the last one of more than one pixel on which the
             class depends.
-        name: Of the video, for errors.
+        video_name: For errors.
 
     Raises:
         NonFiniteScores: The model's scores are infinite or NaN.
@@ -121,7 +121,7 @@ def look(
     with evaluation_mode(model), hooked(hooks), torch.enable_grad():
         pixels = clip[None].to(model.mean) / 255
         scores = model(pixels.requires_grad_())[0]
-        check_scores(scores.detach()[None], model, [name])
+        check_scores(scores.detach()[None], model, [video_name])
         probabilities = scores.detach().softmax(dim=-1).float().cpu()
         target = int(probabilities.argmax()) if target is None else target
         if layer is not None:

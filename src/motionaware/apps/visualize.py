@@ -127,7 +127,7 @@ def visualize(
     start, end = bounds[clip - 1]
     indices = [start + index for index in choose_frames(end - start, model.clip)]
     frames = frame_for_testing(opened.frames(indices), spec=model.clip)
-    seen = look(model, frames, sites=chosen, target=target, layer=layer, name=str(video))
+    seen = look(model, frames, sites=chosen, target=target, layer=layer, video_name=str(video))
     scene = Scene(
         frames=frames,
         captions=[_caption(opened, index) for index in indices],

@@ -147,6 +147,7 @@ class TrainingOrder(Sampler[list[Request]]):
             yield [Request(*pair) for pair in pairs]
 
 
+@runtime_checkable
 class _Batched(Protocol):
     num_examples: int
     batch_size: int

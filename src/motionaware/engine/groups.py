@@ -6,7 +6,7 @@ Their `Attributes:` sections are the help of each key: `motionaware train --keys
 import math
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from motionaware.clip import ClipSpec
 from motionaware.engine.keys import RecipeError, check_fields
@@ -224,7 +224,8 @@ class TrainConfig:
     precision: Literal["float32", "bf16"] = "float32"
     channels_last: bool = False
     partial_batch_norm: bool = False
-    class_weights: Literal["none", "balanced"] | dict[str, float] = "none"
+    # YAML makes numbers and truth values of some names; once read, all names are text.
+    class_weights: Literal["none", "balanced"] | dict[str | bool | int, float] | None = "none"
     label_smoothing: float = 0.0
     ema_decay: float | None = None
     seed: int = 0
@@ -243,13 +244,25 @@ class TrainConfig:
             seed="[0, 4294967296)",
             **counts,
         )
-        if isinstance(self.class_weights, dict):
-            for name, weight in self.class_weights.items():
-                if not 0 < weight < math.inf:
-                    raise RecipeError(
-                        f"train.class_weights gives {name!r} the weight {weight}, wanted a number "
-                        "above 0"
-                    )
+        object.__setattr__(self, "class_weights", _checked_weights(self.class_weights))
+
+
+def _checked_weights(weights: Any) -> str | dict[str, float]:
+    """Class weights with names that are text; null is `none`."""
+    if not isinstance(weights, dict):
+        return weights or "none"
+    for name, weight in weights.items():
+        if isinstance(name, bool):
+            raise RecipeError(
+                f"train.class_weights names the class {name}: YAML reads yes, no, on and off as "
+                "true and false; put the name in quotes"
+            )
+        if not 0 < weight < math.inf:
+            raise RecipeError(
+                f"train.class_weights gives {name!r} the weight {weight}, wanted a finite number "
+                "above 0"
+            )
+    return {str(name): weight for name, weight in weights.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

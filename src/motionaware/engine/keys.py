@@ -90,7 +90,9 @@ def kind_words(kind: Any) -> str:
     if any(typing.get_origin(one) is Literal for one in typing.get_args(kind)):
         return " or ".join(kind_words(one) for one in typing.get_args(kind))
     if typing.get_origin(kind) is dict:
-        return "{" + ": ".join(kind_words(one) for one in typing.get_args(kind)) + ", ...}"
+        return f"{{name: {kind_words(typing.get_args(kind)[1])}, ...}}"
+    if kind is type(None):
+        return "null"
     words = kind.__name__ if type(kind) is type else str(kind)
     return words.replace(" | ", " or ").replace("None", "null").replace("tuple[", "[")
 

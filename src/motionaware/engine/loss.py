@@ -46,7 +46,7 @@ class TrainingLoss:
     def divisor(self, targets: Int[Tensor, "b"] | Float[Tensor, "b k"]) -> float:
         """What the clips of a batch add to the divisor: their weights, or their number if mixed."""
         if self.weights is None or targets.is_floating_point():
-            return len(targets)
+            return float(len(targets))
         return self.weights[targets].double().sum().item()
 
 

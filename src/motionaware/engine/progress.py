@@ -34,7 +34,7 @@ class Progress:
         done: int = 0,
         bar: bool,
         tell: Callable[[str], None],
-        every_seconds: float | None = None,
+        every_seconds: float | int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name, self.unit, self.total, self.done = name, unit, total, done

@@ -292,7 +292,8 @@ class TrainingRun:
     def _make_loss(self) -> TrainingLoss:
         config = self.recipe.train
         labels = self.data.labels() if config.class_weights == "balanced" else []
-        weights = make_weights(config.class_weights, self.data.class_names, labels)
+        setting: Any = config.class_weights
+        weights = make_weights(setting, self.data.class_names, labels)
         return TrainingLoss(weights, label_smoothing=config.label_smoothing)
 
     def _tell_news(self) -> None:
