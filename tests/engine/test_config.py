@@ -161,7 +161,7 @@ def test_numbers_in_the_exponent_spelling_that_yaml_takes_for_words_are_numbers(
         ("train: {class_weights: {yes: 2}}", "names the class True: YAML reads yes, no, on and"),
         (
             "train: {class_weights: balancd}",
-            r"is balancd, wanted none or balanced or \{name: float",
+            r"is balancd, wanted none or balanced or \{name: f",
         ),
         ("train: {early_stopping_epochs: 0}", "train.early_stopping_epochs is 0, wanted a number"),
         ("train: {epochs: true}", "train.epochs is True, wanted int"),

@@ -35,9 +35,7 @@ def test_infinities_of_both_signs_do_not_cancel():
 
 def test_the_error_says_whether_the_weights_or_the_computation_are_the_cause():
     scores = torch.full((1, 3), float("nan"))
-    with pytest.raises(
-        NonFiniteScores, match=r"weights are finite \(float32\), so values overflow"
-    ):
+    with pytest.raises(NonFiniteScores, match=r"weights are finite \(float32\), so values over"):
         check_scores(scores, MODEL, ["a"])
     broken = nn.Linear(2, 3)
     nn.init.constant_(broken.weight, float("nan"))
