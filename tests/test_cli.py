@@ -276,6 +276,15 @@ def test_every_key_is_listed(capsys: pytest.CaptureFixture[str]):
     assert "optim.learning_rate" in capsys.readouterr().out
 
 
+def test_keys_are_explained_without_importing_torch():
+    code = (
+        "import sys; from motionaware.cli import main; main(['train', '--keys'])\n"
+        "sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=QUIET)
+    assert done.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
@@ -486,8 +495,11 @@ def test_a_full_disk_is_one_line_that_names_the_file(recipe_file: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_the_run_and_resume_ends_it_as_if_it_had_not_stopped(
-    video_recipe_file: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_to_all_processes_saves_the_run_and_resume_ends_it_as_if_it_had_not_stopped(
+    number: signal.Signals, code: int, video_recipe_file: Path, tmp_path: Path
 ):
     words = program("train", video_recipe_file, "--train.epochs=4", "--train.batch_size=3")
     whole, halves = tmp_path / "whole", tmp_path / "halves"
@@ -504,9 +516,10 @@ def test_ctrl_c_saves_the_run_and_resume_ends_it_as_if_it_had_not_stopped(
     while not (halves / "log.csv").exists():
         assert process.poll() is None
         time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGINT)  # to all processes of the group, as a terminal does
+    for _ in range(2):  # twice, as `timeout` does: to the process and to its group
+        os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     (line,) = errors.splitlines()
     assert line.startswith("motionaware: stopped in epoch ")
     assert line.endswith(f"Go on with: motionaware train --resume {halves}")
@@ -642,7 +655,7 @@ def test_one_broken_video_does_not_take_the_others_answers(
     broken, count = shown.err.splitlines()
     assert broken.startswith("motionaware: ")
     assert "bad.mp4" in broken
-    assert count == "motionaware: 1 of 3 videos could not be read"
+    assert count == "motionaware: 1 of 3 videos have no prediction"
 
 
 # -------------------------------------------------------------------------------------- visualize

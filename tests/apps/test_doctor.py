@@ -54,8 +54,8 @@ def test_a_healthy_folder_is_described(video_folder: Path):
         assert facts_about(checkup, split) == [
             "12 videos, none broken; 12 classes of 1 video",
             "6 frames, 32 x 32 pixels (height x width)",
-            "12 videos with fewer frames than the 8 of a usual clip, which repeats some: "
-            "lower clip.num_frames?",
+            "12 videos with fewer frames than the 8 of a usual clip, the shortest has 6: its "
+            "clips show some frames more than once; a lower clip.num_frames avoids that",
         ]
 
 

@@ -1,5 +1,6 @@
 import errno
 import math
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -10,9 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from motionaware.apps.prepare_data import prepare_data
 from motionaware.data.dataset import Batch
 from motionaware.data.split import DataError
 from motionaware.data.video import VideoError
+from motionaware.engine import interrupt as interrupt_module
+from motionaware.engine import progress as progress_module
 from motionaware.engine import run_folder as run_folder_module
 from motionaware.engine.config import DataConfig, Recipe
 from motionaware.engine.interrupt import TrainingDiverged, TrainingInterrupted
@@ -202,6 +206,9 @@ def test_a_run_is_trained_by_one_process_at_a_time(
 def test_a_second_ctrl_c_ends_the_run_at_once(
     tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    seconds = iter((0.0, 1.5))
+    monkeypatch.setattr(interrupt_module.time, "monotonic", lambda: next(seconds, 9.0))
+
     def impatient(run: TrainingRun, group: list[Batch]) -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -428,7 +435,7 @@ def test_a_group_of_batches_has_the_gradient_of_one_batch_of_all_its_clips(
         with torch.no_grad():  # the classifier starts near zero, and with it all gradients
             run.model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
         monkeypatch.setattr(run.optimizer, "zero_grad", lambda: None)
-        monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda *args: None)
+        monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda *args: torch.zeros(()))
         groups = list(run.data.groups(0, 0, size=accumulate))
         assert len(groups) == 1
         monkeypatch.setattr(Tensor, "float", Tensor.double)
@@ -534,6 +541,264 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_remedy(tiny_recipe: Reci
         TrainingDiverged, match=r"begin a new run with a lower optim\.learning_rate"
     ):
         train(recipe, tmp_path / "run")
+
+
+def nan_in(what: str, monkeypatch: pytest.MonkeyPatch, *, step: int) -> None:
+    """Let a clip's scores (`loss`) or the gradient be NaN in one step of the run."""
+    plain, steps = TrainingRun._train_step, iter(range(1, 1000))
+
+    def spoiled(run: TrainingRun, group: list[Batch]) -> None:
+        if next(steps) == step and what == "loss":
+            hook = run.model.head.register_forward_hook(lambda *args: args[-1] * math.nan)
+            try:
+                plain(run, group)
+            finally:
+                hook.remove()
+        if what == "gradient" and run.epoch * run.steps_per_epoch + run.step + 1 == step:
+            run.model.head.weight.register_hook(lambda gradient: gradient * math.nan)
+        plain(run, group)
+
+    monkeypatch.setattr(TrainingRun, "_train_step", spoiled)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_names_its_videos_and_saves_nothing(
+    what: str, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    nan_in(what, monkeypatch, step=4)
+    with pytest.raises(TrainingDiverged) as caught:
+        train(changed(tiny_recipe, train={"epochs": 3}), tmp_path / "run")
+    assert f"the {what}" in str(caught.value)
+    assert "is nan in step 2 of epoch 2, on motionpairs/train/0000" in str(caught.value)
+    assert "1 whole epochs are saved" in str(caught.value)
+    folder = RunFolder(tmp_path / "run")
+    for path in (folder.best, folder.last):
+        assert all(torch.isfinite(one).all() for one in load(path).state_dict().values())
+    state = folder.load_state()
+    assert state is not None
+    assert (state["epoch"], state["step"]) == (1, 0)
+
+
+def test_nan_scores_in_validation_end_the_run_before_anything_is_saved(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plain = TrainingRun._validate
+
+    def spoiled(run: TrainingRun):
+        if run.epoch == 1:
+            nn.init.constant_(run.model.head.bias, math.nan)
+        return plain(run)
+
+    monkeypatch.setattr(TrainingRun, "_validate", spoiled)
+    words = r"validation after epoch 2: the model's scores of motionpairs/val/000000, .*head\.bias"
+    with pytest.raises(TrainingDiverged, match=words):
+        train(tiny_recipe, tmp_path / "run")
+    for name in ("best", "last"):
+        assert load(tmp_path / "run" / f"{name}.safetensors").recipe["trained"]["epoch"] == 1
+
+
+# ------------------------------------------------------------- class imbalance and early stopping
+
+
+def test_a_run_with_balanced_classes_goes_on_to_the_same_numbers(
+    tiny_recipe: Recipe, video_folder: Path, tmp_path: Path, interrupt: Callable[[int], None]
+):
+    recipe = changed(
+        on_videos(tiny_recipe, video_folder, balanced_sampling=True),
+        train={"class_weights": "balanced", "label_smoothing": 0.1},
+    )
+    train(recipe, tmp_path / "whole")
+    interrupt(1)
+    with pytest.raises(TrainingInterrupted):
+        train(recipe, tmp_path / "parted")
+    train(recipe, tmp_path / "parted", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "parted")
+
+
+def test_weights_change_the_training_loss_and_equal_ones_do_not(
+    tiny_recipe: Recipe, tmp_path: Path
+):
+    recipe = changed(tiny_recipe, train={"epochs": 1})
+    names = begin(recipe, tmp_path / "names").data.class_names
+    for name, weights in (
+        ("plain", "none"),
+        ("equal", dict.fromkeys(names, 2.0)),
+        ("one", {names[0]: 9.0}),
+    ):
+        train(changed(recipe, train={"class_weights": weights}), tmp_path / name)
+    plain, equal, one = (
+        float(log_of(tmp_path / name)[0]["train_loss"]) for name in ("plain", "equal", "one")
+    )
+    assert equal == pytest.approx(plain, rel=1e-4)
+    assert one != pytest.approx(plain, rel=1e-4)
+
+
+def test_a_run_is_not_resumed_with_other_labels_where_its_weights_depend_on_them(
+    tiny_recipe: Recipe, video_folder: Path, tmp_path: Path
+):
+    root = tmp_path / "videos"
+    shutil.copytree(video_folder, root)
+    recipe = changed(on_videos(tiny_recipe, root), train={"epochs": 1, "class_weights": "balanced"})
+    train(recipe, tmp_path / "run")
+    first, second, *_ = sorted((root / "train").iterdir())
+    next(first.iterdir()).rename(second / "moved.mp4")
+    with pytest.raises(ValueError, match="labels of the training videos have changed since"):
+        train(recipe, tmp_path / "run", resume=True)
+
+
+def test_an_unknown_class_weight_leaves_no_run_folder(tiny_recipe: Recipe, tmp_path: Path):
+    recipe = changed(tiny_recipe, train={"class_weights": {"moving lft": 2.0}})
+    with pytest.raises(ValueError, match="did you mean 'moving left'?"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_improvement_stops_early_says_why_and_counts_as_finished(
+    tiny_recipe: Recipe, tmp_path: Path
+):
+    recipe = changed(tiny_recipe, train={"epochs": 9, "early_stopping_epochs": 1, "batch_size": 30})
+    recipe = changed(recipe, optim={"learning_rate": 1e-9})
+    lines: list[str] = []
+    report = train(recipe, tmp_path / "run", tell=lines.append)
+    rows = log_of(tmp_path / "run")
+    assert len(rows) < 9
+    assert lines[-1].startswith(f"stopped early after {len(rows)} of 9 epochs: validation top-1")
+    assert train(recipe, tmp_path / "run", resume=True) == report
+    assert log_of(tmp_path / "run") == rows
+
+
+def test_a_resumed_run_stops_early_where_it_would_have_stopped(
+    tiny_recipe: Recipe, tmp_path: Path, interrupt: Callable[[int], None]
+):
+    recipe = changed(tiny_recipe, train={"epochs": 6, "early_stopping_epochs": 2})
+    train(recipe, tmp_path / "whole")
+    interrupt(3)
+    with pytest.raises(TrainingInterrupted):
+        train(recipe, tmp_path / "halves")
+    train(recipe, tmp_path / "halves", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "halves")
+
+
+def test_a_state_of_an_older_version_goes_on(
+    tiny_recipe: Recipe, tmp_path: Path, interrupt: Callable[[int], None]
+):
+    train(tiny_recipe, tmp_path / "whole")
+    interrupt(1)
+    with pytest.raises(TrainingInterrupted):
+        train(tiny_recipe, tmp_path / "halves")
+    folder = RunFolder(tmp_path / "halves")
+    state = folder.load_state()
+    assert state is not None
+    folder.save_state({**state, "sums": state["sums"][:3]})  # without what the loss is divided by
+    train(tiny_recipe, tmp_path / "halves", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "halves")
+
+
+# ----------------------------------------------------------- batches of one clip, and short videos
+
+ONE_PIXEL = {"backbone": "i3d_resnet18_quarter", "temporal": "none", "dropout": 0.0}
+
+
+@pytest.mark.parametrize("mixup_alpha", [0.0, 0.8])
+def test_a_last_batch_of_one_clip_joins_the_batch_before_where_a_norm_needs_two(
+    mixup_alpha: float, tiny_recipe: Recipe, tmp_path: Path
+):
+    recipe = changed(
+        tiny_recipe,
+        model=ONE_PIXEL,
+        augment={"mixup_alpha": mixup_alpha},
+        data={"num_train_clips": 13},
+        train={"epochs": 1, "batch_size": 4, "accumulate": 1},
+    )
+    run = begin(recipe, tmp_path / "run")
+    assert [len(batch) for batch in run.data.order] == [4, 4, 5]
+    assert run.steps_per_epoch == 3
+    run.finish()
+
+
+def test_a_last_batch_of_one_clip_stays_where_the_norms_can_take_it(
+    tiny_recipe: Recipe, tmp_path: Path
+):
+    recipe = changed(
+        tiny_recipe, data={"num_train_clips": 13}, train={"batch_size": 4, "accumulate": 1}
+    )
+    assert [len(batch) for batch in begin(recipe, tmp_path / "run").data.order] == [4, 4, 4, 1]
+
+
+@pytest.mark.parametrize(
+    ("num_clips", "batch_size", "words"),
+    [
+        (6, 1, r"train.batch_size is 1, but a norm of .* set train.batch_size to 2 or more, or"),
+        (1, 8, r"training split has 1 video, so each batch has 1 clip, but a norm of .* add train"),
+    ],
+)
+def test_batches_that_all_have_one_clip_are_refused_before_anything_is_written(
+    num_clips: int, batch_size: int, words: str, tiny_recipe: Recipe, tmp_path: Path
+):
+    recipe = changed(
+        tiny_recipe,
+        model=ONE_PIXEL,
+        data={"num_train_clips": num_clips},
+        train={"batch_size": batch_size},
+    )
+    with pytest.raises(ValueError, match=words):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_of_which_skipped_videos_leave_one_clip_is_left_out_with_a_note(
+    tiny_recipe: Recipe, video_folder: Path, tmp_path: Path
+):
+    root = tmp_path / "videos"
+    shutil.copytree(video_folder, root)
+    for path in sorted((root / "train").glob("*/*.mp4"))[:6]:
+        path.write_text("no video")
+    recipe = on_videos(tiny_recipe, root, on_error="skip", max_skipped_share=0.5)
+    train_group = {"batch_size": 2, "accumulate": 1, "epochs": 1}
+    recipe = changed(recipe, model=ONE_PIXEL, train=train_group)
+    batches = list(begin(recipe, tmp_path / "order").data.order)
+    singles = sum(sum(request.index >= 6 for request in batch) == 1 for batch in batches)
+    assert singles > 0
+    lines: list[str] = []
+    train(recipe, tmp_path / "run", tell=lines.append)
+    (note,) = [line for line in lines if "were left out" in line]
+    assert note.startswith(f"note: {singles} batches were left out: skipped videos left one clip")
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_videos_shorter_than_a_clip_are_noted_once(
+    indexed: bool, num_workers: int, tiny_recipe: Recipe, video_folder: Path, tmp_path: Path
+):
+    root = tmp_path / "videos"
+    shutil.copytree(video_folder, root)
+    if indexed:
+        prepare_data("folder", root)
+    recipe = on_videos(tiny_recipe, root, num_workers=num_workers)
+    lines: list[str] = []
+    train(changed(recipe, clip={"num_frames": 7}), tmp_path / "short", tell=lines.append)
+    (place,) = [place for place, line in enumerate(lines) if line.startswith("note: ")]
+    assert place == (1 if indexed else 2)  # at the start, or after the first epoch
+    assert lines[place] == (
+        "note: 12 of 12 training videos have fewer frames than clip.num_frames 7, the shortest has "
+        "6; their clips show some frames more than once. A lower clip.num_frames avoids that"
+    )
+    lines.clear()
+    train(changed(recipe, clip={"num_frames": 6}), tmp_path / "long", tell=lines.append)
+    assert not [line for line in lines if line.startswith("note: ")]
+
+
+def test_without_bars_a_long_epoch_and_a_long_validation_tell_how_far_they_are(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(progress_module, "LINE_SECONDS", 0.0)
+    lines: list[str] = []
+    train(changed(tiny_recipe, train={"epochs": 1}), tmp_path / "run", tell=lines.append)
+    step, batch = lines[1:3]
+    assert re.fullmatch(
+        r"epoch 1/1  step 1/2  loss \d\.\d{3}  [\d.]+ videos/s  about \d+ s left", step
+    )
+    assert re.fullmatch(r"validation  batch 1/2  [\d.]+ videos/s  about \d+ s left", batch)
 
 
 def test_a_full_disk_leaves_the_last_epochs_checkpoint_and_state(

@@ -34,6 +34,7 @@ from motionaware.apps.visualize import figure_maker
 from motionaware.apps.words import count
 from motionaware.data.split import DataError
 from motionaware.engine.grid import grid_recipes, read_grid
+from motionaware.engine.scores import NonFiniteScores
 from motionaware.files import alone_in, check_folder
 
 Tell = Callable[[str], None]
@@ -203,7 +204,12 @@ def _report(
     num_examples: int,
     progress: bool,
 ) -> Comparison:
-    judged = [judge_run(run, split=split, progress=progress) for run in runs]
+    judged, failures = [], list(failures)
+    for run in runs:
+        try:
+            judged.append(judge_run(run, split=split, progress=progress))
+        except NonFiniteScores as error:  # of one run; the others are reported all the same
+            failures.append((run, str(error)))
     if judged:
         check_same_videos(judged)
     by_column: dict[tuple[str, str], list[JudgedRun]] = {}

@@ -261,7 +261,8 @@ def _summarise(split: Split, seen: list[_Seen], checkup: Checkup, *, num_missing
         if short:
             facts.append(
                 f"{count(short, 'video')} with fewer frames than the {ClipSpec().num_frames} of "
-                "a usual clip, which repeats some: lower clip.num_frames?"
+                f"a usual clip, the shortest has {min(lengths)}: its clips show some frames more "
+                "than once; a lower clip.num_frames avoids that"
             )
     facts += [note for one in whole for note in one.notes]  # all: other verbs refer to this one
     checkup.facts.extend((split.name, fact) for fact in facts)

@@ -149,7 +149,8 @@ def _train_side_by_side(
                         process.join()
                 _show(bar, folders)
     if stop.is_set():
-        raise TrainingInterrupted("stopped; what was done is saved. Go on with the same command")
+        words = "stopped; what was done is saved. Go on with the same command"
+        raise TrainingInterrupted(words, stop.signal_number)
     for queue in errors.values():  # first: the other training was ended because of it
         if not queue.empty():
             raise queue.get()

@@ -20,8 +20,9 @@ from motionaware.data.dataset import batches_of, in_order, make_loader
 from motionaware.engine.config import DataConfig, EvalConfig
 from motionaware.engine.evaluate import check_classes, evaluation_mode
 from motionaware.engine.opening import open_dataset
+from motionaware.engine.scores import check_scores
 from motionaware.models.recognizer import VideoRecognizer
-from motionaware.ops.layout import fold_views
+from motionaware.ops.layout import fold_views, unfold_views
 from motionaware.temporal.causal import PastMotionAttention
 from motionaware.temporal.m2a import MotionAttention
 
@@ -103,6 +104,7 @@ def saturation(
         ValueError: The model does not attend over time, or the classes of the data are not its own.
         DataError: The data are not as their kind wants them.
         VideoError: A video cannot be read.
+        NonFiniteScores: The model's scores are infinite or NaN.
     """
     attending = dict(attentions(model.backbone))
     if not attending:
@@ -120,7 +122,9 @@ def saturation(
     hooks = [(attending[name], sums[name].take) for name in attending]
     with evaluation_mode(model), hooked(hooks), torch.inference_mode():
         for batch in bar:
-            model(fold_views(batch.views).to(model.mean.device))
+            scores = model(fold_views(batch.views).to(model.mean.device))
+            names = [dataset.name(index) for index in batch.indices.tolist()]
+            check_scores(unfold_views(scores, num_views=batch.views.shape[1]), model, names)
     sites = tuple(one.means(name) for name, one in sums.items())
     return Saturation(split=split, num_clips=next(iter(sums.values())).num_clips, sites=sites)
 

@@ -103,6 +103,7 @@ def visualize(
 
     Raises:
         VideoError: The video cannot be read.
+        NonFiniteScores: The model's scores are infinite or NaN.
         ValueError: A site, class, layer, part or ending is unknown, the checkpoint is damaged, or
             `video` is no path.
         FileNotFoundError: The checkpoint does not exist.
@@ -129,7 +130,7 @@ def visualize(
     start, end = bounds[clip - 1]
     indices = [start + index for index in choose_frames(end - start, model.clip)]
     frames = frame_for_testing(opened.frames(indices), spec=model.clip)
-    seen = look(model, frames, sites=chosen, target=target, layer=layer)
+    seen = look(model, frames, sites=chosen, target=target, layer=layer, video_name=str(video))
     scene = Scene(
         frames=frames,
         captions=[_caption(opened, index) for index in indices],

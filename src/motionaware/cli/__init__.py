@@ -13,6 +13,7 @@ from motionaware.cli.say import notes_on_one_line, say_error
 from motionaware.cli.training import run_evaluate, run_quickstart, run_train
 from motionaware.cli.verbs import make_parser
 from motionaware.engine.allocation import keep_freed_memory
+from motionaware.engine.interrupt import TrainingInterrupted
 from motionaware.errors import is_expected, one_line
 
 # Nothing heavy is imported here: `motionaware --help` answers at once. Each verb imports its own.
@@ -60,7 +61,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if args.traceback or not is_expected(error):
             raise
         say_error(one_line(error))
-        return INTERRUPTED if type(error).__name__ == "TrainingInterrupted" else 1
+        return 128 + error.signal_number if isinstance(error, TrainingInterrupted) else 1
 
 
 def _printed(error: BrokenPipeError) -> bool:

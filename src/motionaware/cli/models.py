@@ -19,6 +19,7 @@ def run_predict(args: argparse.Namespace) -> int:
     from motionaware.apps.predict import predict
     from motionaware.data.video import VideoError
     from motionaware.engine.evaluate import pick_device
+    from motionaware.engine.scores import NonFiniteScores
     from motionaware.models.checkpoint import load
 
     model = load(args.checkpoint).to(pick_device())
@@ -26,13 +27,13 @@ def run_predict(args: argparse.Namespace) -> int:
     for video in args.videos:
         try:
             prediction = predict(model, video, num_clips=args.clips, top_k=args.top)
-        except VideoError as error:  # the other videos are still worth their answers
+        except (VideoError, NonFiniteScores) as error:  # the other videos may have answers
             say_error(str(error))
             failed += 1
             continue
         print(json.dumps(asdict(prediction)) if args.json else prediction.table())
     if failed and len(args.videos) > 1:
-        say_error(f"{failed} of {len(args.videos)} videos could not be read")
+        say_error(f"{failed} of {len(args.videos)} videos have no prediction")
     return 1 if failed else 0
 
 

@@ -52,6 +52,7 @@ def run_train(args: argparse.Namespace) -> int:
         recipe = read_recipe(args.recipe, args.overrides)
 
     from motionaware.data.video import VideoError
+    from motionaware.engine.early_stopping import is_over, stopped_early
     from motionaware.engine.opening import look_for_test
     from motionaware.engine.run_folder import RunFolder
     from motionaware.engine.train import train
@@ -59,8 +60,11 @@ def run_train(args: argparse.Namespace) -> int:
     files = RunFolder(folder)
     recipe = recipe or files.recipe(args.overrides)
     test = look_for_test(recipe.data)
-    if args.resume and recipe == files.recipe() and files.num_epochs() == recipe.train.epochs:
-        print(_finished(files, recipe))
+    state = files.load_state() if args.resume else None
+    log = state["log"] if state else []
+    if args.resume and recipe == files.recipe() and is_over(log, recipe.train):
+        reason = stopped_early(log, recipe.train)
+        print(f"{folder} is finished: {reason}" if reason else _finished(files, recipe))
         return _say_next(files, test)
     for split, number in test.num_learnt.items():
         print(

@@ -44,9 +44,9 @@ def make_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--resume",
         metavar="RUN",
-        help="go on with the run in this folder; with --train.epochs N it is extended",
+        help="continue the run in this folder; with --train.epochs N it is extended",
     )
-    verb.add_argument("--keys", action="store_true", help="list every key of a recipe and end")
+    verb.add_argument("--keys", action="store_true", help="explain every key of a recipe and end")
 
     verb = verbs.add_parser(
         "evaluate",

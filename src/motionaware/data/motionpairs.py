@@ -258,6 +258,10 @@ class MotionPairs(Dataset[tuple[Tensor, int]]):
         clips = self._clips = np.load(self._path, "r") if self._clips is None else self._clips
         return torch.from_numpy(np.array(clips[i])), i % len(CLASS_NAMES)
 
+    def labels(self) -> list[int]:
+        """The label of each clip."""
+        return [i % len(CLASS_NAMES) for i in range(len(self))]
+
     def __getstate__(self) -> dict[str, Any]:
         # A memory map is pickled with all its numbers; a worker opens the file itself.
         return self.__dict__ | {"_clips": None}

@@ -1,7 +1,9 @@
 """Recipes written down: YAML, dotted overrides, plain values <-> the dataclasses of groups.py."""
 
 import dataclasses
+import json
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,8 +23,10 @@ from motionaware.engine.keys import (
     RecipeError,
     check_keys,
     check_override,
+    explanations,
     kind_words,
     known_keys,
+    summary,
 )
 
 _Config = TypeVar("_Config")
@@ -152,11 +156,18 @@ def _on_one_line(error: Exception) -> str:
 
 
 def describe_keys() -> str:
-    """Every key of a recipe with its type and default, one a line."""
+    """Explain every key of a recipe: values, default and meaning, group by group."""
     defaults = recipe_to_dict(Recipe())
-    lines = []
+    lines: list[str] = []
+    meanings: dict[str, str] = {}
     for key, kind in known_keys(Recipe).items():
         group, _, name = key.partition(".")
-        if name:
-            lines.append(f"{key:<28} {kind_words(kind):<44} {defaults[group][name]}")
-    return "\n".join(lines)
+        if not name:
+            lines += ["", f"{group}: {summary(kind)}", ""]
+            meanings = explanations(kind)
+            continue
+        default = json.dumps(defaults[group][name]).replace('"', "")
+        values = "true or false" if kind is bool else kind_words(kind)
+        lines.append(f"  {key}   {values}; default {default}")
+        lines += textwrap.indent(textwrap.fill(meanings[name], 88), " " * 6).splitlines()
+    return "\n".join(lines[1:])

@@ -59,7 +59,7 @@ def judge_run(run: Run, *, split: str, progress: bool = False) -> JudgedRun:
 
     Raises:
         FileNotFoundError: The run has no checkpoint.
-        ValueError, DataError, VideoError: As for `evaluate`.
+        ValueError, DataError, VideoError, NonFiniteScores: As for `evaluate`.
     """
     path = run.folder.path / f"predictions-{split}.npz"
     key = json.dumps(_key(run, split), sort_keys=True)
@@ -163,7 +163,9 @@ def _read(path: Path, key: str) -> dict[str, np.ndarray] | None:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             if str(file["key"]) != key:
                 return None
-            return {name: file[name] for name in file.files}
+            content = {name: file[name] for name in file.files}
+            # Older files may hold NaN, which evaluating again refuses.
+            return content if np.isfinite(content["probabilities"]).all() else None
     except (BadZipFile, zlib.error, ValueError, KeyError, EOFError):  # damaged: made again
         return None
 

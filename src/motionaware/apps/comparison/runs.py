@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from motionaware.apps.comparison.facts import present_facts
 from motionaware.engine.config import Recipe, recipe_to_dict, recipe_to_yaml
+from motionaware.engine.early_stopping import is_over
 from motionaware.engine.evaluate import check_classes
 from motionaware.engine.interrupt import TrainingInterrupted, stop_on_signal
 from motionaware.engine.model import make_model
@@ -51,7 +52,7 @@ class Run:
 
     def is_finished(self) -> bool:
         """Whether nothing is left to train."""
-        return self.epochs_done() >= self.recipe.train.epochs and self.folder.last.is_file()
+        return is_over(self.folder.read_log(), self.recipe.train) and self.folder.last.is_file()
 
     def beside(self, suffix: str) -> Path:
         """A file beside the run's folder."""
@@ -216,7 +217,8 @@ def train_missing(
     if stop.is_set():
         raise TrainingInterrupted(
             f"stopped; {finished} of {len(runs)} runs are done, and what the others did is saved. "
-            "Go on with the same command"
+            "Go on with the same command",
+            stop.signal_number,
         )
     return failures
 
@@ -267,7 +269,10 @@ def _outcome(run: Run, failure: str | None) -> str:
 def _show(bar: "tqdm[NoReturn]", runs: Sequence[Run], active: Sequence[_Child]) -> None:
     """Show how far all runs have come, from their logs."""
     bar.set_postfix_str("; ".join(child.run.name for child in active), refresh=False)
-    bar.update(sum(run.epochs_done() for run in runs) - bar.n)
+    done = (
+        run.recipe.train.epochs if run.is_finished() else run.epochs_done() for run in runs
+    )  # a run that stopped early has no more epochs to come
+    bar.update(sum(done) - bar.n)
 
 
 def _end(active: Sequence[_Child]) -> None:
