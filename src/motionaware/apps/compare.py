@@ -125,6 +125,7 @@ def compare_runs(
     title: str = "",
     num_examples: int = 2,
     progress: bool = False,
+    allow_code: bool = False,
 ) -> Comparison:
     """Write the same report for runs that are finished, grouped by backbone and temporal module.
 
@@ -137,15 +138,17 @@ def compare_runs(
         title: Of the report.
         num_examples: As for `compare`.
         progress: Show bars on the error stream.
+        allow_code: Import the own modules that the runs name by file or dotted path.
 
     Raises:
         FileNotFoundError: A folder holds no run.
-        ValueError: A run is not finished, is there twice, or is of other data than another.
+        ValueError: A run is not finished, is there twice, is of other data than another, or names
+            code while `allow_code` is false.
         ImportError: matplotlib, which draws the pictures, is not installed.
     """
     figure_maker()
     check_folder(Path(out))
-    runs = [open_finished(Path(folder), Path(out)) for folder in folders]
+    runs = [open_finished(Path(folder), Path(out), allow_code=allow_code) for folder in folders]
     check_same_data(runs, split=split)
     check_columns(runs)
     check_comparable(runs, pairs, baseline)

@@ -54,4 +54,5 @@ def _runs(args: argparse.Namespace, folders: list[Path]):
         title=args.title or "",
         num_examples=args.examples,
         progress=show_progress(),
+        allow_code="allow_code" in args,
     )

@@ -100,7 +100,9 @@ def _say_next(files: "RunFolder", test: "HeldOut") -> int:
     if test.num_shared:
         print(f"of the last epoch, for the test: {files.last}")
     judged = files.last if test.num_shared else files.best
-    print(f"next: motionaware evaluate {judged}{'' if test.exists else ' --split val'}")
+    split = "" if test.exists else " --split val"
+    code = " --allow-code" if ":" in files.recipe().model.temporal else ""
+    print(f"next: motionaware evaluate {judged}{split}{code}")
     return 0
 
 
@@ -109,7 +111,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from motionaware.engine.evaluate import evaluate, pick_device
     from motionaware.models.checkpoint import load
 
-    model = load(args.checkpoint).to(pick_device())
+    model = load(args.checkpoint, allow_code="allow_code" in args).to(pick_device())
     recipe = recipe_on_data(model.recipe, args.checkpoint, kind=args.kind, root=args.root)
     views = recipe.eval.num_views if args.views is None else args.views
     crops = recipe.eval.num_crops if args.crops is None else args.crops

@@ -14,7 +14,9 @@ class ModelConfig:
 
     Attributes:
         backbone: A torchvision or timm network.
-        temporal: The temporal module; see `motionaware.temporal` for the grammar.
+        temporal: The temporal module; see `motionaware.temporal` for the grammar. A module of your
+            own is named by file or dotted path, as `mix.py:Mix(kernel=5)`; the path begins at the
+            recipe's folder, then at the working folder.
         where: Names of layers before which modules go, `*` stands for any characters; null leaves
             the choice to the rule.
         stages: Stages that get modules, counted from 1; null takes all.

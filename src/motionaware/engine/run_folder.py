@@ -44,7 +44,7 @@ class RunFolder:
             FileExistsError: A run is here already.
         """
         self.check_free()
-        write_atomically(self._recipe, recipe_to_yaml(recipe).encode())
+        write_atomically(self._recipe, recipe_to_yaml(recipe, folder=self.path).encode())
 
     def check_free(self) -> None:
         """Refuse a folder that holds a run, and a file in its place.

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from motionaware.data.dataset import Batch
 from motionaware.data.split import DataError
 from motionaware.data.video import VideoError
-from motionaware.engine.config import Recipe, recipe_to_dict
+from motionaware.engine.config import Recipe, recipe_to_dict, with_own_code_found
 from motionaware.engine.evaluate import judge, pick_device
 from motionaware.engine.interrupt import TrainingDiverged, TrainingInterrupted, stop_on_signal
 from motionaware.engine.metrics import Report
@@ -28,6 +28,7 @@ from motionaware.engine.training_data import TrainingData
 from motionaware.models.checkpoint import save
 from motionaware.models.insertion import sites
 from motionaware.models.recognizer import VideoRecognizer
+from motionaware.temporal import short_name
 
 _Work = TypeVar("_Work")
 
@@ -66,6 +67,7 @@ def train(
         OSError: A file cannot be written; what was saved before stands.
     """
     folder = RunFolder(run_folder)
+    recipe = with_own_code_found(recipe)
     if not resume:
         folder.check_free()
     elif folder.recipe() != recipe:
@@ -244,7 +246,7 @@ class TrainingRun:
         self.sums.zero_()
         self.folder.write_log(self.log)
         result = self._result()
-        result.recipe = recipe_to_dict(self.recipe) | {"trained": row}
+        result.recipe = recipe_to_dict(self.recipe, folder=self.folder.path) | {"trained": row}
         save(result, self.folder.last)
         if report.top1 > best:
             save(result, self.folder.best)
@@ -294,7 +296,7 @@ class TrainingRun:
         millions = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
         places = f"{num_sites} site{'s' * (num_sites != 1)}"
         return (
-            f"{model.backbone}, temporal {model.temporal} at {places}, "
+            f"{model.backbone}, temporal {short_name(model.temporal)} at {places}, "
             f"{millions:.2f} M parameters; {self.data.summary()}; on {self.device} with "
             f"{num_threads} thread{'s' * (num_threads != 1)}; run folder {self.folder.path}"
         )

@@ -17,7 +17,7 @@ from motionaware.models.sites import Choice
 from motionaware.models.watching import takes_volumes
 from motionaware.ops.layout import fold_time, fold_volumes, unfold_vectors
 from motionaware.ops.modes import is_traced
-from motionaware.temporal import Maker
+from motionaware.temporal import Maker, find_own
 
 _TOO_LARGE_FOR_PIXELS = 16.0  # beyond what resampling overshoots, and noise in place of a picture
 
@@ -28,7 +28,8 @@ class Plan:
 
     Attributes:
         backbone: Name of the network.
-        temporal: What was put in; None where it was a callable, which `load` must be handed again.
+        temporal: What was put in, with absolute paths of own modules; None where it was a callable,
+            which `load` must be handed again.
         where, stages, every: Sites as they were asked for.
         dropout: Share of the features dropped before the classifier in training.
         causal: Whether the modules were asked to look backwards only.
@@ -177,7 +178,8 @@ def create_model(
 
     Args:
         name: A torchvision or timm network, 2-D or 3-D; see `motionaware.models.backbones`.
-        temporal: What to put in; see `motionaware.temporal`.
+        temporal: What to put in; see `motionaware.temporal`. Paths of own modules begin at the
+            working folder.
         num_classes: Number of classes; may be left out where `class_names` are given.
         num_frames: Frames a clip.
         pretrained: Where the backbone's weights come from; see `open_backbone`.
@@ -213,6 +215,8 @@ def create_model(
             f"{num_frames = } but clip.num_frames is {clip.num_frames}; give both alike"
         )
     clip = clip or ClipSpec(num_frames=num_frames)
+    if isinstance(temporal, str):
+        temporal = find_own(temporal)  # the working folder may be another one when it is saved
     choice = Choice.read(where, stages, every)
     backbone = open_backbone(name, pretrained=pretrained, image_size=clip.image_size)
     insert(

@@ -11,7 +11,6 @@ from motionaware.apps.profile import Cost, measure
 from motionaware.engine.config import recipe_to_dict
 from motionaware.engine.evaluate import pick_device
 from motionaware.files import write_atomically
-from motionaware.models.checkpoint import load
 
 NUM_REPEATS = 25
 
@@ -33,7 +32,7 @@ def measure_costs(
         "machine": now["machine"],
         "versions": now["versions"],
         "columns": [
-            [*names, *(recipe_to_dict(run.recipe)[group] for group in ("model", "clip"))]
+            [*names, *(recipe_to_dict(run.recipe, folder=out)[group] for group in ("model", "clip"))]
             for names, run in runs.items()
         ],
         "num_classes": num_classes,
@@ -47,7 +46,7 @@ def measure_costs(
         except (ValueError, KeyError, TypeError):
             pass  # damaged: measured again
     device = pick_device()
-    models = [load(run.folder.last).to(device) for run in runs.values()]
+    models = [run.load().to(device) for run in runs.values()]
     costs, _, num_threads = measure(models, num_repeats=NUM_REPEATS)
     facts = now | {
         "device": str(device),

@@ -12,7 +12,6 @@ from motionaware.apps.drawing import figure_maker
 from motionaware.apps.looking import look
 from motionaware.data.dataset import Request, Sample
 from motionaware.engine.opening import open_dataset
-from motionaware.models.checkpoint import load
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,7 +113,7 @@ def _judge(
     sample = dataset[Request(int(judged.indices[example.place]))]
     assert isinstance(sample, Sample)  # it was read when it was judged
     clip = sample.views[0]
-    seen = look(load(judged.run.folder.last), clip)
+    seen = look(judged.run.load(), clip)
     maps = [(site.name, site.attention) for site in seen.sites if site.attention is not None]
     chosen = sorted({0, len(maps) // 2, len(maps) - 1}) if maps else []
     return clip, seen.probabilities, [maps[place] for place in chosen]

@@ -17,6 +17,7 @@ from motionaware.apps.comparison.figures import (
 from motionaware.apps.comparison.runs import different_keys, safe_name
 from motionaware.apps.words import count
 from motionaware.engine.config import Recipe, recipe_to_yaml
+from motionaware.temporal import short_name
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -206,7 +207,8 @@ def _shown_recipe(recipe: Recipe) -> str:
         for key in ("root", "cache_dir")
         if (path := getattr(data, key)) and Path(path).is_absolute()
     }
-    return recipe_to_yaml(replace(recipe, data=replace(data, **short)))
+    model = replace(recipe.model, temporal=short_name(recipe.model.temporal))
+    return recipe_to_yaml(replace(recipe, model=model, data=replace(data, **short)))
 
 
 def _figure(out: Path, *names: str) -> Path:
