@@ -30,7 +30,8 @@ from motionaware.apps.comparison.runs import (
     train_missing,
 )
 from motionaware.apps.comparison.sections import Findings
-from motionaware.apps.visualize import figure_maker
+from motionaware.apps.drawing import figure_maker
+from motionaware.apps.lettering import lettering
 from motionaware.apps.words import count
 from motionaware.data.split import DataError
 from motionaware.engine.grid import grid_recipes, read_grid
@@ -47,11 +48,13 @@ class Comparison:
         findings: Columns and gains.
         report: The folder that holds `report.html`.
         num_failed: Runs that failed.
+        notes: What the user should know about the report, a sentence each.
     """
 
     findings: Findings
     report: Path
     num_failed: int
+    notes: tuple[str, ...] = ()
 
 
 def compare(
@@ -242,5 +245,16 @@ def _report(
         facts=present_facts(),
         cost_facts=cost_facts,
     )
-    write_report(found, out, num_examples=num_examples)
-    return Comparison(findings=found, report=out, num_failed=len(failures))
+    with lettering(_texts(found)) as note:
+        write_report(found, out, num_examples=num_examples)
+    notes = (note,) if note else ()
+    return Comparison(findings=found, report=out, num_failed=len(failures), notes=notes)
+
+
+def _texts(found: Findings) -> Iterator[str]:
+    """What the pictures of a report may name: columns, classes, videos."""
+    for column in found.columns:
+        yield column.name
+        for one in column.runs[:1]:
+            yield from one.class_names
+            yield from one.names

@@ -50,6 +50,7 @@ def run_train(args: argparse.Namespace) -> int:
         folder = Path(args.run_folder or Path("runs") / Path(args.recipe).stem)
         recipe = read_recipe(args.recipe, args.overrides)
 
+    from motionaware.apps.curves import CurvesPicture
     from motionaware.data.video import VideoError
     from motionaware.engine.opening import look_for_test
     from motionaware.engine.run_folder import RunFolder
@@ -74,24 +75,29 @@ def run_train(args: argparse.Namespace) -> int:
             f"note: validation and test share {count(test.num_shared, 'video')}: "
             f"{files.best.name} is chosen on the test, so judge {files.last.name}"
         )
+    curves = CurvesPicture(files)
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+        curves.update()
+
     try:
         report = train(
-            recipe,
-            folder,
-            resume=bool(args.resume),
-            progress=show_progress(),
-            tell=lambda line: print(line, flush=True),
+            recipe, folder, resume=bool(args.resume), progress=show_progress(), tell=tell
         )
     except VideoError as error:
         raise VideoError(
             f"{error}. What was trained is saved: mend that video and go on with motionaware train "
             f"--resume {folder}; a run begun with --data.on_error skip leaves it out"
         ) from error
+    finally:  # for a run that was stopped, too
+        curves.update(last=True)
     print(f"validation, last epoch: {report.summary()}")
     num_skipped = files.count_skipped()
     if num_skipped:
         print(f"skipped: {count(num_skipped, 'video')}, listed in {files.skipped}")
     print(f"log: {folder / 'log.csv'}")
+    print(f"note: {curves.problem}" if curves.problem else f"curves: {curves.path}")
     return _say_next(files, test)
 
 

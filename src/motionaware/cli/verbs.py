@@ -16,7 +16,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=version("motionaware"), help="show it and end"
     )
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from, and warnings of libraries")
+    parser.add_argument(
+        "--traceback",
+        action="store_true",
+        help="show where an error came from, and warnings of libraries",
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     checkpoint = "file that training wrote, such as RUN/best.safetensors"
     code = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)

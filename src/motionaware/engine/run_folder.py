@@ -3,6 +3,7 @@
 recipe.yaml         every value, defaults written out
 log.csv             one line an epoch
 tensorboard/        the same as curves
+curves.png          the same as a picture, where matplotlib is installed; see apps/curves.py
 last.safetensors    the model after the last whole epoch
 best.safetensors    the model of the best epoch on validation
 skipped.csv         videos left out, with the reason; only where there are any

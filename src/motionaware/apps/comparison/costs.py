@@ -28,12 +28,13 @@ def measure_costs(
         num_classes: That the models tell apart.
     """
     path, now = out / "costs.json", present_facts()
+    recipes = {names: recipe_to_dict(run.recipe, folder=out) for names, run in runs.items()}
     key = {
         "machine": now["machine"],
         "versions": now["versions"],
         "columns": [
-            [*names, *(recipe_to_dict(run.recipe, folder=out)[group] for group in ("model", "clip"))]
-            for names, run in runs.items()
+            [*names, *(recipe[group] for group in ("model", "clip"))]
+            for names, recipe in recipes.items()
         ],
         "num_classes": num_classes,
     }

@@ -129,8 +129,10 @@ def pictures_section(found: Findings, out: Path) -> list[b.Block]:
     made.append(b.Heading("Confusion"))
     for backbone in backbones:
         path = _figure(out, "confusion", backbone)
-        draw_confusion(found.columns, backbone, path)
+        left_out = draw_confusion(found.columns, backbone, path)
         words = f"{backbone}: share of each class's videos taken for each class, mean over seeds."
+        if left_out:
+            words += f" Drawn are {left_out}; a row does not add up to 1 where others are left out."
         made.append(b.Picture(path, words))
     return made
 
