@@ -49,6 +49,9 @@ class CurvesPicture:
         except OSError as error:  # training goes on without its picture
             self.problem = f"{NAME} is not drawn: {error.strerror or error}"
             return
+        except (KeyError, ValueError) as error:  # someone edited the log
+            self.problem = f"{NAME} is not drawn: {self.folder.path / 'log.csv'} lacks {error}"
+            return
         self._drawn = rows
         ended = time.monotonic()
         self._next = ended + (ended - began) / _SHARE_OF_TIME
@@ -84,8 +87,8 @@ def _draw(rows: Sequence[Mapping[str, str]], path: Path, title: str) -> None:
     loss.plot(epochs, values("train_loss"), color=_TRAINING, label="training", **mark)
     loss.plot(epochs, values("val_loss"), color=_VALIDATION, label="validation", **mark)
     loss.set(title="loss", ylim=(0, None))
-    top1.plot(epochs, values("train_top1", 100), color=_TRAINING, label="training", **mark)
-    accuracy = values("val_top1", 100)
+    top1.plot(epochs, values("train_top1", 100.0), color=_TRAINING, label="training", **mark)
+    accuracy = values("val_top1", 100.0)
     top1.plot(epochs, accuracy, color=_VALIDATION, label="validation", **mark)
     best = accuracy.index(max(accuracy))  # the first of equal ones, as best.safetensors
     top1.plot(
@@ -98,7 +101,7 @@ def _draw(rows: Sequence[Mapping[str, str]], path: Path, title: str) -> None:
         linestyle="none",
         label=f"best: {accuracy[best]:.1f} %, epoch {epochs[best]}",
     )
-    top1.set(title="top-1, %", ylim=(0, 100))
+    top1.set(title="top-1, %", ylim=(0, 100.0))
     rate.plot(epochs, values("learning_rate"), color=_RATE, **mark)
     rate.set(title="learning rate at the end of the epoch", ylim=(0, None))
     for axes in (loss, top1, rate):

@@ -58,12 +58,14 @@ def run_train(args: argparse.Namespace) -> int:
 
     files = RunFolder(folder)
     recipe = recipe or files.recipe()
+    curves = CurvesPicture(files)
     test = look_for_test(recipe.data)
     if args.resume and files.num_epochs() == recipe.train.epochs:
         print(
             f"{folder} is finished, after {count(recipe.train.epochs, 'epoch')}; for more, begin a "
             "new run with a higher train.epochs"
         )
+        curves.update(last=True)
         return _say_next(files, test)
     for split, number in test.num_learnt.items():
         print(
@@ -75,7 +77,6 @@ def run_train(args: argparse.Namespace) -> int:
             f"note: validation and test share {count(test.num_shared, 'video')}: "
             f"{files.best.name} is chosen on the test, so judge {files.last.name}"
         )
-    curves = CurvesPicture(files)
 
     def tell(line: str) -> None:
         print(line, flush=True)

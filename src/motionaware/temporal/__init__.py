@@ -82,7 +82,7 @@ _FACTS = ("channels", "num_frames", "causal")  # handed in; no options
 
 
 def _own_maker(
-    make: Maker, *, causal: bool, name: str = "", options: Mapping[str, Any] | None = None
+    make: Any, *, causal: bool, name: str = "", options: Mapping[str, Any] | None = None
 ) -> Maker:
     """Hand a callable the options, and the facts that it names or all where it takes any keyword.
 

@@ -91,8 +91,8 @@ def own_digests(temporal: str) -> dict[str, str]:
     return digests
 
 
-def import_own(term: Written) -> Callable[..., Any]:
-    """Import the class or function that a term names.
+def import_own(term: Written) -> Any:
+    """Import what a term names.
 
     A file is run once for each content; its folder is on Python's path while it is run.
 
