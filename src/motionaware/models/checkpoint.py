@@ -114,10 +114,10 @@ def load(
     clip = ClipSpec(**json.loads(header["clip"]))
     chosen = _choose_temporal(path, plan, temporal, allow_code=allow_code)
     causal = plan.get("causal", False)
-    if not isinstance(chosen, str) and plan["temporal"] is not None:
-        causal = causal or is_causal(plan["temporal"], own=chosen)
     if isinstance(chosen, str):
         _warn_of_other_code(path, chosen, json.loads(header.get("own_code", "{}")))
+    elif plan["temporal"] is not None:
+        causal = causal or is_causal(plan["temporal"], own=temporal)
     model = create_model(
         plan["backbone"],
         temporal=chosen,
