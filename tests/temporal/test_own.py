@@ -2,6 +2,7 @@ import os
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def made(temporal: str, **options) -> nn.Module:
+def made(temporal: str, **options) -> Any:
     maker = site_maker(temporal, **options)
     assert maker is not None
     return maker(channels=16, num_frames=4)

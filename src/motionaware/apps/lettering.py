@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.font_manager import FontEntry
@@ -80,7 +80,7 @@ def lettering(texts: Iterable[str]) -> Iterator[str | None]:
     families, missing = choose_families(needed, _installed_faces(needed)) if needed else ([], set())
     if missing and _add_new_fonts():
         families, missing = choose_families(needed, _installed_faces(needed))
-    settings = {
+    settings: dict[Any, Any] = {
         "font.family": [*rcParams["font.family"], *families],
         "text.parse_math": False,
         "text.usetex": False,

@@ -113,10 +113,12 @@ def load(
         )
     clip = ClipSpec(**json.loads(header["clip"]))
     chosen = _choose_temporal(path, plan, temporal, allow_code=allow_code)
+    is_own = plan["temporal"] is not None and names_own_code(plan["temporal"])
     causal = plan.get("causal", False)
     if isinstance(chosen, str):
         _warn_of_other_code(path, chosen, json.loads(header.get("own_code", "{}")))
-    elif plan["temporal"] is not None:
+    elif is_own:
+        assert not isinstance(temporal, str)
         causal = causal or is_causal(plan["temporal"], own=temporal)
     model = create_model(
         plan["backbone"],
@@ -130,7 +132,7 @@ def load(
         dropout=plan["dropout"],
         causal=causal,
     )
-    if plan["temporal"] is not None and model.plan is not None and model.plan.temporal is None:
+    if is_own and model.plan is not None and model.plan.temporal is None:
         model.plan = replace(model.plan, temporal=_find_recorded(path, plan["temporal"]))
     model.recipe = json.loads(header["recipe"])
     model.load_state_dict(tensors)
@@ -143,7 +145,9 @@ def _choose_temporal(
     """What builds the temporal modules; code that a checkpoint names is imported if allowed."""
     recorded = plan["temporal"]
     if recorded is None or not names_own_code(recorded):
-        return temporal or recorded
+        chosen = temporal or recorded
+        assert chosen is not None  # refused above
+        return chosen
     if isinstance(temporal, str):
         return temporal
     if temporal is not None:
