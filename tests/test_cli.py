@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from motionaware.data.motionpairs import CLASS_NAMES
 from motionaware.engine.config import DataConfig, Recipe, recipe_to_dict, recipe_to_yaml
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import train
+from motionaware.errors import MotionAwareWarning
 from motionaware.models.checkpoint import load, save
 from motionaware.models.recognizer import create_model
 
@@ -763,3 +765,130 @@ def test_quickstart_without_matplotlib_is_one_line(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     found = complaint(capsys, ["quickstart", "--out", tmp_path / "out"])
     assert found == "pictures need matplotlib; run: pip install 'motionaware[plots]'"
+
+
+# ------------------------------------------------------------------------------------ own modules
+
+MIX = """
+from torch import nn
+
+class Mix(nn.Module):
+    def __init__(self, *, channels, kernel=3):
+        super().__init__()
+        self.mix = nn.Conv3d(channels, channels, (kernel, 1, 1), padding=(kernel // 2, 0, 0))
+    def forward(self, clips):
+        return clips + self.mix(clips.transpose(1, 2)).transpose(1, 2)
+"""
+
+
+@pytest.fixture
+def own_recipe(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe whose temporal module is a file beside it; the working folder is another one."""
+    text = recipe_file.read_text().replace("temporal: m2a", "temporal: mix.py:Mix(kernel=1),tsm")
+    recipe_file.write_text(text)
+    recipe_file.with_name("mix.py").write_text(MIX)
+    work = recipe_file.parent / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return recipe_file
+
+
+def test_an_own_module_trains_and_its_run_goes_on_and_is_judged_from_elsewhere(
+    own_recipe: Path, capsys, monkeypatch
+):
+    assert main(["train", str(own_recipe), "--run", "run"]) == 0
+    said = capsys.readouterr().out
+    assert "temporal mix.py:Mix(kernel=1),tsm at 8 sites" in said
+    assert said.splitlines()[-1] == "next: motionaware evaluate run/best.safetensors --allow-code"
+    run = Path("run").resolve()
+    monkeypatch.chdir("/")
+    assert main(["train", "--resume", str(run)]) == 0
+    best = run / "best.safetensors"
+    capsys.readouterr()
+    assert "--allow-code" in complaint(capsys, ["evaluate", best])
+    assert main(["evaluate", str(best), "--allow-code"]) == 0
+    assert main(["profile", str(best), "--allow-code", "--sites"]) == 0
+
+
+def test_a_grid_compares_own_modules_without_a_change_in_the_package(own_recipe: Path, capsys):
+    grid = own_recipe.with_name("grid.yaml")
+    grid.write_text(
+        f"recipe: {own_recipe.name}\nbackbones: [resnet18_quarter]\nseeds: [0]\n"
+        'temporal: [none, "mix.py:Mix", "mix.py:Mix(kernel=1)"]\n'
+        'overrides: {train.epochs: 1}\npairs: [["mix.py:Mix", "mix.py:Mix(kernel=1)"]]\n'
+    )
+    assert main(["compare", str(grid), "--out", "report", "--examples", "1"]) == 0
+    text = Path("report/report.md").read_text()
+    assert "mix.py:Mix(kernel=1)" in text
+    assert str(own_recipe.parent) not in text
+    runs = sorted(map(str, Path("report/runs").glob("*/*/seed0")))
+    capsys.readouterr()
+    assert "--allow-code" in complaint(capsys, ["compare", *runs, "--out", "again"])
+    assert main(["compare", *runs, "--out", "again", "--allow-code", "--examples", "0"]) == 0
+
+
+@pytest.mark.parametrize("where", ["__init__", "forward"])
+def test_an_error_in_an_own_module_is_one_line_with_its_place(own_recipe: Path, capsys, where):
+    line = {"__init__": "        super().__init__()", "forward": "    def forward(self, clips):"}
+    broken = MIX.replace(line[where], f"{line[where]}\n        undefined_name")
+    own_recipe.with_name("mix.py").write_text(broken)
+    number = broken.splitlines().index("        undefined_name") + 1
+    said = complaint(capsys, ["train", own_recipe])
+    place = f"{own_recipe.with_name('mix.py')}, line {number}"
+    assert said == f"{place}: NameError: name 'undefined_name' is not defined"
+
+
+# -------------------------------------------------------------------------------- curves and notes
+
+
+def test_a_run_that_was_stopped_and_goes_on_has_a_picture_of_all_its_epochs(
+    recipe_file: Path, tmp_path: Path, monkeypatch, capsys
+):
+    pytest.importorskip("matplotlib")
+    from motionaware.apps import curves
+
+    drawn = []
+    monkeypatch.setattr(
+        curves, "draw_run", lambda rows, path, title: drawn.append([one["epoch"] for one in rows])
+    )
+    whole = RunFolder.write_log
+
+    def stop_after_first(self, rows):
+        whole(self, rows)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(RunFolder, "write_log", stop_after_first)
+    assert main(["train", str(recipe_file), "--run", str(tmp_path / "run")]) == 130
+    assert drawn[-1] == ["1"]
+    monkeypatch.setattr(RunFolder, "write_log", whole)
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 0
+    assert drawn[-1] == ["1", "2"]
+    assert f"curves: {tmp_path / 'run' / 'curves.png'}" in capsys.readouterr().out
+
+
+def test_without_matplotlib_a_run_trains_and_one_line_says_what_is_missing(
+    recipe_file: Path, tmp_path: Path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["train", str(recipe_file), "--run", str(tmp_path / "run")]) == 0
+    notes = [one for one in capsys.readouterr().out.splitlines() if one.startswith("note: ")]
+    (note,) = notes
+    assert note.startswith("note: curves.png is not drawn: pictures need matplotlib; run: pip")
+    assert not (tmp_path / "run" / "curves.png").exists()
+
+
+def test_warnings_of_libraries_are_not_shown_and_ours_are_one_line(monkeypatch, capsys):
+    def warn(args):
+        warnings.warn("of a library", UserWarning, stacklevel=1)
+        warnings.warn("the file has changed", MotionAwareWarning, stacklevel=1)
+        return 0
+
+    monkeypatch.setitem(RUN, "doctor", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["doctor"]) == 0
+        assert capsys.readouterr().err == "motionaware: note: the file has changed\n"
+        shown = []
+        warnings.showwarning = lambda message, *place: shown.append(str(message))
+        assert main(["--traceback", "doctor"]) == 0
+        assert shown == ["of a library"]

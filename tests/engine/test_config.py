@@ -360,3 +360,34 @@ def test_a_stored_recipe_of_an_earlier_version_keeps_its_pixels_as_they_were(tmp
     path.write_text(path.read_text().replace("  square_pixels: true\n", ""))
     assert not folder.recipe().clip.square_pixels
     assert read_recipe(path).clip.square_pixels  # a recipe that a person writes has the default
+
+
+def test_the_path_of_an_own_module_begins_at_the_recipe_then_at_the_working_folder(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "work").mkdir()
+    recipe = tmp_path / "exp" / "recipe.yaml"
+    recipe.write_text('model: {temporal: "mix.py:Mix(kernel=5)"}')
+    monkeypatch.chdir(tmp_path / "work")
+    with pytest.raises(ValueError, match=r"exp/mix.py and .*work/mix.py"):
+        read_recipe(recipe)
+    (tmp_path / "work" / "mix.py").touch()
+    assert read_recipe(recipe).model.temporal == f"{tmp_path}/work/mix.py:Mix(kernel=5)"
+    (tmp_path / "exp" / "mix.py").touch()
+    assert read_recipe(recipe).model.temporal == f"{tmp_path}/exp/mix.py:Mix(kernel=5)"
+    typed = read_recipe(recipe, ["--model.temporal=mix.py:Mix"])
+    assert typed.model.temporal == f"{tmp_path}/work/mix.py:Mix"
+
+
+def test_a_written_recipe_names_own_modules_from_its_folder_on(tmp_path):
+    (tmp_path / "mix.py").touch()
+    (tmp_path / "a.yaml").write_text("model: {temporal: 'tsm,mix.py:Mix'}")
+    recipe = read_recipe(tmp_path / "a.yaml")
+    folder = tmp_path / "runs" / "mine"
+    folder.mkdir(parents=True)
+    text = recipe_to_yaml(recipe, folder=folder)
+    assert "tsm,../../mix.py:Mix" in text
+    assert str(tmp_path) not in text
+    (folder / "recipe.yaml").write_text(text)
+    assert read_recipe(folder / "recipe.yaml") == recipe

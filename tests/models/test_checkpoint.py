@@ -16,7 +16,7 @@ from torch import nn
 from motionaware import ClipSpec, VideoRecognizer, create_model, load, save
 from motionaware.errors import MotionAwareWarning
 from motionaware.models.backbones import open_backbone
-from motionaware.models.site_hooks import sites
+from motionaware.models.site_hooks import adapters, sites
 from motionaware.models.weights import checksum_of
 
 
@@ -229,5 +229,119 @@ def test_a_checkpoint_of_an_earlier_version_is_not_given_square_pixels(tmp_path)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
     clip = json.loads(header["clip"])
     del clip["square_pixels"]
-    save_file(tensors, path, header | {"clip": json.dumps(clip)})
-    assert load(path).clip == replace(model.clip, square_pixels=False)
+    early = {key: header[key] for key in ("format", "version", "class_names", "plan", "recipe")}
+    save_file(tensors, path, early | {"clip": json.dumps(clip)})
+    with pytest.warns(MotionAwareWarning, match="no checksum"):
+        assert load(path).clip == replace(model.clip, square_pixels=False)
+
+
+MIX = """
+from torch import nn
+import pathlib
+
+pathlib.Path(__file__).with_name("was_run").touch()
+
+class Mix(nn.Module):
+    def __init__(self, *, channels, kernel=3):
+        super().__init__()
+        self.mix = nn.Conv3d(channels, channels, (kernel, 1, 1), padding=(kernel // 2, 0, 0))
+    def forward(self, clips):
+        return clips + self.mix(clips.transpose(1, 2)).transpose(1, 2)
+"""
+NAME = "mix.py:Mix(kernel=1),tsm"
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A checkpoint in runs/a below the working folder, whose module is in code/mix.py."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "mix.py").write_text(MIX)
+    monkeypatch.chdir(tmp_path)
+    model = tiny(temporal=f"code/{NAME}").eval()
+    path = tmp_path / "runs" / "a" / "model.safetensors"
+    save(model, path)
+    (tmp_path / "code" / "was_run").unlink()
+    return model, path
+
+
+def same(one: VideoRecognizer, other: VideoRecognizer) -> bool:
+    clips = torch.rand(1, 4, 3, 32, 32)
+    return torch.equal(one.eval()(clips), other.eval()(clips))
+
+
+def test_code_that_a_checkpoint_names_is_not_run_unless_it_is_allowed(own, tmp_path):
+    model, path = own
+    with pytest.raises(ValueError, match=r"names code of its author, mix.py:Mix.*--allow-code"):
+        load(path)
+    assert not (tmp_path / "code" / "was_run").exists()
+    assert same(load(path, allow_code=True), model)
+
+
+def test_own_code_is_found_from_any_folder_and_when_all_is_moved(own, tmp_path, monkeypatch):
+    model, path = own
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert same(load(path, allow_code=True), model)
+    moved = tmp_path / "elsewhere" / "project"
+    moved.mkdir()
+    for name in ("runs", "code"):
+        (tmp_path / name).rename(moved / name)
+    read = load(moved / "runs" / "a" / "model.safetensors", allow_code=True)
+    assert same(read, model)
+    save(read, tmp_path / "again.safetensors")
+    assert same(load(tmp_path / "again.safetensors", allow_code=True), model)
+
+
+def test_a_checkpoint_without_its_code_says_where_it_looked(own, tmp_path, monkeypatch):
+    model, path = own
+    copy = tmp_path / "x" / "copy.safetensors"
+    copy.parent.mkdir()
+    path.rename(copy)
+    with pytest.raises(ValueError, match=r"does not exist; looked for .*Run in the folder that"):
+        load(copy, allow_code=True)
+    monkeypatch.chdir(tmp_path / "code")
+    assert same(load(copy, allow_code=True), model)
+
+
+def test_a_class_can_be_handed_in_for_the_code_that_a_checkpoint_names(own, tmp_path):
+    model, path = own
+    (tmp_path / "code" / "mix.py").unlink()
+    mix = type(model.backbone.get_submodule(f"{sites(model.backbone)[0]}.temporal.0"))
+    read = load(path, temporal=mix)
+    assert same(read, model)
+    assert not (tmp_path / "code" / "was_run").exists()
+
+
+def test_a_temporal_name_can_be_handed_in_for_the_code_that_a_checkpoint_names(own, tmp_path):
+    model, path = own
+    (tmp_path / "code" / "mix.py").rename(tmp_path / "other.py")
+    assert same(load(path, temporal="other.py:Mix(kernel=1),tsm"), model)
+
+
+def test_code_that_has_changed_since_it_was_saved_is_warned_of(own, tmp_path):
+    _, path = own
+    with (tmp_path / "code" / "mix.py").open("a") as file:
+        file.write("# changed")
+    with pytest.warns(
+        MotionAwareWarning, match="mix.py has changed since .*model.safetensors was saved"
+    ):
+        load(path, allow_code=True)
+
+
+def test_a_checkpoint_holds_no_path_of_the_machine(own, tmp_path):
+    _, path = own
+    assert os.fsencode(tmp_path) not in path.read_bytes()
+    assert b"../../code/mix.py:Mix(kernel=1),tsm" in path.read_bytes()
+
+
+def test_a_causal_own_module_stays_causal_when_its_class_is_handed_in(tmp_path, monkeypatch):
+    text = MIX.replace("kernel=3", "kernel=3, causal=False")
+    (tmp_path / "mix.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    model = tiny(temporal="mix.py:Mix(kernel=1, causal=true)").eval()
+    path = tmp_path / "model.safetensors"
+    save(model, path)
+    mix = type(model.backbone.get_submodule(f"{sites(model.backbone)[0]}.temporal"))
+    for read in (load(path, temporal=mix), load(path, allow_code=True)):
+        assert same(read, model)
+        assert all(adapter.causal for _, adapter in adapters(read.backbone))

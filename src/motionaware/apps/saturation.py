@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from motionaware.apps.drawing import figure_maker, save_sheet
+from motionaware.apps.lettering import lettering
 from motionaware.apps.looking import hooked
 from motionaware.data.dataset import batches_of, in_order, make_loader
 from motionaware.engine.config import DataConfig, EvalConfig
@@ -218,6 +219,11 @@ def draw_saturation(found: Saturation, path: str | Path) -> None:
         ImportError: matplotlib is not installed.
     """
     check_picture(path)
+    with lettering([found.split, *(one.site for one in found.sites)]):
+        _draw(found, Path(path))
+
+
+def _draw(found: Saturation, path: Path) -> None:
     columns = min(len(found.sites), 8)
     lines = -(-len(found.sites) // columns)
     figure = figure_maker()(
@@ -244,4 +250,4 @@ def draw_saturation(found: Saturation, path: str | Path) -> None:
     axes.tick_params(labelsize=7)
     axes.tick_params(axis="x", rotation=30)
     axes.legend(fontsize=7)
-    save_sheet(figure, Path(path))
+    save_sheet(figure, path)

@@ -33,23 +33,34 @@ def prints_notes() -> Iterator[None]:
 
 
 @contextmanager
-def notes_on_one_line() -> Iterator[None]:
-    """Show each `MotionAwareWarning` as one line, once; other warnings as Python shows them."""
+def plain_warnings(*, of_libraries: bool) -> Iterator[None]:
+    """Print our own warnings as one line each, and those of libraries only where wanted.
+
+    A warning of a library speaks of a line of code that the user did not write. Filters that turn
+    warnings into errors still do.
+    """
+    as_usual = warnings.showwarning
+    matplotlib = logging.getLogger("matplotlib")
+    level = matplotlib.level
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, MotionAwareWarning):
+            say_error(f"note: {message}")
+        elif of_libraries:
+            as_usual(message, category, filename, lineno, file, line)
+
     with warnings.catch_warnings():
-        show = warnings.showwarning
-
-        def show_note(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
-        ) -> None:
-            if issubclass(category, MotionAwareWarning):
-                say_error(f"note: {' '.join(str(message).split())}")
-            else:
-                show(message, category, filename, lineno, file, line)
-
-        warnings.showwarning = show_note
-        yield
+        warnings.showwarning = show
+        if not of_libraries:
+            matplotlib.setLevel(logging.ERROR)  # it logs that it looks for fonts, for example
+        try:
+            yield
+        finally:
+            matplotlib.setLevel(level)

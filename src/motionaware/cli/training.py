@@ -51,6 +51,7 @@ def run_train(args: argparse.Namespace) -> int:
         folder = Path(args.run_folder or Path("runs") / Path(args.recipe).stem)
         recipe = read_recipe(args.recipe, args.overrides)
 
+    from motionaware.apps.curves import CurvesPicture
     from motionaware.data.video import VideoError
     from motionaware.engine.early_stopping import is_over, stopped_early
     from motionaware.engine.opening import look_for_test
@@ -59,12 +60,14 @@ def run_train(args: argparse.Namespace) -> int:
 
     files = RunFolder(folder)
     recipe = recipe or files.recipe(args.overrides)
+    curves = CurvesPicture(files)
     test = look_for_test(recipe.data)
     state = files.load_state() if args.resume else None
     log = state["log"] if state else []
     if args.resume and recipe == files.recipe() and is_over(log, recipe.train):
         reason = stopped_early(log, recipe.train)
         print(f"{folder} is finished: {reason}" if reason else _finished(files, recipe))
+        curves.update(last=True)
         return _say_next(files, test)
     for split, number in test.num_learnt.items():
         print(
@@ -76,24 +79,28 @@ def run_train(args: argparse.Namespace) -> int:
             f"note: validation and test share {count(test.num_shared, 'video')}: "
             f"{files.best.name} is chosen on the test, so judge {files.last.name}"
         )
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+        curves.update()
+
     try:
         report = train(
-            recipe,
-            folder,
-            resume=bool(args.resume),
-            progress=show_progress(),
-            tell=lambda line: print(line, flush=True),
+            recipe, folder, resume=bool(args.resume), progress=show_progress(), tell=tell
         )
     except VideoError as error:
         raise VideoError(
             f"{error}. What was trained is saved: mend that video and go on with motionaware train "
             f"--resume {folder}; a run begun with --data.on_error skip leaves it out"
         ) from error
+    finally:  # for a run that was stopped, too
+        curves.update(last=True)
     print(f"validation, last epoch: {report.summary()}")
     num_skipped = files.count_skipped()
     if num_skipped:
         print(f"skipped: {count(num_skipped, 'video')}, listed in {files.skipped}")
     print(f"log: {folder / 'log.csv'}")
+    print(f"note: {curves.problem}" if curves.problem else f"curves: {curves.path}")
     return _say_next(files, test)
 
 
@@ -116,7 +123,9 @@ def _say_next(files: "RunFolder", test: "HeldOut") -> int:
     if test.num_shared:
         print(f"of the last epoch, for the test: {files.last}")
     judged = files.last if test.num_shared else files.best
-    print(f"next: motionaware evaluate {judged}{'' if test.exists else ' --split val'}")
+    split = "" if test.exists else " --split val"
+    code = " --allow-code" if ":" in files.recipe().model.temporal else ""
+    print(f"next: motionaware evaluate {judged}{split}{code}")
     return 0
 
 
@@ -127,7 +136,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from motionaware.engine.metrics import note_lines
     from motionaware.models.checkpoint import load
 
-    model = load(args.checkpoint).to(pick_device())
+    model = load(args.checkpoint, allow_code="allow_code" in args).to(pick_device())
     recipe = recipe_on_data(model.recipe, args.checkpoint, kind=args.kind, root=args.root)
     views = recipe.eval.num_views if args.views is None else args.views
     crops = recipe.eval.num_crops if args.crops is None else args.crops

@@ -19,7 +19,9 @@ class ModelConfig:
     Attributes:
         backbone: Name of a torchvision or timm network; see docs/backbones.md.
         temporal: Temporal module to insert, such as `m2a`, `tsm`, `m2a(reduction=4),tsm`, or
-            `none`; see docs/options.md.
+            `none`; see docs/options.md. A module in your own code is named by file or dotted path,
+            as `mix.py:Mix(kernel=5)`; the path is relative to the recipe's folder or, if it is not
+            there, to the working folder; see docs/adding-a-module.md.
         where: Names of the layers before which modules are inserted; `*` stands for any characters.
             null leaves the choice to the rule in docs/backbones.md.
         stages: Numbers of the stages that get modules, counted from 1; null takes all.

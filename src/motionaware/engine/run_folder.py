@@ -3,6 +3,7 @@
 recipe.yaml         every value, defaults written out; resume.pt holds them too, to be compared
 log.csv             one line an epoch
 tensorboard/        the same as curves
+curves.png          the same as a picture, where matplotlib is installed; see apps/curves.py
 last.safetensors    the model after the last whole epoch
 best.safetensors    the model of the best epoch on validation
 skipped.csv         videos left out, with the reason; only where there are any
@@ -51,7 +52,7 @@ class RunFolder:
             FileExistsError: A run is here already.
         """
         self.check_free()
-        write_atomically(self.recipe_file, recipe_to_yaml(recipe).encode())
+        write_atomically(self.recipe_file, self._text(recipe))
 
     def check_free(self) -> None:
         """Refuse a folder that holds a run, and a file in its place.
@@ -87,7 +88,10 @@ class RunFolder:
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Replace the recipe, for a run that goes on with other values."""
-        write_atomically(self.recipe_file, recipe_to_yaml(recipe).encode())
+        write_atomically(self.recipe_file, self._text(recipe))
+
+    def _text(self, recipe: Recipe) -> bytes:
+        return recipe_to_yaml(recipe, folder=self.path).encode()
 
     def num_epochs(self) -> int:
         """How many whole epochs the saved state has behind it."""

@@ -14,7 +14,12 @@ from torch.utils.tensorboard import SummaryWriter
 from motionaware.data.dataset import Batch
 from motionaware.data.split import DataError
 from motionaware.data.video import VideoError
-from motionaware.engine.config import Recipe, recipe_from_dict, recipe_to_dict
+from motionaware.engine.config import (
+    Recipe,
+    recipe_from_dict,
+    recipe_to_dict,
+    with_own_code_found,
+)
 from motionaware.engine.early_stopping import is_over, stopped_early
 from motionaware.engine.evaluate import judge, pick_device
 from motionaware.engine.interrupt import (
@@ -37,6 +42,7 @@ from motionaware.models.checkpoint import save
 from motionaware.models.checkpoint_file import Origin
 from motionaware.models.recognizer import VideoRecognizer
 from motionaware.models.site_hooks import sites
+from motionaware.temporal import short_name
 
 _Work = TypeVar("_Work")
 
@@ -76,6 +82,7 @@ def train(
         OSError: A file cannot be written; what was saved before stands.
     """
     folder = RunFolder(run_folder)
+    recipe = with_own_code_found(recipe)
     if not resume:
         folder.check_free()
     threads = torch.get_num_threads()
@@ -330,7 +337,7 @@ class TrainingRun:
         self.sums.zero_()
         self.folder.write_log(self.log)
         result = self._result()
-        result.recipe = recipe_to_dict(self.recipe) | {"trained": row}
+        result.recipe = recipe_to_dict(self.recipe, folder=self.folder.path) | {"trained": row}
         save(result, self.folder.last)
         if report.top1 > best:
             save(result, self.folder.best)
@@ -397,7 +404,7 @@ class TrainingRun:
         millions = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
         places = f"{num_sites} site{'s' * (num_sites != 1)}"
         return (
-            f"{model.backbone}, temporal {model.temporal} at {places}, "
+            f"{model.backbone}, temporal {short_name(model.temporal)} at {places}, "
             f"{millions:.2f} M parameters; {self.data.summary()}; on {self.device} with "
             f"{num_threads} thread{'s' * (num_threads != 1)}; run folder {self.folder.path}"
         )

@@ -11,7 +11,7 @@ weights from one.
 import json
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ class CheckpointFile:
         plan: How to build the model; the fields of `recognizer.Plan`.
         recipe: How it was trained.
         origin: Where its initial weights came from, if from a file.
+        own_code: Digests of the user's code that `plan` names, by the name of the file.
     """
 
     path: Path
@@ -82,6 +83,7 @@ class CheckpointFile:
     plan: dict[str, Any]
     recipe: dict[str, Any]
     origin: Origin | None
+    own_code: dict[str, str] = field(default_factory=dict)
 
 
 def write_checkpoint(file: CheckpointFile) -> None:
@@ -100,6 +102,7 @@ def write_checkpoint(file: CheckpointFile) -> None:
         "plan": json.dumps(file.plan),
         "recipe": json.dumps(file.recipe),
         "origin": json.dumps(file.origin and asdict(file.origin)),
+        "own_code": json.dumps(file.own_code),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in file.tensors.items()}
     metadata[CHECKSUM] = checksum_of(tensors, metadata)
@@ -162,4 +165,5 @@ def read_checkpoint(path: Path) -> CheckpointFile:
         plan=read("plan", lambda facts: {key: facts[key] for key in _PLAN} | facts),
         recipe=read("recipe", dict),
         origin=read("origin", Origin.from_dict) if "origin" in metadata else None,
+        own_code=read("own_code", dict) if "own_code" in metadata else {},
     )

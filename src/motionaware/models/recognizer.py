@@ -21,7 +21,7 @@ from motionaware.models.watching import takes_volumes
 from motionaware.models.weights import file_checksum, fill
 from motionaware.ops.layout import fold_time, fold_volumes, unfold_vectors
 from motionaware.ops.modes import is_traced
-from motionaware.temporal import Maker
+from motionaware.temporal import Maker, find_own
 
 _TOO_LARGE_FOR_PIXELS = 16.0  # beyond what resampling overshoots, and noise in place of a picture
 
@@ -32,7 +32,8 @@ class Plan:
 
     Attributes:
         backbone: Name of the network.
-        temporal: What was put in; None where it was a callable, which `load` must be handed again.
+        temporal: What was put in, with absolute paths of own modules; None where it was a callable,
+            which `load` must be handed again.
         where, stages, every: Sites as they were asked for.
         dropout: Share of the features dropped before the classifier in training.
         causal: Whether the modules were asked to look backwards only.
@@ -183,7 +184,8 @@ def create_model(
 
     Args:
         name: A torchvision or timm network, 2-D or 3-D; see `motionaware.models.backbones`.
-        temporal: What to put in; see `motionaware.temporal`.
+        temporal: What to put in; see `motionaware.temporal`. Paths of own modules begin at the
+            working folder.
         num_classes: Number of classes; may be left out where `class_names` are given.
         num_frames: Frames a clip.
         pretrained: Where the weights come from. A checkpoint that `save` wrote, or a run folder,
@@ -223,6 +225,8 @@ def create_model(
             f"{num_frames = } but clip.num_frames is {clip.num_frames}; give both alike"
         )
     clip = clip or ClipSpec(num_frames=num_frames)
+    if isinstance(temporal, str):
+        temporal = find_own(temporal)  # the working folder may be another one when it is saved
     choice = Choice.read(where, stages, every)
     checkpoint = find_checkpoint(pretrained)
     weights = False if checkpoint else pretrained

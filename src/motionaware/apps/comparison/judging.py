@@ -17,7 +17,6 @@ from motionaware.apps.comparison.runs import Run
 from motionaware.engine.config import Recipe
 from motionaware.engine.evaluate import pick_device, predict_split
 from motionaware.files import write_atomically
-from motionaware.models.checkpoint import load
 
 _FORMAT = 1  # of the file of predictions; raise it with any change to what it holds
 
@@ -65,7 +64,7 @@ def judge_run(run: Run, *, split: str, progress: bool = False) -> JudgedRun:
     key = json.dumps(_key(run, split), sort_keys=True)
     content = _read(path, key)
     if content is None:
-        model = load(run.folder.last).to(pick_device())
+        model = run.load().to(pick_device())
         found = predict_split(
             model, run.recipe.data, split=split, config=run.recipe.eval, progress=progress
         )

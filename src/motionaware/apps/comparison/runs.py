@@ -26,6 +26,9 @@ from motionaware.engine.model import make_model
 from motionaware.engine.opening import open_dataset
 from motionaware.engine.run_folder import RunFolder
 from motionaware.files import write_atomically
+from motionaware.models.checkpoint import load
+from motionaware.models.recognizer import VideoRecognizer
+from motionaware.temporal import names_own_code
 
 # Where a run computes and where its copy of the data lies: nothing of what it learns.
 _CIRCUMSTANCES = frozenset({"data.num_workers", "train.device", "train.num_threads"})
@@ -53,6 +56,16 @@ class Run:
     def is_finished(self) -> bool:
         """Whether nothing is left to train."""
         return is_over(self.folder.read_log(), self.recipe.train) and self.folder.last.is_file()
+
+    def load(self) -> VideoRecognizer:
+        """Its last model; an own module is the one that the run's recipe names.
+
+        Raises:
+            FileNotFoundError: There is no checkpoint.
+            ValueError: The checkpoint is damaged, or names code that the recipe does not name.
+        """
+        temporal = self.recipe.model.temporal
+        return load(self.folder.last, temporal=temporal if names_own_code(temporal) else None)
 
     def beside(self, suffix: str) -> Path:
         """A file beside the run's folder."""
@@ -227,7 +240,7 @@ def _start(run: Run, *, slot: int, jobs: int) -> "subprocess.Popen[bytes]":
     words = ["--resume", str(run.folder.path)]
     if not run.folder.holds_run():
         recipe = run.beside(".yaml")
-        write_atomically(recipe, recipe_to_yaml(run.recipe).encode())
+        write_atomically(recipe, recipe_to_yaml(run.recipe, folder=recipe.parent).encode())
         words = [str(recipe), "--run", str(run.folder.path)]
     environment = dict(os.environ)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
