@@ -38,6 +38,7 @@ def test_a_step_of_several_batches_has_torchs_loss_of_all_its_clips(
 def test_balanced_weights_are_those_of_scikit_learn_and_average_to_1_over_the_videos():
     videos = [0] * 6 + [1] * 3 + [3] * 1
     weights = make_weights("balanced", ["a", "b", "empty", "d"], videos)
+    assert weights is not None
     # sklearn.utils.class_weight.compute_class_weight("balanced", classes=[0, 1, 3], y=videos)
     torch.testing.assert_close(weights, torch.tensor([10 / 18, 10 / 9, 1.0, 10 / 3]))
     torch.testing.assert_close(weights[videos].mean(), torch.tensor(1.0))
@@ -45,6 +46,7 @@ def test_balanced_weights_are_those_of_scikit_learn_and_average_to_1_over_the_vi
 
 def test_classes_that_are_not_named_have_weight_1():
     weights = make_weights({"b": 2.5}, ["a", "b", "c"], [])
+    assert weights is not None
     assert weights.tolist() == [1.0, 2.5, 1.0]
     assert make_weights("none", ["a", "b"], [0, 1]) is None
 

@@ -16,6 +16,11 @@ def network(
     ).train()
 
 
+def put_on_top(model: VideoRecognizer, module: nn.Module) -> None:
+    """Put a module between the features and the classifier."""
+    model.set_submodule("dropout", module)
+
+
 @pytest.mark.parametrize(
     ("backbone", "num_frames", "image_size", "takes_one"),
     [
@@ -41,10 +46,10 @@ def test_frozen_norms_take_one_clip():
 
 def test_a_batch_norm_over_vectors_counts_too():
     model = network("resnet18_quarter", 8, 32)
-    model.head = nn.Sequential(nn.BatchNorm1d(model.head.in_features), model.head)  # over frames
+    put_on_top(model, nn.BatchNorm1d(model.head.in_features))  # over frames
     assert trains_on_one_clip(model)
     model = network("i3d_resnet18_quarter", 8, 64)
-    model.head = nn.Sequential(nn.BatchNorm1d(model.head.in_features), model.head)  # over clips
+    put_on_top(model, nn.BatchNorm1d(model.head.in_features))  # over clips
     assert not trains_on_one_clip(model)
 
 
@@ -64,6 +69,6 @@ def test_an_error_with_another_cause_is_raised():
             raise RuntimeError("another cause")
 
     model = network("resnet18_quarter", 4, 32)
-    model.head = Broken()
+    put_on_top(model, Broken())
     with pytest.raises(RuntimeError, match="another cause"):
         trains_on_one_clip(model)

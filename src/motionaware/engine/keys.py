@@ -107,6 +107,7 @@ def explanations(config: type) -> dict[str, str]:
     'Height and width of a frame, in pixels.'
     """
     found: dict[str, str] = {}
+    shared: list[str] = []
     _, _, section = inspect.cleandoc(config.__doc__ or "").partition("Attributes:\n")
     for line in section.splitlines():
         entry = re.match(r"    (\w+(?:, \w+)*): (.*)", line)

@@ -33,7 +33,7 @@ def check_scores(scores: Float[Tensor, "b *k"], model: nn.Module, names: Sequenc
         return
     rows = scores.flatten(start_dim=1).isfinite().all(dim=1).logical_not().nonzero().flatten()
     if len(rows):
-        found = [names[row] for row in rows.tolist()]
+        found = [names[int(row)] for row in rows]
         raise NonFiniteScores(
             f"the model's scores of {shorten(found)} are infinite or not a number (NaN), so they "
             f"name no class; {_cause(model)}"

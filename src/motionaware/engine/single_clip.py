@@ -20,11 +20,10 @@ def trains_on_one_clip(model: VideoRecognizer) -> bool:
     """
     devices = [model.mean.device] if model.mean.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad():
-        trial = copy.deepcopy(model)
         try:
-            trial(_black(model, num_clips=1))
+            copy.deepcopy(model)(_black(model, num_clips=1))
         except (ValueError, RuntimeError):
-            trial(_black(model, num_clips=2))
+            copy.deepcopy(model)(_black(model, num_clips=2))
             return False
     return True
 
