@@ -22,6 +22,7 @@ from motionaware.models.weights import file_checksum, fill
 from motionaware.ops.layout import fold_time, fold_volumes, unfold_vectors
 from motionaware.ops.modes import is_traced
 from motionaware.temporal import Maker, find_own
+from motionaware.temporal.memory import AnyMemoryFormat
 
 _TOO_LARGE_FOR_PIXELS = 16.0  # beyond what resampling overshoots, and noise in place of a picture
 
@@ -48,7 +49,7 @@ class Plan:
     causal: bool = False
 
 
-class VideoRecognizer(nn.Module):
+class VideoRecognizer(AnyMemoryFormat):
     """Scores a clip: normalise, run the backbone on every frame, average the frames' scores.
 
     A 3-D backbone takes the clip as a whole, and there is nothing to average.

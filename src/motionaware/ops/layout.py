@@ -7,10 +7,13 @@ would not run on the symbols of a tracer.
 from collections.abc import Callable
 from math import isqrt
 
+import torch
 from einops import rearrange
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.fx import wrap
+
+from motionaware.ops.modes import known_shape
 
 
 @wrap
@@ -29,15 +32,29 @@ def unfold_time(
         ValueError: The number of images is no multiple of `num_frames`.
     """
     _check_whole(frames, num_frames)
-    return rearrange(frames, "(b t) c h w -> b t c h w", t=num_frames)
+    return _with_num_frames(rearrange(frames, "(b t) c h w -> b t c h w", t=num_frames), num_frames)
 
 
 def _check_whole(images: Shaped[Tensor, "bt ..."], num_frames: int) -> None:
-    if images.shape[0] % num_frames:
+    number = known_shape(images)[0]
+    if number % num_frames:
         raise ValueError(
-            f"{images.shape[0]} images do not make whole clips of {num_frames} frames; "
+            f"{number} images do not make whole clips of {num_frames} frames; "
             "feed all frames of every clip, or insert with another num_frames"
         )
+
+
+def _with_num_frames(
+    clips: Shaped[Tensor, "b t ..."], num_frames: int
+) -> Shaped[Tensor, "b t ..."]:
+    """Tell a tracer that the second axis has `num_frames` entries; no effect in eager mode.
+
+    With a variable number n of images torch calls the length of that axis n // (n // t). Such sizes
+    nest at every further site, and the time of an export then grows exponentially with the sites.
+    """
+    if torch.compiler.is_dynamo_compiling() or isinstance(clips.shape[1], torch.SymInt):
+        return clips.expand(-1, num_frames, *(-1 for _ in clips.shape[2:]))
+    return clips
 
 
 @wrap
@@ -52,7 +69,7 @@ def unfold_maps(
 ) -> Shaped[Tensor, "b t c h w"]:
     """Gather images with channels last into clips: undo `fold_maps`."""
     _check_whole(maps, num_frames)
-    return rearrange(maps, "(b t) h w c -> b t c h w", t=num_frames)
+    return _with_num_frames(rearrange(maps, "(b t) h w c -> b t c h w", t=num_frames), num_frames)
 
 
 @wrap
@@ -122,7 +139,7 @@ def unfold_volume_tokens(
 
 def unfold_vectors(vectors: Shaped[Tensor, "bt d"], *, num_frames: int) -> Shaped[Tensor, "b t d"]:
     """Gather one vector a frame into one row of vectors a clip."""
-    return rearrange(vectors, "(b t) d -> b t d", t=num_frames)
+    return _with_num_frames(rearrange(vectors, "(b t) d -> b t d", t=num_frames), num_frames)
 
 
 def fold_views(
@@ -141,4 +158,4 @@ def per_frame(
     function: Callable[[Tensor], Tensor], clips: Float[Tensor, "b t c h w"]
 ) -> Float[Tensor, "b t c2 h2 w2"]:
     """Apply a function of images to every frame of every clip."""
-    return unfold_time(function(fold_time(clips)), num_frames=clips.shape[1])
+    return unfold_time(function(fold_time(clips)), num_frames=known_shape(clips)[1])

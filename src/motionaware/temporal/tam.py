@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from motionaware.ops.attention import normalize_frames
+from motionaware.ops.modes import known_shape
 from motionaware.ops.motion import convolve_over_time
 from motionaware.temporal.gate import narrow_width
 
@@ -61,7 +62,7 @@ class TemporalAdaptation(nn.Module):
         Raises:
             ValueError: The clips have another number of frames than the module was made for.
         """
-        b, t, *_ = clips.shape
+        b, t = clips.shape[0], known_shape(clips)[1]
         if t != self.num_frames:
             raise ValueError(
                 f"clips of {t} frames came to a tam made for {self.num_frames}, whose kernels read "
