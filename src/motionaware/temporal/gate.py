@@ -49,6 +49,8 @@ class Gate(nn.Module):
         ValueError: `start` or `combine` is none of these.
     """
 
+    compares_places = False
+
     def __init__(
         self,
         inner: nn.Module,

@@ -1,0 +1,118 @@
+"""Find the order of the tokens of a clip: which token comes from which frame, line and column.
+
+Networks lay clips out in different orders: VideoMAE, ViViT and V-JEPA 2 frame by frame (t h w),
+TimeSformer place by place (h w t), each with or without class tokens. No shape says which. So five
+clips are embedded with real numbers, by a copy that shares the weights and stops before its first
+block: one of zeros, and four that differ from it in one region. The tokens that differ say where
+the regions went. Nothing is assumed about the network's class.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from motionaware.models.token_grid import Grid
+
+_NUM_PROBES = 5
+_TOLERANCE = 1e-3  # of the largest difference; smaller ones are rounding
+
+
+@dataclass(frozen=True)
+class TokenOrder:
+    """How the tokens of a clip (or an image) lie in their row.
+
+    Attributes:
+        num_prefix: Tokens before those of the picture.
+        grid: Frames, height and width (of an image: height and width).
+        time_last: The order is (h w t), not (t h w).
+    """
+
+    num_prefix: int
+    grid: Grid
+    time_last: bool = False
+
+
+def find_token_order(
+    network: nn.Module, name: str, shape: tuple[int, ...], *, time_axis: int
+) -> TokenOrder | None:
+    """Return the order of the tokens that come to a layer; None if it cannot be found.
+
+    Args:
+        network: Stays as it is.
+        name: The first layer to which these tokens come.
+        shape: Of the input of one clip; height and width are its last axes.
+        time_axis: Axis of the frames.
+    """
+    try:
+        tokens = _embed(network, name, _probes(network, shape, time_axis))
+    except Exception:  # no numbers (meta device), or a layer that refuses such inputs
+        return None
+    difference = (tokens[1:] - tokens[:1]).abs().amax(dim=-1)  # probe, token
+    largest = difference.amax(dim=1, keepdim=True)
+    if not (largest > 0).all():
+        return None
+    changed = difference > _TOLERANCE * largest
+    first, *last = changed
+    num_prefix = int(first.nonzero()[0])
+    ends = [int(one.nonzero()[-1]) - num_prefix for one in last]  # of time, height, width
+    return _read_ends(ends, num_prefix, tokens.shape[1])
+
+
+def _read_ends(ends: list[int], num_prefix: int, number: int) -> TokenOrder | None:
+    """Read the grid from the places of the last frame, line and column in the row of tokens."""
+    time, height, width = ends
+    w = width + 1
+    if time >= height:  # (t h w): columns are neighbours, then lines, then frames
+        h = height // w + 1
+        t = time // (h * w) + 1
+        expected = [(t - 1) * h * w, (h - 1) * w, w - 1]
+        time_last = False
+    else:  # (h w t): frames are neighbours
+        t = time + 1
+        w = width // t + 1
+        h = height // (w * t) + 1
+        expected = [t - 1, (h - 1) * w * t, (w - 1) * t]
+        time_last = True
+    if ends != expected or num_prefix + t * h * w != number:
+        return None
+    return TokenOrder(num_prefix, (t, h, w), time_last)
+
+
+def _probes(network: nn.Module, shape: tuple[int, ...], time_axis: int) -> Tensor:
+    """A clip of zeros, and four with a mark: at the start, and in the second half of each axis."""
+    like = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
+    probes = torch.zeros(_NUM_PROBES, *shape[1:], dtype=like.dtype, device=like.device)
+    by_axis = probes.movedim(time_axis, 1)  # probe, frame, colour, line, column
+    t, h, w = by_axis.shape[1], *by_axis.shape[-2:]
+    by_axis[1, 0, :, 0, 0] = 1
+    by_axis[2, t // 2 :, :, 0, 0] = 1
+    by_axis[3, 0, :, h // 2 :, 0] = 1
+    by_axis[4, 0, :, 0, w // 2 :] = 1
+    return probes
+
+
+class _Reached(Exception):
+    def __init__(self, tokens: Tensor) -> None:
+        super().__init__()
+        self.tokens = tokens
+
+
+def _embed(network: nn.Module, name: str, clips: Tensor) -> Tensor:
+    """Run a copy of a network, which shares its parameters, as far as a layer."""
+    shared: dict[int, Any] = {id(parameter): parameter for parameter in network.parameters()}
+    twin = copy.deepcopy(network, shared).eval()
+
+    def stop(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        raise _Reached(inputs[0])
+
+    twin.get_submodule(name).register_forward_pre_hook(stop)
+    devices = [clips.device] if clips.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            twin(clips)
+    except _Reached as reached:
+        return reached.tokens.float()
+    raise ValueError(f"{name} was not called")
