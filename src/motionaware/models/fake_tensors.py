@@ -15,13 +15,12 @@ import functools
 import gc
 import logging
 import sys
-import traceback
 import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import CellType, FunctionType, MethodType, ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,14 +47,17 @@ def run_fake(network: nn.Module, run: Callable[[nn.Module, MakeInput], Result]) 
     before = _places(network)
     mode = _RecordingMode()
     devices = {p.device for p in network.parameters() if p.device.type == "cuda"}
+    result, failure = None, None
     try:
         with _quiet_torch(), torch.random.fork_rng(devices=list(devices)), torch.no_grad():
-            return _run(network, run, mode)
+            result = _run(network, run, mode)
     except Exception as error:
-        _clear_frames(error)
-        raise
-    finally:
-        _remove(mode.made, before, network=type(network).__name__)
+        _drop_tracebacks(error)
+        failure = error
+    _remove(mode.made, before, network=type(network).__name__)
+    if failure is not None:
+        raise failure
+    return cast(Result, result)
 
 
 def _run(
@@ -105,12 +107,12 @@ def _quiet_torch() -> Iterator[None]:
         logger.disabled = before
 
 
-def _clear_frames(error: BaseException | None) -> None:
-    """Drop the local variables of an error's frames: they hold tensors of the run."""
+def _drop_tracebacks(error: BaseException | None) -> None:
+    """Drop the frames of an error: they hold tensors of the run."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
         error = error.__cause__ or error.__context__
 
 

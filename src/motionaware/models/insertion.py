@@ -7,7 +7,7 @@ weights of the plain network load before and after insertion alike. Nothing runs
 
 import copy
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -16,10 +16,18 @@ from torch import Tensor, nn
 
 from motionaware.models.sites import Choice, find_hosts
 from motionaware.models.token_grid import find_clip_grid, find_grid, told_grid
-from motionaware.models.watching import CLIP_LAYOUTS, Host, read_image_size, takes_volumes
+from motionaware.models.token_order import lies_line_by_line
+from motionaware.models.watching import (
+    CLIP_LAYOUTS,
+    Host,
+    own_image_size,
+    read_image_size,
+    takes_volumes,
+)
 from motionaware.ops import layout
 from motionaware.ops.modes import is_traced
 from motionaware.temporal import Maker, is_causal, site_maker
+from motionaware.temporal.places import compares_places
 
 
 @dataclass(frozen=True)
@@ -258,12 +266,31 @@ def insert(
                 f"temporal made {module!r} for {host.name}; wanted an nn.Module for clips b t c h w"
             )
         modules[host.name] = module if like is None else module.to(like.device, like.dtype)
+    _check_token_order(network, hosts, modules, image_size or own_image_size(network))
     for host in hosts:
         layer = network.get_submodule(host.name)
         layer.add_module("temporal", modules[host.name])
         layer.register_forward_pre_hook(ADAPTERS[host.layout](host, causal))
     _note_map_sizes(network, hosts)
     return network
+
+
+def _check_token_order(
+    network: nn.Module,
+    hosts: Iterable[Host],
+    modules: Mapping[str, nn.Module],
+    size: tuple[int, int],
+) -> None:
+    """Refuse modules that compare neighbouring places where tokens do not lie line by line."""
+    comparing = [h for h in hosts if h.layout == "tokens" and compares_places(modules[h.name])]
+    kinds = {type(network.get_submodule(host.name)): host for host in comparing}
+    for host in kinds.values():
+        if not lies_line_by_line(network, host.name, size):
+            raise ValueError(
+                f"the tokens of {type(network).__name__} at {host.name} do not lie line by line, "
+                f"and {type(modules[host.name]).__name__} compares neighbouring places; choose a "
+                "module that treats all places alike (m2a, tsm, tam), or layers to which maps come"
+            )
 
 
 def _note_map_sizes(network: nn.Module, hosts: Iterable[Host]) -> None:

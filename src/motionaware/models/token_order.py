@@ -46,19 +46,50 @@ def find_token_order(
         shape: Of the input of one clip; height and width are its last axes.
         time_axis: Axis of the frames.
     """
+    changed = _changed_tokens(network, name, _probes(network, shape, time_axis))
+    return None if changed is None else _read_order(changed)
+
+
+def lies_line_by_line(network: nn.Module, name: str, size: tuple[int, int]) -> bool:
+    """Return whether the tokens of an image lie line by line, where they come to a layer.
+
+    Most do; those of Hiera lie mask unit by mask unit. True also where it cannot be found out,
+    because the layers before have mixed the tokens or cannot run.
+
+    Args:
+        network: Takes images.
+        name: The layer; asked is the first layer of its class.
+        size: Height and width of the images.
+    """
+    kind = type(network.get_submodule(name))
+    first = next(n for n, module in network.named_modules() if type(module) is kind)
+    probes = _probes(network, (1, 1, 3, *size), time_axis=1)[:, 0]
+    changed = _changed_tokens(network, first, probes)
+    if changed is None or changed.shape[1] < 2 or changed[0].sum() > changed.shape[1] // 4:
+        return True
+    return _read_order(changed) is not None
+
+
+def _changed_tokens(network: nn.Module, name: str, probes: Tensor) -> Tensor | None:
+    """Which tokens each mark changes (mark, token); None if the network cannot say."""
     try:
-        tokens = _embed(network, name, _probes(network, shape, time_axis))
+        tokens = _embed(network, name, probes)
     except Exception:  # no numbers (meta device), or a layer that refuses such inputs
         return None
-    difference = (tokens[1:] - tokens[:1]).abs().amax(dim=-1)  # probe, token
+    if tokens.ndim != 3 or len(tokens) != _NUM_PROBES:
+        return None
+    difference = (tokens[1:] - tokens[:1]).abs().amax(dim=-1)
     largest = difference.amax(dim=1, keepdim=True)
     if not (largest > 0).all():
         return None
-    changed = difference > _TOLERANCE * largest
+    return difference > _TOLERANCE * largest
+
+
+def _read_order(changed: Tensor) -> TokenOrder | None:
     first, *last = changed
     num_prefix = int(first.nonzero()[0])
     ends = [int(one.nonzero()[-1]) - num_prefix for one in last]  # of time, height, width
-    return _read_ends(ends, num_prefix, tokens.shape[1])
+    return _read_ends(ends, num_prefix, changed.shape[1])
 
 
 def _read_ends(ends: list[int], num_prefix: int, number: int) -> TokenOrder | None:

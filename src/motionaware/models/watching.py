@@ -341,7 +341,7 @@ class Watched:
         if self._ambiguous:
             return (
                 f"{self.num_frames} tokens a row come to {', '.join(sorted(self._ambiguous))}, and "
-                f"clips have {self.num_frames} frames: rows of one frame and rows of one place look "
+                f"clips have {self.num_frames} frames: rows of a frame and rows of a place look "
                 "alike; choose another num_frames or image_size"
             )
         numbers = [number for number, order in self._orders.items() if order is None]
