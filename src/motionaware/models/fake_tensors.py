@@ -282,6 +282,7 @@ class _Finder:
         if kind in _MAPPINGS or kind in _SEQUENCES or kind is set:
             self._seen.add(id(value))
             self.add(value)
+            self.visit_all(value.values() if isinstance(value, dict) else value)
         elif isinstance(value, staticmethod | classmethod | MethodType):
             self.visit(value.__func__)
         elif isinstance(value, property):

@@ -283,9 +283,12 @@ def _check_token_order(
 ) -> None:
     """Refuse modules that compare neighbouring places where tokens do not lie line by line."""
     comparing = [h for h in hosts if h.layout == "tokens" and compares_places(modules[h.name])]
-    kinds = {type(network.get_submodule(host.name)): host for host in comparing}
+    kinds: dict[type[nn.Module], Host] = {}
+    for host in comparing:
+        kinds.setdefault(type(network.get_submodule(host.name)), host)
     for host in kinds.values():
-        if not lies_line_by_line(network, host.name, size):
+        grid, k = host.grid, host.num_prefix
+        if grid and not lies_line_by_line(network, host.name, size, grid=grid, num_prefix=k):
             raise ValueError(
                 f"the tokens of {type(network).__name__} at {host.name} do not lie line by line, "
                 f"and {type(modules[host.name]).__name__} compares neighbouring places; choose a "

@@ -149,7 +149,8 @@ def find_grid(
     if compares_places(module):
         maps = ", ".join(f"{size[-2]} x {size[-1]}" for size in noted)
         why = (
-            f"several grids fit (maps of {maps})"
+            f"several grids fit, since maps of {maps} were noted before this backward pass; "
+            "run one size of frames from forward to backward"
             if fitting
             else f"no grid fits maps of {maps}"
             if noted

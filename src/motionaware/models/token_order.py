@@ -9,9 +9,11 @@ the regions went. Nothing is assumed about the network's class.
 
 import copy
 from dataclasses import dataclass
+from math import isqrt
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from motionaware.models.token_grid import Grid
@@ -50,24 +52,38 @@ def find_token_order(
     return None if changed is None else _read_order(changed)
 
 
-def lies_line_by_line(network: nn.Module, name: str, size: tuple[int, int]) -> bool:
+def lies_line_by_line(
+    network: nn.Module, name: str, size: tuple[int, int], *, grid: Grid, num_prefix: int
+) -> bool:
     """Return whether the tokens of an image lie line by line, where they come to a layer.
 
     Most do; those of Hiera lie mask unit by mask unit. True also where it cannot be found out,
-    because the layers before have mixed the tokens or cannot run.
+    because the layers before have mixed the tokens or cannot run: only an embedding in which the
+    corner pixel reaches one token can be judged.
 
     Args:
         network: Takes images.
         name: The layer; asked is the first layer of its class.
         size: Height and width of the images.
+        grid: Height and width of the row of tokens.
+        num_prefix: Tokens before those of the picture.
     """
     kind = type(network.get_submodule(name))
     first = next(n for n, module in network.named_modules() if type(module) is kind)
     probes = _probes(network, (1, 1, 3, *size), time_axis=1)[:, 0]
     changed = _changed_tokens(network, first, probes)
-    if changed is None or changed.shape[1] < 2 or changed[0].sum() > changed.shape[1] // 4:
+    if changed is None:
         return True
-    return _read_order(changed) is not None
+    rows = changed[:, num_prefix:]
+    h, w = grid
+    if rows.shape[1] != h * w:  # the first layer of a network whose maps shrink
+        h = w = isqrt(rows.shape[1])
+        if h * w != rows.shape[1]:
+            return True
+    corner, _, lower, right = (rearrange(one, "(h w) -> h w", h=h).nonzero() for one in rows)
+    if len(corner) != 1:  # convolutions or norms have spread the mark over its neighbours
+        return True
+    return bool((lower[:, 1] == 0).all() and (right[:, 0] == 0).all())
 
 
 def _changed_tokens(network: nn.Module, name: str, probes: Tensor) -> Tensor | None:
