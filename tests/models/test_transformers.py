@@ -181,12 +181,12 @@ def test_a_network_of_videos_cannot_be_causal():
 def test_rows_of_a_frame_and_rows_of_a_place_that_look_alike_are_refused():
     options = {"num_spatial_layers": 2, "num_temporal_layers": 2, "num_attention_heads": 2}
     options |= {"image_size": 32, "tubelet_size": [1, 8, 8], "hidden_size": 24}
-    make_prism = lambda: make(  # noqa: E731
-        "VideoPrismVisionModel", "VideoPrismVisionConfig", num_frames=16, **options
+    make_prism = lambda num_frames: make(  # noqa: E731
+        "VideoPrismVisionModel", "VideoPrismVisionConfig", num_frames=num_frames, **options
     )
     with pytest.raises(ValueError, match="16 tokens a row come to spatial_layers"):
-        insert(make_prism(), "tsm", num_frames=16)  # 4 x 4 patches, 16 frames
-    network = insert(make_prism(), "tsm", num_frames=8)
+        insert(make_prism(16), "tsm", num_frames=16)  # 4 x 4 patches, 16 frames
+    network = insert(make_prism(8), "tsm", num_frames=8)
     assert sites(network) == ["spatial_layers.0", "spatial_layers.1"]
 
 

@@ -36,13 +36,17 @@ _NO_PLACES = (functools._lru_cache_wrapper, ModuleType, nn.Module, Tensor)
 _NO_DATA = (ModuleType, FunctionType, type)  # a search for tensors does not enter these
 
 
+class LeftoverError(ValueError):
+    """A fake tensor outlived the shape trace."""
+
+
 def run_fake(network: nn.Module, run: Callable[[nn.Module, MakeInput], Result]) -> Result:
     """Return what `run` returns, given a fake copy of a network and a function that makes inputs.
 
     The network, the random state and all caches are as before. `run` must not return a tensor.
 
     Raises:
-        ValueError: A fake tensor is still alive after the run and could not be removed.
+        LeftoverError: A fake tensor is still alive after the run and could not be removed.
     """
     before = _places(network)
     mode = _RecordingMode()
@@ -133,7 +137,7 @@ def _remove(made: list[weakref.ref[Tensor]], places: list["_Place"], *, network:
             for one in gc.get_referrers(*left)
             if one is not left and type(one).__name__ != "frame"
         }
-        raise ValueError(
+        raise LeftoverError(
             f"{network} keeps {len(left)} tensors of the shape trace, which have no numbers "
             f"(held by {', '.join(sorted(holders)) or 'an extension'}), so later calls could read "
             "them; switch that cache off while modules are inserted, or name 2-D convolutions with "

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from motionaware.models.fake_tensors import MakeInput, run_fake
+from motionaware.models.fake_tensors import LeftoverError, MakeInput, run_fake
 from motionaware.models.token_grid import Grid, MapSize, told_grid
 from motionaware.models.token_order import TokenOrder, find_token_order
 
@@ -113,6 +113,8 @@ def watch(network: nn.Module, *, num_frames: int, image_size: ImageSize | None) 
     for takes in _possible_inputs(network):
         try:
             return run_fake(network, _Run(takes, input_shape(takes, NUM_CLIPS, num_frames, h, w)))
+        except LeftoverError:
+            raise
         except Exception as error:
             first = first or error
     assert first is not None
