@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 import timm
@@ -35,10 +36,10 @@ class Look(nn.Module):
         return clips
 
 
-def vit(temporal: object = "tea", **options: object) -> nn.Module:
+def vit(temporal: Any = "tea") -> nn.Module:
     torch.manual_seed(0)
-    network = timm.create_model("test_vit", dynamic_img_size=True, **options)
-    return insert(network, temporal, num_frames=T, image_size=160).eval()  # pyright: ignore
+    network = timm.create_model("test_vit", dynamic_img_size=True)
+    return insert(network, temporal, num_frames=T, image_size=160).eval()
 
 
 def looks(network: nn.Module) -> list[Look]:
