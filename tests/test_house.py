@@ -76,16 +76,19 @@ ROOMS = {
     ),
     "a hook that looks": (
         calling(".register_forward_hook"),
-        ["apps/looking.py", "models/site_hooks.py"],
+        ["apps/looking.py", "models/insertion.py", "models/site_hooks.py"],
     ),
     "pictures": (importing("matplotlib"), ["apps/"]),
-    "fake tensors": (importing("torch._subclasses"), ["models/watching.py"]),
+    "fake tensors": (importing("torch._subclasses"), ["models/fake_tensors.py"]),
     "blind reshapes": (calling(".view", ".reshape"), []),
     "draws of chance": (calling(".randint", ".rand", ".randperm", ".manual_seed"), ["data/"]),
 }
 EXCEPTIONS = {
     # Its witnesses stand in a copy of the network whose tensors are fake; the network has none.
     ("a change to someone's network", "models/watching.py"),
+    ("a hook that looks", "models/watching.py"),
+    # It stops a copy of the network, which shares its parameters, at one layer.
+    ("a change to someone's network", "models/token_order.py"),
     # A run's own seed: of initial weights and dropout.
     ("draws of chance", "engine/train.py"),
 }

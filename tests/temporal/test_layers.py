@@ -1,4 +1,4 @@
-"""A gate computes its formula without its layers only while a call of them would do nothing else."""
+"""A gate reads the weights of its layers only while calling them would do nothing else."""
 
 import types
 from collections.abc import Callable, Iterator

@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from motionaware.models.watching import Host, Watched
+from motionaware.models.watching import Host, ImageSize, Watched
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # what one adds to them, they may run
 FUSED_AWAY = ("fuse",)  # timm.utils.reparameterize_model replaces modules with this method,
@@ -72,7 +72,7 @@ class Choice:
 
 
 def find_hosts(
-    network: nn.Module, choice: Choice, *, num_frames: int, image_size: int | None = None
+    network: nn.Module, choice: Choice, *, num_frames: int, image_size: ImageSize | None = None
 ) -> list[Host]:
     """Choose hosts; nothing runs, and shapes flow only where a layer does not say what it takes.
 
@@ -80,7 +80,7 @@ def find_hosts(
         network: Without temporal modules.
         choice: Which hosts.
         num_frames: Frames of the clips that the network is given.
-        image_size: Their height and width; what the network says of itself where it is None.
+        image_size: Side, or height and width; what the network says of itself where it is None.
 
     Raises:
         ValueError: Nothing fits, or what comes to a host is no clip.
@@ -94,6 +94,8 @@ def find_hosts(
     watched = Watched(network, num_frames=num_frames, image_size=image_size)
     if not names:
         stages = _Rule(watched).hosts()
+        if not stages and watched.unknown_order():
+            raise ValueError(watched.unknown_order())
         if not stages:
             children = ", ".join(name for name, _ in network.named_children())
             raise ValueError(

@@ -27,6 +27,8 @@ SCORES = "scores"  # the stream's own memory, beside those of the modules
 class Stepper(nn.Module):
     """Stands where a module looks back, and remembers for it."""
 
+    compares_places = False
+
     def __init__(self, module: Steps) -> None:
         super().__init__()
         self.module = module

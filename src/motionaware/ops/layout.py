@@ -84,8 +84,8 @@ def unfold_tokens(
 ) -> Shaped[Tensor, "b t c h w"]:
     """Gather rows of tokens into clips: undo `fold_tokens`.
 
-    A square number of tokens is a square frame; any other is a frame one pixel wide, since a row of
-    tokens does not say where its lines end.
+    A square number of tokens is a square frame, any other a frame one pixel wide. Where the height
+    is known, use `unfold_token_maps`.
 
     >>> import torch
     >>> unfold_tokens(torch.zeros(4, 9, 2), num_frames=4).shape
@@ -97,6 +97,20 @@ def unfold_tokens(
     side = isqrt(tokens.shape[1])
     w = side if side * side == tokens.shape[1] else 1
     return rearrange(tokens, "(b t) (h w) c -> b t c h w", t=num_frames, w=w)
+
+
+@wrap
+def unfold_token_maps(
+    tokens: Shaped[Tensor, "bt n c"], *, num_frames: int, height: int
+) -> Shaped[Tensor, "b t c h w"]:
+    """Gather rows of tokens into clips of a known height: undo `fold_tokens`.
+
+    >>> import torch
+    >>> unfold_token_maps(torch.zeros(4, 6, 2), num_frames=4, height=2).shape
+    torch.Size([1, 4, 2, 2, 3])
+    """
+    _check_whole(tokens, num_frames)
+    return rearrange(tokens, "(b t) (h w) c -> b t c h w", t=num_frames, h=height)
 
 
 @wrap
@@ -135,6 +149,20 @@ def unfold_volume_tokens(
 ) -> Shaped[Tensor, "b t c h w"]:
     """Gather one row of tokens a clip into clips: undo `fold_volume_tokens`."""
     return rearrange(tokens, "b (t h w) c -> b t c h w", t=num_frames, h=height)
+
+
+@wrap
+def fold_time_last_tokens(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b n c"]:
+    """Lay a clip out as one row of tokens: line by line, the frames of each place together."""
+    return rearrange(clips, "b t c h w -> b (h w t) c")
+
+
+@wrap
+def unfold_time_last_tokens(
+    tokens: Shaped[Tensor, "b n c"], *, num_frames: int, height: int
+) -> Shaped[Tensor, "b t c h w"]:
+    """Gather one row of tokens a clip into clips: undo `fold_time_last_tokens`."""
+    return rearrange(tokens, "b (h w t) c -> b t c h w", t=num_frames, h=height)
 
 
 def unfold_vectors(vectors: Shaped[Tensor, "bt d"], *, num_frames: int) -> Shaped[Tensor, "b t d"]:
