@@ -66,6 +66,10 @@ class ShardedExamples(Sequence[Example]):
         shard, place = self.find(range(len(self))[index])
         return Example(Path(self.shards[shard]) / f"{place:06d}", int(self.labels[index]))
 
+    def all_labels(self) -> Int32[np.ndarray, "n"]:
+        """Return the label of each example."""
+        return self.labels
+
     def find(self, index: int) -> tuple[int, int]:
         """In which shard a video is, and at which place in it."""
         shard = int(np.searchsorted(self.ends, index, side="right"))

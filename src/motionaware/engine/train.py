@@ -126,6 +126,8 @@ class TrainingRun:
             folder.begin(recipe)  # last: bad data or a bad recipe leave no folder behind
         self.data.skips.keep(folder.skipped)
         self.tell(self._summary())
+        for hint in self.data.hints():
+            self.tell(f"note: {hint}")
 
     def finish(self) -> Report:
         """Train the epochs that are left."""
