@@ -256,7 +256,10 @@ def test_a_list_of_classes_does_without_a_training_list(tmp_path):
         ({"val": PLAIN}, r"train\.csv does not exist"),
         ({"train": PLAIN, "val": ""}, r"val\.csv is empty; wanted lines path,label"),
         ({"train": PLAIN, "val": "path,label\n"}, r"val\.csv is empty"),
-        ({"train": PLAIN, "val": "\n\na, b.mp4,nod\n"}, r"line 3: found 'a, b\.mp4,nod', 3 columns"),
+        (
+            {"train": PLAIN, "val": "\n\na, b.mp4,nod\n"},
+            r"line 3: found 'a, b\.mp4,nod', 3 columns",
+        ),
         (
             {"train": PLAIN, "val": "a.mp4;nod\n"},
             r"found 'a\.mp4;nod', wanted path,label; its separator is ';', wanted ','",

@@ -155,7 +155,10 @@ def _read_index(base: str) -> _Index:
     where = f"{base}/{INDEX}"
     if not is_address(base):
         if not Path(base).is_dir():
-            raise DataError(f"data.root {base} is not a folder; give the one that holds {INDEX}")
+            begin = "" if Path(base).is_absolute() else f" (relative to {Path.cwd()})"
+            raise DataError(
+                f"data.root {base}{begin} is not a folder; give the one that holds {INDEX}"
+            )
         if not Path(where).is_file():
             raise DataError(
                 f"{where} does not exist, which lists classes and shards; {base} holds "

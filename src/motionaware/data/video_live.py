@@ -70,7 +70,7 @@ def live_frames(source: str | Path) -> Iterator[LiveFrame]:
     """
     path = Path(source)
     if path.is_dir():
-        video = open_video(path)
+        video = open_video(source)  # as it was given: an empty name would be the current folder
         for number in range(video.num_frames):
             (picture,) = video.frames([number])
             yield LiveFrame(number=number, seconds=None, num_lost=0, picture=picture)

@@ -46,7 +46,8 @@ class DataConfig:
     Attributes:
         kind: `motionpairs`, `shards`, or what `motionaware.data.annotations.KINDS` lists.
         root: Folder of the data set; for motionpairs, the folder of its cache; for shards also
-            an address, see `motionaware.data.shards`.
+            an address, see `motionaware.data.shards`. A relative path, here and in `cache_dir`,
+            begins at the folder in which training is started; the run stores the absolute one.
         crop: How a training clip is framed.
         flip: Mirror every second training clip. `swap` (or true) gives a clip of a class that names
             a side the label of its mirror image, `skip` leaves such clips as they are, false (or
@@ -88,6 +89,12 @@ class DataConfig:
             seed="[0, 4294967296)",
             **counts,
         )
+        for key in ("root", "cache_dir"):
+            if getattr(self, key) == "":
+                raise RecipeError(
+                    f"data.{key} is empty, which would be the current folder; name a folder, or "
+                    "leave it out"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

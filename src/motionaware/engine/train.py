@@ -23,6 +23,7 @@ from motionaware.engine.interrupt import TrainingDiverged, TrainingInterrupted, 
 from motionaware.engine.metrics import Report
 from motionaware.engine.model import lay_channels_last, make_model
 from motionaware.engine.optim import freeze_batch_norms, make_average, make_optimizer, make_schedule
+from motionaware.engine.paths import RUN_FOLDER, with_absolute_paths
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.training_data import TrainingData
 from motionaware.models.checkpoint import save
@@ -46,7 +47,8 @@ def train(
     stopped, to the same numbers.
 
     Args:
-        recipe: All there is to know; a resumed run must be given the one it began with.
+        recipe: All there is to know; a resumed run must be given the one it began with. Relative
+            paths in it begin at the current folder; the run folder stores them as absolute ones.
         run_folder: Where recipe, log and checkpoints go; see `motionaware.engine.run_folder`.
         resume: Go on with the run in that folder.
         progress: Show bars on the error stream.
@@ -65,10 +67,10 @@ def train(
         BlockingIOError: Another process trains the run in that folder.
         OSError: A file cannot be written; what was saved before stands.
     """
-    folder = RunFolder(run_folder)
+    folder, recipe = RunFolder(run_folder), with_absolute_paths(recipe)
     if not resume:
         folder.check_free()
-    elif folder.recipe() != recipe:
+    elif with_absolute_paths(folder.recipe()) != recipe:
         raise ValueError(f"{folder.path} was begun with another recipe; resume with its own")
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.train.num_threads or threads)
@@ -246,7 +248,8 @@ class TrainingRun:
         self.sums.zero_()
         self.folder.write_log(self.log)
         result = self._result()
-        result.recipe = recipe_to_dict(self.recipe) | {"trained": row}
+        trained = row | {RUN_FOLDER: str(self.folder.path.absolute())}
+        result.recipe = recipe_to_dict(self.recipe) | {"trained": trained}
         save(result, self.folder.last)
         if report.top1 > best:
             save(result, self.folder.best)

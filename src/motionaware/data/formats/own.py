@@ -242,9 +242,7 @@ def _numbered(root: Path, split: str) -> tuple[Path, list[ListRow]]:
     return path, read_list_rows(path)
 
 
-def _check_zero_based(
-    path: Path, rows: list[ListRow], *, num_classes: int | None
-) -> None:
+def _check_zero_based(path: Path, rows: list[ListRow], *, num_classes: int | None) -> None:
     """Refuse labels that count from 1: each would be read as the class after its own.
 
     Without a class list the training list must use label 0; with one, no label may be its length.
