@@ -35,7 +35,7 @@ def test_a_missing_package_is_a_fault_with_its_remedy(monkeypatch: pytest.Monkey
 def test_shards_taken_for_a_folder_are_known_by_their_index(tmp_path: Path):
     (tmp_path / INDEX).write_text("{}")
     (tmp_path / "train-000000.tar").write_bytes(b"")
-    (fault,) = doctor(tmp_path).faults
+    (fault,) = doctor(tmp_path, kind="folder").faults
     assert "train does not exist; wanted" in fault
     assert (
         "shards.json says that these are shards: set data.kind shards, or --kind shards for"

@@ -1,5 +1,6 @@
 """Words -> the functions of apps and engine. Only this package prints."""
 
+import argparse
 import os
 import sys
 import traceback
@@ -47,6 +48,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if args.overrides and args.verb != "train":
         parser.error(f"unrecognized arguments: {' '.join(args.overrides)}")
     try:
+        _check_nothing_is_empty(args)
         with plain_warnings(of_libraries=args.traceback):
             code = RUN[args.verb](args)
         sys.stdout.flush()
@@ -68,6 +70,20 @@ def main(words: Sequence[str] | None = None) -> int:
             return 1
         say_error(one_line(error))
         return 128 + error.signal_number if isinstance(error, TrainingInterrupted) else 1
+
+
+def _check_nothing_is_empty(args: argparse.Namespace) -> None:
+    """Refuse an empty argument: as a path it would be the current folder.
+
+    Raises:
+        ValueError: It names the argument.
+    """
+    for name, value in vars(args).items():
+        if name != "title" and (value == "" or (isinstance(value, list) and "" in value)):
+            raise ValueError(
+                f"argument {name.upper()} is empty; is a variable of the shell not set? Give a "
+                "value, or leave the argument out"
+            )
 
 
 def _printed(error: BrokenPipeError) -> bool:

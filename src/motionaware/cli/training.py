@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -123,9 +124,10 @@ def _say_next(files: "RunFolder", test: "HeldOut") -> int:
     if test.num_shared:
         print(f"of the last epoch, for the test: {files.last}")
     judged = files.last if test.num_shared else files.best
-    split = "" if test.exists else " --split val"
-    code = " --allow-code" if ":" in files.recipe().model.temporal else ""
-    print(f"next: motionaware evaluate {judged}{split}{code}")
+    words = ["motionaware", "evaluate", str(judged), *([] if test.exists else ["--split", "val"])]
+    if ":" in files.recipe().model.temporal:
+        words.append("--allow-code")
+    print(f"next: {shlex.join(words)}")
     return 0
 
 
@@ -164,9 +166,10 @@ def recipe_on_data(
     """The recipe that a checkpoint carries, on its own data or on those asked for.
 
     Raises:
-        ValueError: It does not follow which data are meant.
+        ValueError: It does not follow which data are meant, or where they are.
     """
     from motionaware.engine.config import recipe_from_dict
+    from motionaware.engine.paths import locate_data
 
     trained = {key: value for key, value in recipe.items() if key != "trained"}
     found = recipe_from_dict(trained, source=checkpoint)
@@ -178,4 +181,5 @@ def recipe_on_data(
             f"kind {root} is: --kind folder or --kind csv, for example"
         )
     data = replace(found.data, kind=kind or found.data.kind, root=root or found.data.root)
+    data = locate_data(data, checkpoint=checkpoint, trained=recipe.get("trained", {}))
     return replace(found, data=data)

@@ -270,6 +270,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("data", nargs="?", help="folder of a data set; none by default")
     verb.add_argument(
-        "--kind", default="folder", help="of data set, see docs/data.md; %(default)s by default"
+        "--kind", help="of data set, see docs/data.md; by default what the names in it show"
     )
     return parser

@@ -80,6 +80,10 @@ class IndexedExamples(Sequence[Example]):
         path = os.fsdecode(self.paths[begin : int(self.ends[place])].tobytes())
         return Example(self.root / path, int(self.labels[place]))
 
+    def all_labels(self) -> Int32[np.ndarray, "n"]:
+        """Return the label of each example."""
+        return self.labels if self.chosen is None else self.labels[self.chosen]
+
     def without(self, places: Iterable[int]) -> "IndexedExamples":
         """All but those at some places."""
         chosen = np.arange(len(self)) if self.chosen is None else self.chosen

@@ -55,7 +55,8 @@ class DataConfig:
         kind: Layout of the data set: `folder`, `csv`, `list`, `shards`, `motionpairs`, or a
             published data set such as `something-v2`; see docs/data.md.
         root: Folder of the data set; for motionpairs, the folder of its cache; for shards also
-            an address.
+            an address. A relative path, here and in `cache_dir`, begins at the folder in which
+            training is started; the run stores the absolute one.
         crop: How a training clip is cropped: `center`, `random` (position), `random_resized`
             (position, size and aspect ratio), `multi_scale` (one of a few positions and sizes).
         flip: Mirror half of the training clips, drawn at random. `swap` (or true) gives a clip of a
@@ -107,6 +108,12 @@ class DataConfig:
             seed="[0, 4294967296)",
             **counts,
         )
+        for key in ("root", "cache_dir"):
+            if getattr(self, key) == "":
+                raise RecipeError(
+                    f"data.{key} is empty, which would be the current folder; name a folder, or "
+                    "leave it out"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ from motionaware.engine.loss import TrainingLoss, make_weights
 from motionaware.engine.metrics import Report
 from motionaware.engine.model import lay_channels_last, make_model
 from motionaware.engine.optim import freeze_batch_norms, make_average, make_optimizer, make_schedule
+from motionaware.engine.paths import RUN_FOLDER, with_absolute_paths
 from motionaware.engine.progress import Progress
 from motionaware.engine.resuming import changed_keys, check_changes, describe_changes
 from motionaware.engine.run_folder import RunFolder
@@ -62,7 +63,8 @@ def train(
 
     Args:
         recipe: All there is to know. For a resumed run, the one it began with; what may differ, a
-            higher `train.epochs` for instance, is in `motionaware.engine.resuming`.
+            higher `train.epochs` for instance, is in `motionaware.engine.resuming`. Relative
+            paths in it begin at the current folder; the run folder stores them as absolute ones.
         run_folder: Where recipe, log and checkpoints go; see `motionaware.engine.run_folder`.
         resume: Go on with the run in that folder.
         progress: Show bars on the error stream.
@@ -82,7 +84,7 @@ def train(
         OSError: A file cannot be written; what was saved before stands.
     """
     folder = RunFolder(run_folder)
-    recipe = with_own_code_found(recipe)
+    recipe = with_absolute_paths(with_own_code_found(recipe))
     if not resume:
         folder.check_free()
     threads = torch.get_num_threads()
@@ -152,6 +154,8 @@ class TrainingRun:
                 self.tell(line)
         if changes:
             self.tell(f"resumed with {describe_changes(changes)}")
+        for hint in self.data.hints():
+            self.tell(f"note: {hint}")
         self._tell_news()
 
     def finish(self) -> Report:
@@ -337,7 +341,9 @@ class TrainingRun:
         self.sums.zero_()
         self.folder.write_log(self.log)
         result = self._result()
-        result.recipe = recipe_to_dict(self.recipe, folder=self.folder.path) | {"trained": row}
+        trained = row | {RUN_FOLDER: str(self.folder.path.absolute())}
+        recipe = recipe_to_dict(self.recipe, folder=self.folder.path)
+        result.recipe = recipe | {"trained": trained}
         save(result, self.folder.last)
         if report.top1 > best:
             save(result, self.folder.best)

@@ -8,7 +8,8 @@ from itertools import islice
 from typing import Any
 
 from motionaware.data.augment import Augment, augment_clip
-from motionaware.data.dataset import Batch, batches_of
+from motionaware.data.dataset import Batch, VideoDataset, batches_of
+from motionaware.data.hints import hints_on_training
 from motionaware.data.lanes import ShardOrder, training_loader, view_loader
 from motionaware.data.loader import count_batches, smallest_batch
 from motionaware.data.mixing import Mixing
@@ -154,6 +155,12 @@ class TrainingData:
             f"{len(self.class_names)} classes, {self.num_training} training{part} and "
             f"{self.num_validation} validation videos{skipped}{kept}"
         )
+
+    def hints(self) -> Iterator[str]:
+        """Yield what is suspicious in the videos and their classes, one line each."""
+        training, validation = self._training[0], self._validation[0]
+        if isinstance(training, VideoDataset) and isinstance(validation, VideoDataset):
+            yield from hints_on_training(training.split, validation.split)
 
     def news(self) -> Iterator[str]:
         """What to report at the start and after each epoch; each fact once."""

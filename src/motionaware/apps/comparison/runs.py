@@ -24,6 +24,7 @@ from motionaware.engine.evaluate import check_classes
 from motionaware.engine.interrupt import TrainingInterrupted, stop_on_signal
 from motionaware.engine.model import make_model
 from motionaware.engine.opening import open_dataset
+from motionaware.engine.paths import with_absolute_paths
 from motionaware.engine.run_folder import RunFolder
 from motionaware.files import write_atomically
 from motionaware.models.checkpoint import load
@@ -118,7 +119,7 @@ def with_cache(recipe: Recipe, out: Path) -> Recipe:
 
 def different_keys(one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
     """The dotted keys in which two recipes differ, with both values; circumstances do not count."""
-    plain, plain_other = recipe_to_dict(one), recipe_to_dict(other)
+    plain, plain_other = (recipe_to_dict(with_absolute_paths(recipe)) for recipe in (one, other))
     ignored = set(_CIRCUMSTANCES)
     if one.data.kind == "motionpairs":
         ignored.add("data.root")  # of its cache
