@@ -75,14 +75,15 @@ def load(path: str | Path, *, temporal: Maker | None = None) -> VideoRecognizer:
         )
     file = read_checkpoint(path)
     plan = file.plan
-    if plan["temporal"] is None and temporal is None:
+    temporal = temporal or plan["temporal"]
+    if temporal is None:
         raise ValueError(
             f"{path} was made with a temporal module of your own; "
             "hand its maker in again: load(path, temporal=...)"
         )
     model = create_model(
         plan["backbone"],
-        temporal=temporal or plan["temporal"],
+        temporal=temporal,
         num_frames=file.clip.num_frames,
         class_names=file.class_names,
         clip=file.clip,
@@ -96,12 +97,12 @@ def load(path: str | Path, *, temporal: Maker | None = None) -> VideoRecognizer:
     if misfits:
         remedy = (
             "hand in the maker that the model was made with"
-            if temporal
+            if plan["temporal"] is None
             else "install the versions of timm, torchvision and motionaware that it was made with"
         )
         raise ValueError(
             f"the tensors of {path} do not fit {plan['backbone']} with temporal "
-            f"{temporal or plan['temporal']!r}: {misfits}; {remedy}"
+            f"{temporal!r}: {misfits}; {remedy}"
         )
     model.recipe, model.origin = file.recipe, file.origin
     fill(model, file.tensors)
