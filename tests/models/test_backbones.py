@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import resnet18, resnet34
 
+from motionaware import create_model
 from motionaware.models import backbones
 from motionaware.models.backbones import open_backbone
 
@@ -47,6 +48,17 @@ def test_weights_of_the_authors_code_are_told_how_they_are_used(tmp_path):
     torch.save({"module.base_model.conv1.weight": torch.zeros(1)}, tmp_path / "ckpt.pth.tar")
     with pytest.raises(ValueError, match="read it with load_official, save it with"):
         open_backbone("resnet18", pretrained=tmp_path / "ckpt.pth.tar")
+
+
+def test_tensors_of_a_whole_recognizer_are_told_how_they_are_used(tmp_path):
+    model = create_model("resnet18_quarter", temporal="m2a", num_classes=2)
+    torch.save(model.state_dict(), tmp_path / "model.pth")
+    with pytest.raises(
+        ValueError, match="whole VideoRecognizer, .*; save the model with motionawa"
+    ):
+        create_model(
+            "resnet18_quarter", temporal="m2a", num_classes=2, pretrained=tmp_path / "model.pth"
+        )
 
 
 def test_weights_that_are_not_there_are_named(tmp_path):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.ao.quantization import fuse_modules
 from torch.fx import symbolic_trace
 from torch.nn.utils.parametrizations import weight_norm
+from torch.utils.checkpoint import checkpoint
 from torchvision.models import convnext_tiny, densenet121, resnet18, swin_t
 from torchvision.models.feature_extraction import create_feature_extractor
 
@@ -102,7 +103,9 @@ def test_fusing_convolution_and_norm_leaves_the_scores(images, names):
     torch.manual_seed(0)
     where = f"layer1.*.{names[0]}"
     network = insert(resnet18(), "m2a,tsm", num_frames=4, where=where).eval()
-    for block in network.layer1:  # a ReLU that is used twice cannot be fused into a convolution
+    for block in network.get_submodule(
+        "layer1"
+    ).children():  # a ReLU that is used twice cannot be fused into a convolution
         block.relu2 = copy.deepcopy(block.relu)
         block.forward = types.MethodType(_forward_with_two_relus, block)
     wanted = scores(network, images)
@@ -195,7 +198,7 @@ def test_a_forward_pass_that_failed_does_not_disturb_the_next(network, images):
 
 def test_gradient_checkpointing_runs_modules_again_without_an_error(network, images):
     layer, forward = network.layer2, network.layer2.forward
-    layer.forward = lambda x: torch.utils.checkpoint.checkpoint(forward, x, use_reentrant=False)
+    layer.forward = lambda x: checkpoint(forward, x, use_reentrant=False)
     network(images).sum().backward()
     scores(network, images)
 

@@ -1,5 +1,7 @@
 """Networks with temporal modules under tools that trace them, and in other memory formats."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -27,7 +29,7 @@ def frames(clips: int) -> Tensor:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_network_traces_in_silence_to_the_same_numbers(name):
     plain = network(name)
-    traced = torch.jit.trace(plain, frames(2), check_trace=False)
+    traced: Any = torch.jit.trace(plain, frames(2), check_trace=False)
     torch.testing.assert_close(traced(frames(2)), plain(frames(2)))
 
 
@@ -36,7 +38,7 @@ def test_a_network_traces_in_silence_to_the_same_numbers(name):
 def test_a_recognizer_traces_in_silence_to_the_same_numbers(name):
     model = create_model("resnet18_quarter", temporal=name, num_classes=3, num_frames=4).eval()
     clips = frames(2).unflatten(0, (2, 4))
-    traced = torch.jit.trace(model, clips, check_trace=False)
+    traced: Any = torch.jit.trace(model, clips, check_trace=False)
     torch.testing.assert_close(traced(clips), model(clips))
 
 

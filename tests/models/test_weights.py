@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch.utils.serialization import config
+from torch.serialization import set_crc32_options
 
 from motionaware import load_official
 from motionaware.models.backbones import open_backbone
@@ -54,8 +54,11 @@ def test_a_flipped_bit_in_checked_weights_is_one_error(suffix: str, tmp_path: Pa
 
 
 def test_weights_that_were_saved_without_checksums_are_read(tmp_path: Path):
-    with config.patch("save.compute_crc32", False):
+    set_crc32_options(False)
+    try:
         torch.save({"weight": torch.ones(3)}, tmp_path / "quick.pth")
+    finally:
+        set_crc32_options(True)
     assert torch.equal(read_weights(tmp_path / "quick.pth")["weight"], torch.ones(3))
 
 

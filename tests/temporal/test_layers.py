@@ -57,7 +57,7 @@ def replace_conv_forward(module: Gate) -> None:
 
 
 def hook_output(module: Gate) -> None:
-    module.up.register_forward_hook(lambda layer, inputs, output: 2 * output)
+    module.up.register_forward_hook(lambda layer, inputs, output: output * 2)
 
 
 def hook_input(module: Gate) -> None:
@@ -266,13 +266,13 @@ def test_weights_of_a_new_gate_are_read():
 def test_motion_that_was_touched_is_called(touch):
     attention = MotionAttention(None if touch == "identity" else TemporalDifference())
     if touch == "hook":
-        attention.motion.register_forward_hook(lambda layer, inputs, output: 2 * output)
+        attention.motion.register_forward_hook(lambda layer, inputs, output: output * 2)
     elif touch == "pre-hook":
         attention.motion.register_forward_pre_hook(lambda layer, inputs: (inputs[0] ** 2,))
     elif touch == "subclass":
         attention.motion = type("Own", (TemporalDifference,), {"forward": lambda self, x: 3 * x})()
     else:
-        attention.motion.forward = lambda x: 3 * x
+        attention.motion.forward = lambda input: 3 * input
     x = clips()
     motion = attention.motion(F.layer_norm(x, x.shape[2:]))
     rows = motion.flatten(2)

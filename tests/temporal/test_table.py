@@ -1,6 +1,7 @@
 """The contract that every temporal module keeps, run over the whole table and its combinations."""
 
 import io
+from typing import Any
 
 import pytest
 import torch
@@ -212,7 +213,8 @@ def test_it_traces_in_silence(name, module, size):
     x = clips(name, h=size[0], w=size[1])
     if name == "patch@official" and size == (5, 7):
         x = x[..., :5]  # pixels are its patches, and these are many
-    torch.testing.assert_close(torch.jit.trace(module, x, check_trace=False)(x), module(x))
+    traced: Any = torch.jit.trace(module, x, check_trace=False)
+    torch.testing.assert_close(traced(x), module(x))
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.channels_last_3d])

@@ -264,6 +264,12 @@ def _fill(network: nn.Module, path: Path) -> None:
             f"{type(network).__name__} alone; read it with load_official, save it with "
             "motionaware.save, and give that file"
         )
+    if {"mean", "std", "head.weight"} <= given.keys() - wanted.keys():
+        raise ValueError(
+            f"{path} holds tensors of a whole VideoRecognizer, wanted those of "
+            f"{type(network).__name__} alone; save the model with motionaware.save, and give that "
+            "file to create_model or as model.pretrained"
+        )
     if wanted.keys() <= given.keys():
         _refuse_more_layers(network, given, path)
     else:

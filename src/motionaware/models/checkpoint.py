@@ -99,19 +99,18 @@ def load(
         )
     file = read_checkpoint(path)
     plan = file.plan
-    if plan["temporal"] is None and temporal is None:
+    recorded: str | None = plan["temporal"]
+    if temporal is None and recorded is None:
         raise ValueError(
             f"{path} was made with a temporal module of your own; "
             "hand its maker in again: load(path, temporal=...)"
         )
     chosen = _choose_temporal(path, plan, temporal, allow_code=allow_code)
-    is_own = plan["temporal"] is not None and names_own_code(plan["temporal"])
     causal = plan.get("causal", False)
     if isinstance(chosen, str):
         _warn_of_other_code(path, chosen, file.own_code)
-    elif is_own:
-        assert not isinstance(temporal, str)
-        causal = causal or is_causal(plan["temporal"], own=temporal)
+    elif recorded is not None and names_own_code(recorded):
+        causal = causal or is_causal(recorded, own=chosen)
     model = create_model(
         plan["backbone"],
         temporal=chosen,
@@ -128,15 +127,15 @@ def load(
     if misfits:
         remedy = (
             "hand in the maker that the model was made with"
-            if temporal
+            if recorded is None
             else "install the versions of timm, torchvision and motionaware that it was made with"
         )
         raise ValueError(
             f"the tensors of {path} do not fit {plan['backbone']} with temporal "
-            f"{temporal or plan['temporal']!r}: {misfits}; {remedy}"
+            f"{temporal or recorded!r}: {misfits}; {remedy}"
         )
-    if is_own and model.plan is not None and model.plan.temporal is None:
-        model.plan = replace(model.plan, temporal=_find_recorded(path, plan["temporal"]))
+    if recorded and names_own_code(recorded) and model.plan and model.plan.temporal is None:
+        model.plan = replace(model.plan, temporal=_find_recorded(path, recorded))
     model.recipe, model.origin = file.recipe, file.origin
     fill(model, file.tensors)
     return model.eval()

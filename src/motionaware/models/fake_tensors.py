@@ -58,7 +58,7 @@ def run_fake(network: nn.Module, run: Callable[[nn.Module, MakeInput], Result]) 
     except Exception as error:
         _drop_tracebacks(error)
         failure = error
-    _remove(mode.made, before, network=type(network).__name__)
+    _remove(mode.references, before, network=type(network).__name__)
     if failure is not None:
         raise failure
     return cast(Result, result)
@@ -87,16 +87,18 @@ class _RecordingMode(FakeTensorMode):
 
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
-        self.made: list[weakref.ref[Tensor]] = []
+        self.references: list[weakref.ref[Tensor]] = []
 
     def from_tensor(self, *args: Any, **kwargs: Any) -> Any:
         fake = super().from_tensor(*args, **kwargs)
-        self.made.append(weakref.ref(fake))
+        self.references.append(weakref.ref(fake))
         return fake
 
     def __torch_dispatch__(self, *args: Any, **kwargs: Any) -> Any:
         output = super().__torch_dispatch__(*args, **kwargs)
-        self.made += [weakref.ref(one) for one in tree_leaves(output) if type(one) is FakeTensor]
+        self.references += [
+            weakref.ref(one) for one in tree_leaves(output) if type(one) is FakeTensor
+        ]
         return output
 
 
@@ -286,7 +288,7 @@ class _Finder:
         if kind in _MAPPINGS or kind in _SEQUENCES or kind is set:
             self._seen.add(id(value))
             self.add(value)
-            self.visit_all(value.values() if isinstance(value, dict) else value)
+            self.visit_all(value.values() if isinstance(value, dict) else cast(Iterable, value))
         elif isinstance(value, staticmethod | classmethod | MethodType):
             self.visit(value.__func__)
         elif isinstance(value, property):

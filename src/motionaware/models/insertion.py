@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 import torch
 import torch._dynamo
 from torch import nn
-from torch.fx import Proxy
 
 from motionaware.models.site_hooks import (
     Adapter,
     adapters,
     attach,
+    is_symbol,
     site_hooks_of,
     temporal_modules,
 )
@@ -67,7 +67,7 @@ class TokensAdapter(Adapter):
         """Let the host see its first input through its temporal module."""
         tokens, *rest = inputs
         one, k = self.host, self.host.num_prefix
-        if isinstance(tokens, Proxy) and one.grid:  # torch.fx traces for the size of `insert`
+        if one.grid and is_symbol(tokens):  # torch.fx traces for the size of `insert`
             height, _ = one.grid
         else:
             height, _ = find_grid(

@@ -18,6 +18,7 @@ for example because `forward` of its host was called directly.
 import threading
 import traceback
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -40,7 +41,7 @@ _RAN = threading.local()  # .hosts: ids of the layers whose temporal module ran 
 
 
 @dataclass(frozen=True)
-class Adapter:
+class Adapter(ABC):
     """A forward pre-hook that runs a temporal module; each subclass knows one layout.
 
     Attributes:
@@ -54,14 +55,18 @@ class Adapter:
     causal: bool = False
     inside: str = ""
 
-    def run(self, layer: nn.Module, clips: Tensor | Proxy) -> Tensor | Proxy:
+    @abstractmethod
+    def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the inputs of the host with the first one seen through the temporal module."""
+
+    def run(self, layer: nn.Module, clips: Any) -> Any:
         """Run the temporal module and check the shape of its output; a tracer sees no check.
 
         Raises:
             ValueError: The output has another shape than the input.
         """
         module = layer.get_submodule(self.path_of_module())
-        if isinstance(clips, Proxy):  # torch.fx traces: the module becomes one node of its graph
+        if is_symbol(clips):  # torch.fx traces: the module becomes one node of its graph
             tracer = clips.tracer
             return tracer.create_proxy("call_module", tracer.path_of_module(module), (clips,), {})
         seen = module(clips)
@@ -80,6 +85,11 @@ class Adapter:
     def path_of_module(self) -> str:
         """Path from the hooked layer to the temporal module."""
         return f"{self.inside}.temporal" if self.inside else "temporal"
+
+
+def is_symbol(value: object) -> bool:
+    """True if torch.fx traces and this stands for a tensor."""
+    return isinstance(value, Proxy)
 
 
 def failed_inside(error: BaseException) -> bool:

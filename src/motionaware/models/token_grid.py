@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.jit._trace import TracerWarning
 
 from motionaware.temporal.places import compares_places
 
@@ -96,7 +97,7 @@ def _whole(size: Any) -> int:
     if not isinstance(size, Tensor):
         return size
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", TracerWarning)
         return int(size)
 
 

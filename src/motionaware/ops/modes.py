@@ -29,14 +29,15 @@ def known_shape(tensor: Tensor) -> torch.Size:
     For decisions and for constants. torch.jit.trace records what follows from them for the traced
     shape only. Other tracers get `tensor.shape`.
     """
-    if torch.compiler.is_compiling() or not torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or not torch._C._is_tracing():
         return tensor.shape
     state = torch._C._get_tracing_state()
-    torch._C._set_tracing_state(None)
+    set_state = torch._C.__dict__["_set_tracing_state"]  # has no type stub
+    set_state(None)
     try:
         return tensor.shape
     finally:
-        torch._C._set_tracing_state(state)
+        set_state(state)
 
 
 def needs_gradient(*tensors: Tensor) -> bool:
