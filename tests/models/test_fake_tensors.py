@@ -131,7 +131,9 @@ def test_a_network_of_timm_leaves_no_fake_tensor():
 def test_a_hook_that_collects_outputs_collects_none_of_the_trace():
     collected = []
     plain = network("a dict")
-    plain[0].register_forward_hook(lambda module, inputs, output: collected.append(output))
+    plain.get_submodule("0").register_forward_hook(
+        lambda module, inputs, output: collected.append(output)
+    )
     insert(plain, "tsm", num_frames=2, image_size=32)
     assert collected == []
     plain(torch.rand(2, 3, 32, 32))

@@ -96,7 +96,7 @@ def _whole(size: Any) -> int:
     if not isinstance(size, Tensor):
         return size
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # pyright: ignore
         return int(size)
 
 
