@@ -57,7 +57,7 @@ def replace_conv_forward(module: Gate) -> None:
 
 
 def hook_output(module: Gate) -> None:
-    module.up.register_forward_hook(lambda layer, inputs, output: output * 2)
+    module.up.register_forward_hook(lambda *call: call[-1] * 2)
 
 
 def hook_input(module: Gate) -> None:
@@ -266,7 +266,7 @@ def test_weights_of_a_new_gate_are_read():
 def test_motion_that_was_touched_is_called(touch):
     attention = MotionAttention(None if touch == "identity" else TemporalDifference())
     if touch == "hook":
-        attention.motion.register_forward_hook(lambda layer, inputs, output: output * 2)
+        attention.motion.register_forward_hook(lambda *call: call[-1] * 2)
     elif touch == "pre-hook":
         attention.motion.register_forward_pre_hook(lambda layer, inputs: (inputs[0] ** 2,))
     elif touch == "subclass":

@@ -110,7 +110,8 @@ def load(
     if isinstance(chosen, str):
         _warn_of_other_code(path, chosen, file.own_code)
     elif recorded is not None and names_own_code(recorded):
-        causal = causal or is_causal(recorded, own=chosen)
+        assert temporal is not None and not isinstance(temporal, str)
+        causal = causal or is_causal(recorded, own=temporal)
     model = create_model(
         plan["backbone"],
         temporal=chosen,

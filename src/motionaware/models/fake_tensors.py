@@ -48,7 +48,8 @@ def run_fake(network: nn.Module, run: Callable[[nn.Module, MakeInput], Result]) 
     Raises:
         LeftoverError: A fake tensor is still alive after the run and could not be removed.
     """
-    before = _places(network)
+    with _no_garbage_collection():  # thousands of small copies would set it off
+        before = _places(network)
     mode = _RecordingMode()
     devices = {p.device for p in network.parameters() if p.device.type == "cuda"}
     result, failure = None, None
@@ -58,7 +59,7 @@ def run_fake(network: nn.Module, run: Callable[[nn.Module, MakeInput], Result]) 
     except Exception as error:
         _drop_tracebacks(error)
         failure = error
-    _remove(mode.references, before, network=type(network).__name__)
+    _remove(mode.made, before, network=type(network).__name__)
     if failure is not None:
         raise failure
     return cast(Result, result)
@@ -87,19 +88,30 @@ class _RecordingMode(FakeTensorMode):
 
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
-        self.references: list[weakref.ref[Tensor]] = []
+        self.made: list[weakref.ReferenceType[Tensor]] = []
 
     def from_tensor(self, *args: Any, **kwargs: Any) -> Any:
         fake = super().from_tensor(*args, **kwargs)
-        self.references.append(weakref.ref(fake))
+        self.made.append(weakref.ref(fake))
         return fake
 
     def __torch_dispatch__(self, *args: Any, **kwargs: Any) -> Any:
         output = super().__torch_dispatch__(*args, **kwargs)
-        self.references += [
-            weakref.ref(one) for one in tree_leaves(output) if type(one) is FakeTensor
-        ]
+        for one in tree_leaves(output):
+            if isinstance(one, FakeTensor):
+                self.made.append(weakref.ref(one))
         return output
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextmanager
@@ -288,7 +300,7 @@ class _Finder:
         if kind in _MAPPINGS or kind in _SEQUENCES or kind is set:
             self._seen.add(id(value))
             self.add(value)
-            self.visit_all(value.values() if isinstance(value, dict) else cast(Iterable, value))
+            self.visit_all(gc.get_referents(value))
         elif isinstance(value, staticmethod | classmethod | MethodType):
             self.visit(value.__func__)
         elif isinstance(value, property):

@@ -91,7 +91,8 @@ def checksum_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> s
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(memoryview(tensor.flatten().view(torch.uint8).numpy()))
+        content: Any = tensor.flatten().view(torch.uint8).numpy()  # a buffer, without a copy
+        digest.update(content)
     return f"sha256:{digest.hexdigest()}"
 
 
