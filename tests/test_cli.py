@@ -185,6 +185,7 @@ def test_train_says_what_it_does_and_where_it_wrote(
     assert report.startswith("validation, last epoch: 12 videos  top-1 ")
     assert rest == [
         f"log: {tmp_path / 'run' / 'log.csv'}",
+        f"curves: {tmp_path / 'run' / 'curves.png'}",
         f"best on validation: {tmp_path / 'run' / 'best.safetensors'}",
         f"next: motionaware evaluate {tmp_path / 'run' / 'best.safetensors'}",
     ]
