@@ -253,6 +253,7 @@ def test_train_names_suspicious_classes_before_it_trains(
     recipe_file: Path, video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     root = shutil.copytree(video_folder, tmp_path / "root")
+    (root / "classes.txt").unlink()
     for split in ("train", "val"):
         (root / split / "Meeting").mkdir()  # without videos, and "meeting" but for its case
     words = ["train", str(recipe_file), "--data.kind=folder", f"--data.root={root}"]
