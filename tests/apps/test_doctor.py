@@ -54,8 +54,8 @@ def test_a_healthy_folder_is_described(video_folder: Path):
         assert facts_about(checkup, split) == [
             "12 videos, none broken; 12 classes of 1 video",
             "6 frames, 32 x 32 pixels (height x width)",
-            "12 videos with fewer frames than the 8 of a usual clip, which repeats some: "
-            "lower clip.num_frames?",
+            "12 videos with fewer frames than the 8 of a usual clip, the shortest has 6: its "
+            "clips show some frames more than once; a lower clip.num_frames avoids that",
         ]
 
 
@@ -222,3 +222,16 @@ def test_classes_without_training_videos_are_a_fault_and_alike_names_a_hint(
     (fault,) = [fault for fault in checkup.faults if "cannot learn" in fault]
     assert fault.startswith("train has no video of Walk, run: ")
     assert "no video of Walk, run" in facts_about(checkup, "val")
+
+
+def test_a_size_that_changes_is_a_fact_with_the_frame(video_folder: Path, changing_video: Path):
+    folder = changing_video.parent / "data"
+    shutil.copytree(video_folder, folder)
+    path = folder / "train" / "meeting" / "changing.ts"
+    changing_video.rename(path)
+    checkup = doctor(folder)
+    assert checkup.faults == []
+    assert facts_about(checkup, "train")[-1] == (
+        f"{path}: frame 10 of 20 is 64 pixels high, 48 wide, but the first frame is 48 high, 64 "
+        "wide; frames of another size are scaled to that of the first"
+    )

@@ -7,7 +7,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import combinations
 from pathlib import Path
@@ -67,6 +67,7 @@ class _Seen:
     height: int
     width: int
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def doctor(
@@ -201,8 +202,9 @@ def _check_shards(root: str, progress: bool) -> Checkup:
 
 def _look_into(reader: ShardReader, index: int) -> _Seen:
     try:
-        with reader.video(index) as (_, path):
-            return _look_at(path)
+        with reader.video(index) as (name, path):
+            seen = _look_at(path)
+            return replace(seen, notes=tuple(note.replace(str(path), name) for note in seen.notes))
     except VideoError as error:
         return _Seen(0, 0, 0, str(error))
 
@@ -276,8 +278,10 @@ def _summarise(split: Split, seen: list[_Seen], checkup: Checkup, *, num_missing
         if short:
             facts.append(
                 f"{count(short, 'video')} with fewer frames than the {ClipSpec().num_frames} of "
-                "a usual clip, which repeats some: lower clip.num_frames?"
+                f"a usual clip, the shortest has {min(lengths)}: its clips show some frames more "
+                "than once; a lower clip.num_frames avoids that"
             )
+    facts += [note for one in whole for note in one.notes]  # all: other verbs refer to this one
     checkup.facts.extend((split.name, fact) for fact in facts)
     checkup.faults.extend(dict.fromkeys(errors))  # a broken shard is one fault, not one a video
 
@@ -301,7 +305,7 @@ def _look_at(path: Path) -> _Seen:
     video = open_video(path)
     for _ in video.pictures():  # one at a time: decoding takes little memory
         pass
-    return _Seen(video.num_frames, video.height, video.width)
+    return _Seen(video.num_frames, video.height, video.width, notes=tuple(video.notes))
 
 
 def _strangers(root: Path) -> list[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motionaware.apps.words import count
-from motionaware.cli.say import say_error, show_progress
+from motionaware.cli.say import prints_notes, say_error, show_progress
 
 if TYPE_CHECKING:
     from motionaware.data.split import Shared
@@ -119,6 +119,7 @@ def _tell_shared(shared: "Shared") -> None:
         print(f"  shared       {one} and {other} both list {count(number, 'video')}")
 
 
+@prints_notes()
 def run_doctor(args: argparse.Namespace) -> int:
     """Check the installation and a data set."""
     from motionaware.apps.doctor import doctor

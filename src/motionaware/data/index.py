@@ -107,6 +107,27 @@ def missing_places(split: Split) -> list[int]:
     return [place for place in suspects if not examples[place].path.exists()]
 
 
+def labels_of(split: Split) -> list[int]:
+    """The label of each example of a split."""
+    examples = split.examples
+    if isinstance(examples, IndexedExamples):  # without an Example for each of 200 000 videos
+        chosen = examples.labels if examples.chosen is None else examples.labels[examples.chosen]
+        return chosen.tolist()
+    return [example.label for example in examples]
+
+
+def known_lengths(split: Split) -> Int32[np.ndarray, "n"] | None:
+    """How many frames each video has that could be read when the index was written.
+
+    None for a split without an index.
+    """
+    examples = split.examples
+    if not isinstance(examples, IndexedExamples):
+        return None
+    frames = examples.frames if examples.chosen is None else examples.frames[examples.chosen]
+    return frames[frames > 0]
+
+
 def without_places(split: Split, places: Sequence[int]) -> Split:
     """The split without the examples at some places."""
     if isinstance(split.examples, IndexedExamples):

@@ -26,14 +26,16 @@ from motionaware.data.split import (
     nearest,
     position,
 )
-from motionaware.data.video import VIDEO_SUFFIXES, is_frame_folder
+from motionaware.data.video import VIDEO_SUFFIXES, is_animated_webp, is_frame_folder
 
 
 def is_video(path: Path) -> bool:
     """Whether a path looks like a video: by its name, or as a folder of frames."""
     if path.name.startswith("."):
         return False
-    return is_frame_folder(path) if path.is_dir() else path.suffix.lower() in VIDEO_SUFFIXES
+    if path.is_dir():
+        return is_frame_folder(path)
+    return path.suffix.lower() in VIDEO_SUFFIXES or is_animated_webp(path)
 
 
 # ----------------------------------------------------------------------------- folders of classes
