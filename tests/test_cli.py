@@ -3,6 +3,7 @@ import inspect
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from motionaware.apps.prepare_shards import prepare_shards
@@ -251,6 +253,155 @@ def test_train_says_which_held_out_videos_it_learns(
     )
 
 
+def test_train_names_suspicious_classes_before_it_trains(
+    recipe_file: Path, video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    root = shutil.copytree(video_folder, tmp_path / "root")
+    (root / "classes.txt").unlink()
+    for split in ("train", "val"):
+        (root / split / "Meeting").mkdir()  # without videos, and "meeting" but for its case
+    words = ["train", str(recipe_file), "--data.kind=folder", f"--data.root={root}"]
+    words += ["--train.epochs=1", "--train.batch_size=12", f"--run={tmp_path / 'run'}"]
+    assert main(words) == 0
+    first, spelling, untrained, unmeasured, epoch, *_ = capsys.readouterr().out.splitlines()
+    assert "13 classes" in first
+    assert spelling.startswith("note: classes 'Meeting' and 'meeting' differ only in case or bl")
+    assert untrained.startswith("note: train has no video of Meeting: a model has an output for")
+    assert unmeasured.startswith("note: val has no video of Meeting: its accuracy")
+    assert epoch.startswith("epoch 1/1")
+
+
+def train_on_a_relative_root(recipe_file: Path, folder: Path, *, out: str) -> None:
+    words = ["train", str(recipe_file), "--data.kind=folder", "--data.root=d", "--run", out]
+    command = program(*words, "--train.epochs=1", "--data.cache_dir=cache")
+    done = subprocess.run(command, cwd=folder, env=QUIET, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_run_on_a_relative_root_is_evaluated_from_another_folder_and_after_a_move(
+    recipe_file: Path,
+    video_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    work, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
+    shutil.copytree(video_folder, work / "d")
+    elsewhere.mkdir()
+    train_on_a_relative_root(recipe_file, work, out="runs/r")
+    data = RunFolder(work / "runs" / "r").recipe().data
+    assert (data.root, data.cache_dir) == (str(work / "d"), str(work / "cache"))
+    monkeypatch.chdir(elsewhere)
+    assert main(["evaluate", str(work / "runs" / "r" / "best.safetensors")]) == 0
+    here = capsys.readouterr().out
+    moved = work.rename(tmp_path / "moved")
+    assert main(["evaluate", str(moved / "runs" / "r" / "best.safetensors")]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == here
+    assert f"note: data.root {work / 'd'} is not there; {moved / 'd'} is taken" in shown.err
+    assert not list(elsewhere.iterdir())
+    (moved / "d").rename(moved / "other")
+    said = complaint(capsys, ["evaluate", moved / "runs" / "r" / "best.safetensors"])
+    assert f"looked for {work / 'd'} and {moved / 'd'}, found no folder there" in said
+    assert said.endswith("give the folder of the data with --root")
+    command = ["evaluate", moved / "runs" / "r" / "best.safetensors", "--root", moved / "other"]
+    assert main([str(word) for word in command]) == 0
+
+
+def test_an_old_checkpoint_with_a_relative_root_says_what_it_is_relative_to(
+    tiny_recipe: Recipe,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    model = load(checkpoint)
+    data = DataConfig(kind="folder", root="d")
+    model.recipe = recipe_to_dict(replace(tiny_recipe, data=data)) | {"trained": {"epoch": 1}}
+    save(model, tmp_path / "old.safetensors")
+    monkeypatch.chdir(tmp_path)
+    said = complaint(capsys, ["evaluate", "old.safetensors"])
+    assert "data.root d, which is relative to the current folder; looked for " in said
+    assert f"{tmp_path / 'd'}, found no folder there; give the folder of the data" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "CK", ""],
+        ["predict", "CK", "a.mp4", ""],
+        ["visualize", "CK", ""],
+        ["stream", "CK", ""],
+        ["evaluate", "CK", "--root", ""],
+        ["evaluate", ""],
+        ["doctor", ""],
+        ["prepare", "csv", "--root", ""],
+        ["profile", ""],
+        ["train", "recipe.yaml", "--run", ""],
+    ],
+)
+def test_an_empty_argument_is_named(words: list[str], capsys: pytest.CaptureFixture[str]):
+    assert " is empty; is a variable of the shell not set?" in complaint(capsys, words)
+
+
+@pytest.mark.parametrize("key", ["root", "cache_dir"])
+def test_an_empty_folder_in_a_recipe_is_named(
+    key: str, recipe_file: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["train", recipe_file, f"--data.{key}="]
+    assert f"data.{key} is empty, which would be the current folder" in complaint(capsys, words)
+
+
+def test_predict_refuses_a_folder_of_videos_with_a_thumbnail(
+    checkpoint: Path, video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    shutil.copy(next((video_folder / "test").glob("*/*.mp4")), tmp_path / "a.mp4")
+    Image.new("RGB", (32, 32)).save(tmp_path / "thumb.jpg")
+    for verb in ("predict", "visualize"):
+        said = complaint(capsys, [verb, checkpoint, tmp_path])
+        assert f"is a folder of 1 video and 1 image, wanted one video; give {tmp_path}/*" in said
+
+
+def test_after_prepare_split_the_commands_that_it_prints_work(
+    video_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe_file: Path
+):
+    root = tmp_path / "my videos"
+    for number, video in enumerate(sorted(video_folder.glob("*/*/*.mp4"))[:16]):
+        folder = root / ("nod", "wave")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(video, folder / f"{number}.mp4")
+    (tmp_path / "recipes").mkdir()
+    shutil.copy(recipe_file, tmp_path / "recipes" / "folder.yaml")
+    monkeypatch.chdir(tmp_path)
+    command = program("prepare", "split", "--root", "my videos")
+    done = subprocess.run(command, env=QUIET, capture_output=True, text=True, check=True)
+    doctor, train_on_it = (
+        line.partition(": motionaware ")[2]
+        for line in done.stdout.splitlines()
+        if ": motionaware " in line
+    )
+    assert doctor == "doctor 'my videos' --kind csv"
+    assert train_on_it == ("train recipes/folder.yaml --data.kind csv --data.root 'my videos'")
+    assert main(shlex.split(doctor)) == 0
+    assert main([*shlex.split(train_on_it), "--run", "run", "--train.epochs=1"]) == 0
+
+
+def test_the_readme_commands_find_the_lists_of_prepare_split(
+    tmp_path: Path, recipe_file: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name in ("nod/a.mp4", "wave/b.mp4"):
+        (tmp_path / "v" / name).parent.mkdir(parents=True)
+        (tmp_path / "v" / name).touch()
+    for split in ("train", "val", "test"):
+        (tmp_path / "v" / f"{split}.csv").write_text("path,label\nnod/a.mp4,nod\nwave/b.mp4,wave\n")
+    main(["doctor", str(tmp_path / "v")])
+    assert f"{tmp_path / 'v'}, kind csv" in capsys.readouterr().out
+    words = ["train", recipe_file, "--data.kind=folder", f"--data.root={tmp_path / 'v'}"]
+    said = complaint(capsys, words)
+    assert "it looks like data.kind csv (--data.kind csv; of doctor, evaluate and visual" in said
+    assert "prepare split" not in said
+
+
 def test_train_sends_one_to_the_split_that_is_there(
     recipe_file: Path, video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -297,7 +448,7 @@ def test_keys_are_explained_without_importing_torch():
         (["--epochs", "3"], "the command line: key epochs is unknown; did you mean train.epochs?"),
         (["--train.epochs", "0"], "train.epochs is 0, wanted a number in [1, inf)"),
         (["--train.device=abacus"], "device 'abacus' cannot be used here"),
-        (["--data.kind=folder", "--data.root=."], "train does not exist; wanted ./SPLIT/CLASS/VID"),
+        (["--data.kind=folder", "--data.root=."], "train does not exist; wanted /"),
         (["--data.kind=folder", "--data.root=null"], "data of kind 'folder' needs its folder"),
         (["--optim.learning_rate=1e30", "--optim.max_gradient_norm=null"], "the loss is nan"),
         (["--model.pretrained=none.pth"], "pretrained weights none.pth do not exist"),

@@ -195,6 +195,35 @@ def test_a_video_that_a_list_names_twice_is_told_and_with_two_classes_a_fault(il
     assert any(fault.startswith(one) for fault in doctor(ill_folder, kind="csv").faults)
 
 
+def test_the_kind_is_taken_from_the_names_in_the_folder(video_folder: Path, tmp_path: Path):
+    assert facts_about(doctor(video_folder), "data") == [f"{video_folder}, kind folder"]
+    video = next((video_folder / "train").glob("*/*.mp4"))
+    (tmp_path / "walk").mkdir()  # a class folder beside the list, as prepare split leaves it
+    shutil.copy(video, tmp_path / "walk" / "a.mp4")
+    (tmp_path / "train.csv").write_text("walk/a.mp4,walk\n")
+    checkup = doctor(tmp_path)
+    assert facts_about(checkup, "data") == [f"{tmp_path}, kind csv"]
+    assert checkup.faults == []
+    (tmp_path / "train.csv").unlink()
+    (tmp_path / "train.txt").write_text("walk/a.mp4 6 0\n")
+    assert facts_about(doctor(tmp_path), "data") == [f"{tmp_path}, kind list"]
+
+
+def test_classes_without_training_videos_are_a_fault_and_alike_names_a_hint(
+    video_folder: Path, tmp_path: Path
+):
+    shutil.copy(next((video_folder / "train").glob("*/*.mp4")), tmp_path / "a.mp4")
+    (tmp_path / "classes.txt").write_text("walk\nWalk\nrun\n")
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.csv").write_text("a.mp4,walk\n")
+    checkup = doctor(tmp_path, kind="csv")
+    (hint,) = facts_about(checkup, "hint")
+    assert hint.startswith("classes 'walk' and 'Walk' differ only in case or blanks")
+    (fault,) = [fault for fault in checkup.faults if "cannot learn" in fault]
+    assert fault.startswith("train has no video of Walk, run: ")
+    assert "no video of Walk, run" in facts_about(checkup, "val")
+
+
 def test_a_size_that_changes_is_a_fact_with_the_frame(video_folder: Path, changing_video: Path):
     folder = changing_video.parent / "data"
     shutil.copytree(video_folder, folder)

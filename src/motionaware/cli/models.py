@@ -114,7 +114,8 @@ def run_profile(args: argparse.Namespace) -> int:
     from motionaware.models.checkpoint import load
     from motionaware.models.recognizer import create_model
 
-    if Path(args.model).is_file():
+    path = Path(args.model)
+    if path.is_file() or (path.is_dir() and any(path.glob("*.safetensors"))):  # a run: load says
         model = load(args.model, allow_code="allow_code" in args)
     else:
         clip = ClipSpec(num_frames=args.frames, image_size=args.size)

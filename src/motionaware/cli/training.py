@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motionaware.apps.words import count
-from motionaware.cli.say import prints_notes, show_progress
+from motionaware.cli.say import prints_notes, say_error, show_progress
 
 if TYPE_CHECKING:
     from motionaware.engine.config import Recipe
@@ -181,5 +181,11 @@ def recipe_on_data(
             f"kind {root} is: --kind folder or --kind csv, for example"
         )
     data = replace(found.data, kind=kind or found.data.kind, root=root or found.data.root)
-    data = locate_data(data, checkpoint=checkpoint, trained=recipe.get("trained", {}))
+    if root is None:
+        data = locate_data(data, checkpoint=checkpoint, trained=recipe.get("trained", {}))
+        if data.root != found.data.root:
+            say_error(
+                f"note: data.root {found.data.root} is not there; {data.root} is taken, which is "
+                "at the same place relative to the run folder"
+            )
     return replace(found, data=data)

@@ -120,9 +120,9 @@ def _checked(kind: str, root: str | Path | None, split: str) -> Path:
     if root is None:
         raise DataError(f"data of kind {kind!r} needs its folder; set data.root")
     if not Path(root).is_dir():
-        begin = "" if Path(root).is_absolute() else f" (relative to {Path.cwd()})"
+        begin = "" if Path(root).is_absolute() else f" in {Path.cwd()}"
         raise DataError(
-            f"data.root {root}{begin} is not a folder; give the one that holds its splits"
+            f"data.root {root} is not a folder{begin}; give the one that holds its splits"
         )
     return Path(root)
 

@@ -155,9 +155,9 @@ def _read_index(base: str) -> _Index:
     where = f"{base}/{INDEX}"
     if not is_address(base):
         if not Path(base).is_dir():
-            begin = "" if Path(base).is_absolute() else f" (relative to {Path.cwd()})"
+            begin = "" if Path(base).is_absolute() else f" in {Path.cwd()}"
             raise DataError(
-                f"data.root {base}{begin} is not a folder; give the one that holds {INDEX}"
+                f"data.root {base} is not a folder{begin}; give the one that holds {INDEX}"
             )
         if not Path(where).is_file():
             raise DataError(
