@@ -195,7 +195,7 @@ def test_a_video_that_a_list_names_twice_is_told_and_with_two_classes_a_fault(il
     assert any(fault.startswith(one) for fault in doctor(ill_folder, kind="csv").faults)
 
 
-def test_a_size_that_changes_is_a_fact_with_the_frame(video_folder: Path, changing_video: Path):
+def test_a_size_that_changes_is_a_fact(video_folder: Path, changing_video: Path):
     folder = changing_video.parent / "data"
     shutil.copytree(video_folder, folder)
     path = folder / "train" / "meeting" / "changing.ts"
@@ -203,6 +203,6 @@ def test_a_size_that_changes_is_a_fact_with_the_frame(video_folder: Path, changi
     checkup = doctor(folder)
     assert checkup.faults == []
     assert facts_about(checkup, "train")[-1] == (
-        f"{path}: frame 10 of 20 is 64 pixels high, 48 wide, but the first frame is 48 high, 64 "
-        "wide; frames of another size are scaled to that of the first"
+        f"{path}: the size of its frames changes; all are scaled to that of the first, 48 x 64 "
+        "pixels (height x width)"
     )

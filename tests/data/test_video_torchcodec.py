@@ -52,8 +52,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
 
 
 def test_a_decoder_is_made_before_torchcodec_is_chosen(stand_in):
-    for decoder, opens in (("torchcodec", open_for_torchcodec), ("pyav", open_video)):
-        opener = opener_of(decoder, square_pixels=False, size_change="refuse")
+    for opener, opens in (
+        (opener_of("torchcodec", square_pixels=False, size_change="refuse"), open_for_torchcodec),
+        (opener_of("pyav", square_pixels=False, size_change="refuse"), open_video),
+    ):
         assert isinstance(opener, partial) and opener.func is opens
         assert opener.keywords == {"square_pixels": False, "size_change": "refuse"}
 

@@ -87,8 +87,8 @@ def _moments(
 ) -> Generator[Moment, None, None]:
     chosen = _Chooser(model.clip, fps)
     try:
-        pixels = {"square_pixels": model.clip.square_pixels}
-        for frame in live_frames(source, **pixels, note=run.tell):
+        square_pixels = model.clip.square_pixels
+        for frame in live_frames(source, square_pixels=square_pixels, note=run.tell):
             run.meet(frame)
             if not chosen.takes(frame):
                 continue

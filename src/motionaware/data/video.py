@@ -272,9 +272,10 @@ def _read_image(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
     try:
         with Image.open(path) as image:
             check_frame_size(path, height=image.height, width=image.width)
-            if image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1:
+            num_frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
+            if num_frames > 1:
                 raise VideoError(
-                    f"{path} is an animation of {image.n_frames} frames, wanted one image of a "
+                    f"{path} is an animation of {num_frames} frames, wanted one image of a "
                     "folder of frames; give the animation itself as a video"
                 )
             return np.asarray(image.convert("RGB"))
