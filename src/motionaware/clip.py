@@ -12,7 +12,7 @@ class ClipSpec:
     Sampler, model, export and demo read these facts here and nowhere else.
 
     Attributes:
-        num_frames: Frames a clip.
+        num_frames: Frames in a clip. A shorter video shows some frames more than once.
         image_size: Height and width of a frame, in pixels.
         sampling: `segments` draws one frame from each of `num_frames` equal parts of the video;
             `dense` takes frames `frame_stride` apart.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from motionaware.apps.comparison import blocks, figures, numbers, report, rows
 from motionaware.apps.comparison.columns import Column, make_gains
@@ -15,6 +16,7 @@ from motionaware.apps.comparison.facts import commit_of
 from motionaware.apps.comparison.judging import JudgedRun
 from motionaware.apps.comparison.runs import Run
 from motionaware.apps.comparison.sections import Findings
+from motionaware.apps.lettering import lettering
 from motionaware.apps.profile import Cost
 from motionaware.engine.config import Recipe
 from motionaware.engine.run_folder import RunFolder
@@ -140,6 +142,82 @@ def test_one_epoch_is_the_only_mark_of_its_axis(tmp_path: Path, monkeypatch):
         ticks = drawn[-1].axes[0].get_xticks()
         assert all(tick == round(tick) for tick in ticks)
         assert 1 in ticks
+
+
+def many(num_classes: int, num_columns: int, *, name: str, temporal: str) -> list[Column]:
+    """Columns that confuse each class with the next, class 1 most."""
+    labels = np.repeat(np.arange(num_classes), 4)
+    predicted = labels.copy()
+    predicted[::4] = (predicted[::4] + 1) % num_classes
+    predicted[4:8] = 0
+    columns = []
+    for place in range(num_columns):
+        (base,) = column(f"{temporal}{place}", {0: [0] * 6}).runs
+        names = tuple(f"{name}{number}" for number in range(num_classes))
+        run = replace(
+            base,
+            predicted=predicted,
+            right=predicted == labels,
+            confidence=np.full(len(labels), 0.5),
+            labels=labels,
+            indices=np.arange(len(labels)),
+            names=tuple(map(str, labels)),
+            class_names=names,
+        )
+        columns.append(
+            Column(backbone="b", temporal=f"{temporal}{place}", runs=(run,), failures=(), cost=COST)
+        )
+    return columns
+
+
+LONG = "Pretending to put something with $x_1$ behind something without letting it drop "
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "num_columns", "name", "temporal"),
+    [
+        (12, 4, "class ", "m2a(reduction=4)"),
+        (2, 17, LONG, "m2a(reduction=4,start=identity),tsm,mix.py:" + "Name" * 20),
+        (174, 2, LONG, "tsm"),
+        (31, 3, "c", "m"),
+        (1, 1, "c", "m"),
+    ],
+)
+def test_the_picture_of_confusion_is_whole(
+    tmp_path: Path, num_classes: int, num_columns: int, name: str, temporal: str
+):
+    pytest.importorskip("matplotlib")
+    columns = many(num_classes, num_columns, name=name, temporal=temporal)
+    path = tmp_path / "confusion.png"
+    with lettering([]):
+        left_out = figures.draw_confusion(columns, "b", path)
+    pixels = np.asarray(Image.open(path).convert("L"))
+    assert min(one.min() for one in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])) > 200
+    words = f"the 30 of {num_classes} classes that are confused most" if num_classes > 30 else ""
+    assert left_out == words
+
+
+def test_titles_and_labels_of_the_picture_of_confusion_do_not_overlap(tmp_path: Path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    drawn = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.append(figure))
+    columns = many(12, 5, name=LONG, temporal="m2a(reduction=4,start=identity),tsm,mix.py:Mix ")
+    figures.draw_confusion(columns, "b", tmp_path / "c.png")
+    (figure,) = drawn
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    boxes = [axes.get_window_extent(renderer) for axes in figure.axes]
+    boxes += [axes.title.get_window_extent(renderer) for axes in figure.axes if axes.get_title()]
+    for place, one in enumerate(boxes):
+        for other in boxes[place + 1 :]:
+            assert not one.overlaps(other)
+
+
+def test_the_classes_that_are_confused_most_are_drawn_in_their_order(monkeypatch):
+    monkeypatch.setattr(figures, "MOST_CONFUSED", 2)
+    table = np.array([[0.9, 0, 0.1], [0, 1.0, 0], [0.4, 0, 0.6]])
+    assert figures.most_confused([table, table]).tolist() == [0, 2]
 
 
 def test_no_two_of_twenty_columns_look_alike():

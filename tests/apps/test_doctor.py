@@ -35,7 +35,7 @@ def test_a_missing_package_is_a_fault_with_its_remedy(monkeypatch: pytest.Monkey
 def test_shards_taken_for_a_folder_are_known_by_their_index(tmp_path: Path):
     (tmp_path / INDEX).write_text("{}")
     (tmp_path / "train-000000.tar").write_bytes(b"")
-    (fault,) = doctor(tmp_path).faults
+    (fault,) = doctor(tmp_path, kind="folder").faults
     assert "train does not exist; wanted" in fault
     assert (
         "shards.json says that these are shards: set data.kind shards, or --kind shards for"
@@ -54,8 +54,8 @@ def test_a_healthy_folder_is_described(video_folder: Path):
         assert facts_about(checkup, split) == [
             "12 videos, none broken; 12 classes of 1 video",
             "6 frames, 32 x 32 pixels (height x width)",
-            "12 videos with fewer frames than the 8 of a usual clip, which repeats some: "
-            "lower clip.num_frames?",
+            "12 videos with fewer frames than the 8 of a usual clip, the shortest has 6: its "
+            "clips show some frames more than once; a lower clip.num_frames avoids that",
         ]
 
 

@@ -1,4 +1,6 @@
+import copy
 import inspect
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from motionaware.data.dataset import choose_frames
 from motionaware.data.transforms import frame_for_testing
 from motionaware.data.video import VideoError, open_video
 from motionaware.data.video_writer import write_video
+from motionaware.engine.scores import NonFiniteScores
 from motionaware.models.checkpoint import save
 from motionaware.models.recognizer import VideoRecognizer, create_model
 
@@ -169,6 +172,14 @@ def test_a_file_that_is_no_video_is_named(
     (tmp_path / "text.mp4").write_bytes(content)
     with pytest.raises(VideoError, match=words):
         predict(model, tmp_path / "text.mp4")
+
+
+def test_nan_scores_are_an_error_that_names_the_video(model: VideoRecognizer, long_video: Path):
+    broken = copy.deepcopy(model)
+    torch.nn.init.constant_(broken.head.weight, math.nan)
+    words = f"scores of {long_video} are infinite or not a number .*the first is head.weight"
+    with pytest.raises(NonFiniteScores, match=words):
+        predict(broken, long_video)
 
 
 def test_numbers_below_one_are_refused(model: VideoRecognizer, long_video: Path):

@@ -1,4 +1,5 @@
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from motionaware.cli import main
 from motionaware.clip import ClipSpec
 from motionaware.data.video import VideoError
 from motionaware.data.video_writer import write_video
+from motionaware.engine.scores import NonFiniteScores
 from motionaware.models.checkpoint import save
 from motionaware.models.recognizer import VideoRecognizer, create_model
 
@@ -102,6 +104,13 @@ def test_late_frames_are_dropped_where_asked_counted_and_said(video):
 def test_numbers_out_of_range_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         stream(tiny(causal=True), "video.mp4", **options)
+
+
+def test_nan_scores_are_an_error_that_names_the_frame(video):
+    model = tiny(causal=True)
+    torch.nn.init.constant_(model.head.bias, math.nan)
+    with pytest.raises(NonFiniteScores, match=r"video\.mp4, frame 0 \(0\.00 s\) are infinite or"):
+        next(stream(model, video))
 
 
 def test_what_is_not_there_is_said():

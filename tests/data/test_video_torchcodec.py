@@ -11,7 +11,7 @@ import torch
 from motionaware.data import video_torchcodec
 from motionaware.data.motionpairs import render_clip
 from motionaware.data.video import open_video
-from motionaware.data.video_torchcodec import open_for_torchcodec, opener_of
+from motionaware.data.video_torchcodec import Decoder, open_for_torchcodec, opener_of
 from motionaware.data.video_writer import write_video
 
 FPS = 8
@@ -52,10 +52,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
 
 
 def test_a_decoder_is_made_before_torchcodec_is_chosen(stand_in):
-    for opener, opens in (
-        (opener_of("torchcodec", square_pixels=False, size_change="refuse"), open_for_torchcodec),
-        (opener_of("pyav", square_pixels=False, size_change="refuse"), open_video),
-    ):
+    both: list[tuple[Decoder, object]] = [("torchcodec", open_for_torchcodec), ("pyav", open_video)]
+    for decoder, opens in both:
+        opener = opener_of(decoder, square_pixels=False, size_change="refuse")
         assert isinstance(opener, partial) and opener.func is opens
         assert opener.keywords == {"square_pixels": False, "size_change": "refuse"}
 

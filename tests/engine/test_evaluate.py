@@ -1,3 +1,5 @@
+import copy
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from motionaware.engine.evaluate import (
     view_probabilities,
 )
 from motionaware.engine.opening import open_dataset
+from motionaware.engine.scores import NonFiniteScores
 from motionaware.models.recognizer import VideoRecognizer, create_model
 
 
@@ -55,6 +58,17 @@ def test_a_report_counts_every_video_of_the_split(
     report = evaluate(listed_model, data, split="val", config=EvalConfig(batch_size=5, num_views=2))
     assert report.num_videos == 12
     assert sum(map(sum, report.confusion)) == 12
+
+
+def test_nan_scores_of_a_view_are_an_error_that_names_the_video(
+    model: VideoRecognizer, tiny_recipe: Recipe
+):
+    broken = copy.deepcopy(model)
+    plain = broken.forward
+    broken.forward = lambda clips: plain(clips).index_fill(0, torch.tensor([1]), math.nan)
+    words = r"of motionpairs/test/000001 are infinite or not a number .*the weights are finite"
+    with pytest.raises(NonFiniteScores, match=words):
+        evaluate(broken, tiny_recipe.data, config=EvalConfig(batch_size=5))
 
 
 def test_the_batch_size_does_not_matter(model: VideoRecognizer, tiny_recipe: Recipe):

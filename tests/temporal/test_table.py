@@ -1,6 +1,7 @@
 """The contract that every temporal module keeps, run over the whole table and its combinations."""
 
 import io
+from typing import Any
 
 import pytest
 import torch
@@ -203,6 +204,31 @@ def test_it_exports(name, module):
     module.eval()
     program = torch.export.export(module, (clips(name),))
     torch.testing.assert_close(program.module()(clips(name)), module(clips(name)))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:FutureWarning")
+@pytest.mark.parametrize("size", [(6, 6), (1, 1), (5, 7)])
+def test_it_traces_in_silence(name, module, size):
+    module.eval()
+    x = clips(name, h=size[0], w=size[1])
+    if name == "patch@official" and size == (5, 7):
+        x = x[..., :5]  # pixels are its patches, and these are many
+    traced: Any = torch.jit.trace(module, x, check_trace=False)
+    torch.testing.assert_close(traced(x), module(x))
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.channels_last_3d])
+def test_either_channels_last_format_suits_all_kernels(name, module, layout):
+    module.eval()
+    x, kernels = clips(name), {4: torch.channels_last, 5: torch.channels_last_3d}
+    before = module(x)
+    shapes = {key: tensor.shape for key, tensor in module.state_dict().items()}
+    module.to(memory_format=layout)
+    assert shapes == {key: tensor.shape for key, tensor in module.state_dict().items()}
+    for parameter in module.parameters():
+        if parameter.ndim in kernels:
+            assert parameter.is_contiguous(memory_format=kernels[parameter.ndim])
+    torch.testing.assert_close(module(x), before, atol=1e-5, rtol=1e-5)
 
 
 def test_its_state_survives_a_round_trip(name, module):

@@ -80,6 +80,7 @@ def predict(
 
     Raises:
         VideoError: The video cannot be read.
+        NonFiniteScores: The model's scores are infinite or NaN.
         ValueError: `num_clips` or `top_k` is below 1, the checkpoint is damaged, or `video` is no
             path.
         FileNotFoundError: The checkpoint does not exist.
@@ -169,7 +170,7 @@ def _judge(model: VideoRecognizer, video: Video, bounds: list[tuple[int, int]]) 
     ]
     frames = frame_for_testing(video.frames(indices), spec=model.clip)
     clips = torch.stack(frames.split(model.clip.num_frames))
-    return view_probabilities(model, clips[:, None])
+    return view_probabilities(model, clips[:, None], names=[str(video.path)] * len(clips))
 
 
 def seconds_at(video: Video, frame: int) -> float | None:

@@ -19,20 +19,21 @@ def run_predict(args: argparse.Namespace) -> int:
     from motionaware.apps.predict import predict
     from motionaware.data.video import VideoError
     from motionaware.engine.evaluate import pick_device
+    from motionaware.engine.scores import NonFiniteScores
     from motionaware.models.checkpoint import load
 
-    model = load(args.checkpoint).to(pick_device())
+    model = load(args.checkpoint, allow_code="allow_code" in args).to(pick_device())
     failed = 0
     for video in args.videos:
         try:
             prediction = predict(model, video, num_clips=args.clips, top_k=args.top)
-        except VideoError as error:  # the other videos are still worth their answers
+        except (VideoError, NonFiniteScores) as error:  # the other videos may have answers
             say_error(str(error))
             failed += 1
             continue
         print(json.dumps(asdict(prediction)) if args.json else prediction.table())
     if failed and len(args.videos) > 1:
-        say_error(f"{failed} of {len(args.videos)} videos could not be read")
+        say_error(f"{failed} of {len(args.videos)} videos have no prediction")
     return 1 if failed else 0
 
 
@@ -59,7 +60,7 @@ def _visualize(args: argparse.Namespace) -> int:
     from motionaware.engine.evaluate import pick_device
     from motionaware.models.checkpoint import load
 
-    model = load(args.checkpoint).to(pick_device())
+    model = load(args.checkpoint, allow_code="allow_code" in args).to(pick_device())
     options = {key: getattr(args, key) for key in ("out", *_OF_VIDEO) if key in args}
     drawn = visualize(model, args.video, **options)
     print(json.dumps(asdict(drawn)) if "json" in args else drawn.table())
@@ -73,7 +74,7 @@ def _saturation(args: argparse.Namespace) -> int:
 
     if "out" in args:
         check_picture(args.out)
-    model = load(args.checkpoint).to(pick_device())
+    model = load(args.checkpoint, allow_code="allow_code" in args).to(pick_device())
     data = {key: getattr(args, key, None) for key in ("kind", "root")}
     recipe = recipe_on_data(model.recipe, args.checkpoint, **data)
     split = {"split": args.split} if "split" in args else {}
@@ -90,7 +91,7 @@ def run_stream(args: argparse.Namespace) -> int:
     from motionaware.engine.evaluate import pick_device
     from motionaware.models.checkpoint import load
 
-    model = load(args.checkpoint).to(pick_device())
+    model = load(args.checkpoint, allow_code="allow_code" in args).to(pick_device())
     moments = stream(
         model, args.source, fps=args.fps, drop=args.drop, top_k=args.top, tell=say_error
     )
@@ -114,7 +115,7 @@ def run_profile(args: argparse.Namespace) -> int:
     from motionaware.models.recognizer import create_model
 
     if Path(args.model).is_file():
-        model = load(args.model)
+        model = load(args.model, allow_code="allow_code" in args)
     else:
         clip = ClipSpec(num_frames=args.frames, image_size=args.size)
         model = create_model(

@@ -8,6 +8,7 @@ is read here.
 import logging
 import math
 import re
+import shlex
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -134,6 +135,9 @@ def open_video(
 ) -> Video:
     """Open a video file, or a folder of images named in the order of showing (2 comes before 10).
 
+    A folder is one video if it holds images and no video file. Two numbered images or more may have
+    other files beside them; a single image may not, since it is often a thumbnail.
+
     Args:
         path: The file or folder.
         square_pixels: Whether the width is scaled where a file says that its pixels are not square
@@ -146,6 +150,8 @@ def open_video(
         VideoError: nothing is there, or it is no video, or it has no frame that can be read, or it
             is cut short.
     """
+    if str(path) == "":
+        raise VideoError("the path of the video is empty; give a video file or a folder of frames")
     path = Path(path)
     if path.is_dir():
         return _open_folder(path)
@@ -185,7 +191,10 @@ def _head(path: Path) -> bytes:
 
 
 def is_frame_folder(path: str | Path) -> bool:
-    """Tell whether `path` is a folder that directly holds an image."""
+    """Return whether `path` is a folder that directly holds an image.
+
+    It may still be refused when it is opened: see `open_video`.
+    """
     return Path(path).is_dir() and any(map(_is_image, Path(path).iterdir()))
 
 
@@ -219,16 +228,7 @@ class _FrameFolder(Video):
 
 def _open_folder(path: Path) -> Video:
     names = frame_names(path)
-    if not names:
-        videos = [one.suffix for one in path.iterdir() if one.suffix.lower() in VIDEO_SUFFIXES]
-        if videos:
-            every = " ".join(f"{path}/*{suffix}" for suffix in sorted({*videos}))
-            number = f"{len(videos)} videos" if len(videos) > 1 else "1 video"
-            raise VideoError(f"{path} is a folder of {number}, wanted one video; give {every}")
-        raise VideoError(
-            f"{path} is a folder without images; wanted frames in it, "
-            f"named *{', *'.join(sorted(IMAGE_SUFFIXES))}"
-        )
+    _check_is_one_video(path, names)
     series = sorted({re.sub("[0-9]+", "*", name.lower()) for name in names})
     if 1 < len(series) < len(names):  # all of another name each are one series in their order
         raise VideoError(
@@ -244,6 +244,48 @@ def _open_folder(path: Path) -> Video:
         times_seconds=None,
         names=tuple(names),
     )
+
+
+def _check_is_one_video(path: Path, names: list[str]) -> None:
+    """Refuse a folder that holds videos, no image, or one image among other things.
+
+    Two images or more may have other files beside them: some data sets put a text file there.
+
+    Raises:
+        VideoError: It says what the folder holds and what to give instead.
+    """
+    others = [one for one in path.iterdir() if not one.name.startswith(".") and not _is_image(one)]
+    videos = [one for one in others if one.suffix.lower() in VIDEO_SUFFIXES and one.is_file()]
+    folders = [one.name for one in others if one.is_dir()]
+    wanted = "wanted one video: a file, or a folder of its frames and nothing else"
+    if videos:
+        every = " ".join(
+            f"{shlex.quote(str(path))}/*{suffix}"
+            for suffix in sorted({one.suffix for one in videos})
+        )
+        number = f"{len(videos)} videos" if len(videos) > 1 else "1 video"
+        images = f" and {len(names)} image{'s' * (len(names) > 1)}" if names else ""
+        raise VideoError(f"{path} is a folder of {number}{images}, wanted one video; give {every}")
+    if not names:
+        inside = f"; it holds the folders {', '.join(sorted(folders)[:4])}" if folders else ""
+        raise VideoError(
+            f"{path} is a folder without images{inside}; wanted frames in it, "
+            f"named *{', *'.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    numbered = all(re.search("[0-9]", name) for name in names)
+    nested = any(map(_holds_videos, (path / name for name in folders)))
+    if others and (len(names) == 1 or nested or (folders and not numbered)):
+        held = ", ".join(sorted(one.name for one in others)[:4])
+        raise VideoError(
+            f"{path} holds {len(names)} image{'s' * (len(names) > 1)} ({', '.join(names[:2])}) and "
+            f"other things ({held}); {wanted}"
+        )
+
+
+def _holds_videos(folder: Path) -> bool:
+    """Whether a video file lies in a folder, or in one of its folders."""
+    found = (one for pattern in ("*", "*/*") for one in folder.glob(pattern))
+    return any(one.suffix.lower() in VIDEO_SUFFIXES for one in found)
 
 
 def frame_names(folder: Path) -> list[str]:
@@ -272,8 +314,8 @@ def _read_image(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
     try:
         with Image.open(path) as image:
             check_frame_size(path, height=image.height, width=image.width)
-            num_frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
-            if num_frames > 1:
+            num_frames = getattr(image, "n_frames", 1)
+            if image.format in _ANIMATED and num_frames > 1:
                 raise VideoError(
                     f"{path} is an animation of {num_frames} frames, wanted one image of a "
                     "folder of frames; give the animation itself as a video"

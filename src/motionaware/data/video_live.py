@@ -82,7 +82,7 @@ def live_frames(
     """
     path = Path(source)
     if path.is_dir() or (path.is_file() and is_webp(path)):
-        yield from _frames_of_images(path)
+        yield from _frames_of_images(source)  # as given: an empty name would be the current folder
         return
     camera = is_camera(source) and not path.is_file()
     number = 0
@@ -129,7 +129,7 @@ def live_frames(
         raise VideoError(f"{source} has a video stream, but no frame came; {REMEDY}")
 
 
-def _frames_of_images(path: Path) -> Iterator[LiveFrame]:
+def _frames_of_images(path: str | Path) -> Iterator[LiveFrame]:
     """The frames of a folder or of an animation, which are no stream of FFmpeg."""
     video = open_video(path)
     times = video.times_seconds

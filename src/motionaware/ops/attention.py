@@ -25,7 +25,13 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from motionaware.ops.modes import Gradients, needs_gradient, once, without_autocast
+from motionaware.ops.modes import (
+    Gradients,
+    known_shape,
+    needs_gradient,
+    once,
+    without_autocast,
+)
 
 Motion = Literal["neg", "zero", "frames"]
 
@@ -34,7 +40,7 @@ _EPSILON = 1e-5  # of the norms
 
 def normalize_frames(clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
     """Give every frame zero mean and unit variance over its channels and pixels, no more."""
-    return F.layer_norm(clips, clips.shape[2:])
+    return F.layer_norm(clips, known_shape(clips)[2:])
 
 
 def check_heads(heads: int, *, channels: int) -> None:
@@ -72,13 +78,14 @@ def time_attention_map(
     Raises:
         ValueError: The heads do not share the channels evenly.
     """
-    check_heads(heads, channels=clips.shape[2])
+    check_heads(heads, channels=known_shape(clips)[2])
     tokens = rearrange(clips, "b t (heads c) h w -> b heads t (c h w)", heads=heads)
-    size = tokens.shape[-1]
+    size = known_shape(tokens)[-1]
     if cosine:  # by root mean square, whose epsilon keeps the gradient of still frames small
         tokens = F.rms_norm(tokens, (size,), eps=1e-5)
     scale = temperature * (size if cosine else math.sqrt(size))
-    return (tokens @ tokens.mT / scale).softmax(dim=-1)
+    # not `.mT`, which torch's older ONNX exporter does not know
+    return (tokens @ tokens.transpose(-2, -1) / scale).softmax(dim=-1)
 
 
 def gather_over_time(

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from motionaware.ops.attention import check_heads
+from motionaware.ops.modes import known_shape
 
 
 def delay(
@@ -51,13 +52,13 @@ def past_attention_map(
     Raises:
         ValueError: The heads do not share the channels evenly.
     """
-    check_heads(heads, channels=clips.shape[2])
+    check_heads(heads, channels=known_shape(clips)[2])
     tokens = rearrange(clips, "b s (heads c) h w -> b heads s (c h w)", heads=heads)
-    size = tokens.shape[-1]
+    size = known_shape(tokens)[-1]
     if cosine:
         tokens = F.rms_norm(tokens, (size,), eps=1e-5)
     scale = temperature * (size if cosine else math.sqrt(size))
-    logits = tokens[:, :, -num_new:] @ tokens.mT / scale
+    logits = tokens[:, :, -num_new:] @ tokens.transpose(-2, -1) / scale
     visible = _visible(clips, window=window, num_new=num_new, num_seen=num_seen)
     return logits.masked_fill(~visible, -math.inf).softmax(dim=-1)
 

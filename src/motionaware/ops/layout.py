@@ -1,18 +1,28 @@
-"""Layouts of clips: the only file in which time and batch share an axis."""
+"""Layouts of clips: the only file in which time and batch share an axis.
+
+`torch.fx.wrap` makes a function one node of a graph that torch.fx traces: its checks and einops
+would not run on the symbols of a tracer.
+"""
 
 from collections.abc import Callable
 from math import isqrt
 
+import torch
 from einops import rearrange
 from jaxtyping import Float, Shaped
 from torch import Tensor
+from torch.fx import wrap
+
+from motionaware.ops.modes import known_shape
 
 
+@wrap
 def fold_time(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "bt c h w"]:
     """Lay the frames of every clip along the batch axis: a 2-D network then sees plain images."""
     return rearrange(clips, "b t c h w -> (b t) c h w")
 
 
+@wrap
 def unfold_time(
     frames: Shaped[Tensor, "bt c h w"], *, num_frames: int
 ) -> Shaped[Tensor, "b t c h w"]:
@@ -22,42 +32,60 @@ def unfold_time(
         ValueError: The number of images is no multiple of `num_frames`.
     """
     _check_whole(frames, num_frames)
-    return rearrange(frames, "(b t) c h w -> b t c h w", t=num_frames)
+    return _with_num_frames(rearrange(frames, "(b t) c h w -> b t c h w", t=num_frames), num_frames)
 
 
 def _check_whole(images: Shaped[Tensor, "bt ..."], num_frames: int) -> None:
-    if images.shape[0] % num_frames:
+    number = known_shape(images)[0]
+    if number % num_frames:
         raise ValueError(
-            f"{images.shape[0]} images do not make whole clips of {num_frames} frames; "
+            f"{number} images do not make whole clips of {num_frames} frames; "
             "feed all frames of every clip, or insert with another num_frames"
         )
 
 
+def _with_num_frames(
+    clips: Shaped[Tensor, "b t ..."], num_frames: int
+) -> Shaped[Tensor, "b t ..."]:
+    """Tell a tracer that the second axis has `num_frames` entries; no effect in eager mode.
+
+    With a variable number n of images torch calls the length of that axis n // (n // t). Such sizes
+    nest at every further site, and the time of an export then grows exponentially with the sites.
+    """
+    if torch.compiler.is_dynamo_compiling() or isinstance(clips.shape[1], torch.SymInt):
+        return clips.expand(-1, num_frames, *(-1 for _ in clips.shape[2:]))
+    return clips
+
+
+@wrap
 def fold_maps(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "bt h w c"]:
     """Lay clips out as images with their channels last."""
     return rearrange(clips, "b t c h w -> (b t) h w c")
 
 
+@wrap
 def unfold_maps(
     maps: Shaped[Tensor, "bt h w c"], *, num_frames: int
 ) -> Shaped[Tensor, "b t c h w"]:
     """Gather images with channels last into clips: undo `fold_maps`."""
     _check_whole(maps, num_frames)
-    return rearrange(maps, "(b t) h w c -> b t c h w", t=num_frames)
+    return _with_num_frames(rearrange(maps, "(b t) h w c -> b t c h w", t=num_frames), num_frames)
 
 
+@wrap
 def fold_tokens(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "bt n c"]:
     """Lay every frame out as a row of tokens, one a pixel, line by line."""
     return rearrange(clips, "b t c h w -> (b t) (h w) c")
 
 
+@wrap
 def unfold_tokens(
     tokens: Shaped[Tensor, "bt n c"], *, num_frames: int
 ) -> Shaped[Tensor, "b t c h w"]:
     """Gather rows of tokens into clips: undo `fold_tokens`.
 
-    A square number of tokens is a square frame; any other is a frame one pixel wide, since a row of
-    tokens does not say where its lines end.
+    A square number of tokens is a square frame, any other a frame one pixel wide. Where the height
+    is known, use `unfold_token_maps`.
 
     >>> import torch
     >>> unfold_tokens(torch.zeros(4, 9, 2), num_frames=4).shape
@@ -71,31 +99,51 @@ def unfold_tokens(
     return rearrange(tokens, "(b t) (h w) c -> b t c h w", t=num_frames, w=w)
 
 
+@wrap
+def unfold_token_maps(
+    tokens: Shaped[Tensor, "bt n c"], *, num_frames: int, height: int
+) -> Shaped[Tensor, "b t c h w"]:
+    """Gather rows of tokens into clips of a known height: undo `fold_tokens`.
+
+    >>> import torch
+    >>> unfold_token_maps(torch.zeros(4, 6, 2), num_frames=4, height=2).shape
+    torch.Size([1, 4, 2, 2, 3])
+    """
+    _check_whole(tokens, num_frames)
+    return rearrange(tokens, "(b t) (h w) c -> b t c h w", t=num_frames, h=height)
+
+
+@wrap
 def fold_volumes(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b c t h w"]:
     """Put time behind the channels: the layout of 3-D convolutions."""
     return rearrange(clips, "b t c h w -> b c t h w")
 
 
+@wrap
 def unfold_volumes(volumes: Shaped[Tensor, "b c t h w"]) -> Shaped[Tensor, "b t c h w"]:
     """Put time before the channels again: undo `fold_volumes`."""
     return rearrange(volumes, "b c t h w -> b t c h w")
 
 
+@wrap
 def fold_volume_maps(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b t h w c"]:
     """Put the channels last: the layout of 3-D window attention."""
     return rearrange(clips, "b t c h w -> b t h w c")
 
 
+@wrap
 def unfold_volume_maps(maps: Shaped[Tensor, "b t h w c"]) -> Shaped[Tensor, "b t c h w"]:
     """Put the channels behind time again: undo `fold_volume_maps`."""
     return rearrange(maps, "b t h w c -> b t c h w")
 
 
+@wrap
 def fold_volume_tokens(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b n c"]:
     """Lay a clip out as one row of tokens: frame by frame, line by line."""
     return rearrange(clips, "b t c h w -> b (t h w) c")
 
 
+@wrap
 def unfold_volume_tokens(
     tokens: Shaped[Tensor, "b n c"], *, num_frames: int, height: int
 ) -> Shaped[Tensor, "b t c h w"]:
@@ -103,9 +151,23 @@ def unfold_volume_tokens(
     return rearrange(tokens, "b (t h w) c -> b t c h w", t=num_frames, h=height)
 
 
+@wrap
+def fold_time_last_tokens(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b n c"]:
+    """Lay a clip out as one row of tokens: line by line, the frames of each place together."""
+    return rearrange(clips, "b t c h w -> b (h w t) c")
+
+
+@wrap
+def unfold_time_last_tokens(
+    tokens: Shaped[Tensor, "b n c"], *, num_frames: int, height: int
+) -> Shaped[Tensor, "b t c h w"]:
+    """Gather one row of tokens a clip into clips: undo `fold_time_last_tokens`."""
+    return rearrange(tokens, "b (h w t) c -> b t c h w", t=num_frames, h=height)
+
+
 def unfold_vectors(vectors: Shaped[Tensor, "bt d"], *, num_frames: int) -> Shaped[Tensor, "b t d"]:
     """Gather one vector a frame into one row of vectors a clip."""
-    return rearrange(vectors, "(b t) d -> b t d", t=num_frames)
+    return _with_num_frames(rearrange(vectors, "(b t) d -> b t d", t=num_frames), num_frames)
 
 
 def fold_views(
@@ -124,4 +186,4 @@ def per_frame(
     function: Callable[[Tensor], Tensor], clips: Float[Tensor, "b t c h w"]
 ) -> Float[Tensor, "b t c2 h2 w2"]:
     """Apply a function of images to every frame of every clip."""
-    return unfold_time(function(fold_time(clips)), num_frames=clips.shape[1])
+    return unfold_time(function(fold_time(clips)), num_frames=known_shape(clips)[1])

@@ -1,4 +1,4 @@
-"""How torch runs us just now: followed by a tracer or not, with types of its own choice or not."""
+"""Detects tracing, autograd and autocast state."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def is_traced() -> bool:
-    """Whether torch.compile, an exporter, torch.func, torch.jit or a counter follows what we do.
+    """Return True under torch.compile, an exporter, torch.func, torch.jit.trace or a counter.
 
-    They want plain operations, of which they make their own passes and gradients; what runs eagerly
-    may take the passes that we wrote by hand.
+    These tools need plain operations, from which they derive their own passes and gradients. Only
+    eager code uses the passes written by hand.
     """
     return (
         torch.compiler.is_compiling()
@@ -21,6 +21,23 @@ def is_traced() -> bool:
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack() > 0
     )
+
+
+def known_shape(tensor: Tensor) -> torch.Size:
+    """Return the shape of a tensor as integers, under torch.jit.trace too (which gives tensors).
+
+    For decisions and for constants. torch.jit.trace records what follows from them for the traced
+    shape only. Other tracers get `tensor.shape`.
+    """
+    if torch.compiler.is_compiling() or not torch._C._is_tracing():
+        return tensor.shape
+    state = torch._C._get_tracing_state()
+    set_state = torch._C.__dict__["_set_tracing_state"]  # has no type stub
+    set_state(None)
+    try:
+        return tensor.shape
+    finally:
+        set_state(state)
 
 
 def needs_gradient(*tensors: Tensor) -> bool:

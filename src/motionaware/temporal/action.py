@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from motionaware.ops.layout import per_frame
 from motionaware.ops.motion import convolve_over_time
 from motionaware.temporal.gate import narrow_width
+from motionaware.temporal.memory import AnyMemoryFormat
 from motionaware.temporal.tea import AlignedDifference, convolve_and_norm
 
 
-class Action(nn.Module):
+class Action(AnyMemoryFormat):
     """Shift channels in time, then weigh them in three ways and add the three.
 
     Args:

@@ -16,8 +16,11 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from motionaware.ops.gating import Weights, gate_frames
+from motionaware.ops.gating import gate_frames
 from motionaware.ops.layout import fold_time, per_frame, unfold_time
+from motionaware.ops.modes import is_traced, known_shape
+from motionaware.temporal.layers import read_pointwise
+from motionaware.temporal.memory import AnyMemoryFormat
 
 Start = Literal["half", "identity"]
 Combine = Literal["multiply", "add"]
@@ -34,7 +37,7 @@ def narrow_width(channels: int, *, reduction: int) -> int:
     return max(channels // reduction, 1)
 
 
-class Gate(nn.Module):
+class Gate(AnyMemoryFormat):
     """Run `inner` on few channels and let it say how much of `x` to add to `x`.
 
     Args:
@@ -48,6 +51,8 @@ class Gate(nn.Module):
     Raises:
         ValueError: `start` or `combine` is none of these.
     """
+
+    compares_places = False
 
     def __init__(
         self,
@@ -76,13 +81,16 @@ class Gate(nn.Module):
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
         """Weigh every value of the clips by a factor between 1 and 2 (unless options say else)."""
-        down, up, twice = _weights(self.down), _weights(self.up), self.start == "identity"
-        if self.combine == "add" or down is None or up is None:
-            wide = per_frame(self.up, self.inner(per_frame(self.down, clips)))
-            if self.combine == "add":
-                return clips + wide
-            return clips * (2 * wide.sigmoid() if twice else 1 + wide.sigmoid())
-        num_frames = clips.shape[1]
+        if self.combine == "add":
+            return clips + self._wide(clips)
+        twice = self.start == "identity"
+        down = up = None
+        if not is_traced():
+            down, up = read_pointwise(self.down, clips), read_pointwise(self.up, clips)
+        if down is None or up is None:
+            factor = self._wide(clips).sigmoid()
+            return clips * (2 * factor) if twice else clips + clips * factor
+        num_frames = known_shape(clips)[1]
         gated = gate_frames(
             fold_time(clips),
             lambda narrow: fold_time(self.inner(unfold_time(narrow, num_frames=num_frames))),
@@ -92,17 +100,10 @@ class Gate(nn.Module):
         )
         return unfold_time(gated, num_frames=num_frames)
 
+    def _wide(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
+        """Return up(inner(down(x))), each layer called."""
+        return per_frame(self.up, self.inner(per_frame(self.down, clips)))
+
     def extra_repr(self) -> str:
         """Say how it starts and combines."""
         return f"start={self.start!r}, combine={self.combine!r}"
-
-
-def _weights(convolution: nn.Module) -> Weights | None:
-    """What a 1x1 convolution multiplies by and adds; None if it was replaced or is being watched.
-
-    Whoever put another module there, or a hook on it, wants it to run.
-    """
-    hooks = convolution._forward_hooks, convolution._forward_pre_hooks, convolution._backward_hooks
-    if type(convolution) is not nn.Conv2d or any(hooks) or convolution.bias is None:
-        return None
-    return convolution.weight, convolution.bias

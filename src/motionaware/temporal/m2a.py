@@ -31,6 +31,7 @@ from motionaware.ops.attention import (
 )
 from motionaware.ops.modes import is_traced
 from motionaware.ops.motion import Last, temporal_difference, two_way_difference
+from motionaware.temporal.layers import is_untouched
 
 
 class TemporalDifference(nn.Module):
@@ -44,6 +45,8 @@ class TemporalDifference(nn.Module):
     Raises:
         ValueError: `last` is neither.
     """
+
+    compares_places = False
 
     def __init__(self, *, last: str = "neg", both_directions: bool = False) -> None:
         super().__init__()
@@ -82,6 +85,8 @@ class MotionAttention(nn.Module):
         ValueError: No heads, heads that do not fit, or no temperature above zero.
     """
 
+    compares_places = False
+
     def __init__(
         self,
         motion: nn.Module | None = None,
@@ -111,8 +116,8 @@ class MotionAttention(nn.Module):
         Raises:
             ValueError: The heads do not share the channels evenly.
         """
-        what = self._what()
-        if what is None or self.heads > 1 or is_traced():
+        what = None if self.heads > 1 or is_traced() else self._what()
+        if what is None:
             motion = self.motion(normalize_frames(clips))
             gathered = gather_over_time(motion, self._weights(motion))
             return clips + gathered if self.skip else gathered
@@ -132,12 +137,11 @@ class MotionAttention(nn.Module):
         return self._weights(self.motion(normalize_frames(clips)))
 
     def _what(self) -> Motion | None:
-        """What counts as motion, where there is a closed form for it and no hook to run."""
-        if self.motion._forward_hooks or self.motion._forward_pre_hooks:
-            return None
-        if type(self.motion) is TemporalDifference and not self.motion.both_directions:
-            return self.motion.last
-        return "frames" if type(self.motion) is nn.Identity else None
+        """Return what counts as motion; None if it has no closed form or must be called."""
+        if is_untouched(self.motion, TemporalDifference):
+            assert isinstance(self.motion, TemporalDifference)
+            return None if self.motion.both_directions else self.motion.last
+        return "frames" if is_untouched(self.motion, nn.Identity) else None
 
     def _weights(self, motion: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b heads t t2"]:
         return time_attention_map(
@@ -158,6 +162,8 @@ class MotionSkip(nn.Module):
     Args:
         motion: Clip -> clip of the same shape: what counts as motion.
     """
+
+    compares_places = False
 
     def __init__(self, motion: nn.Module) -> None:
         super().__init__()

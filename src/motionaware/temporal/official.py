@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from motionaware.ops.attention import attend_over_time, normalize_frames
 from motionaware.ops.layout import per_frame
+from motionaware.ops.modes import known_shape
 from motionaware.ops.motion import aligned_difference, temporal_difference
 from motionaware.temporal.patch import attend_in_patches
 from motionaware.temporal.tdn import BidirectionalDifference
@@ -78,7 +79,7 @@ class OfficialPatchAttention(nn.Module):
         Raises:
             ValueError: Patches cover the height, but not the width (an error there, too).
         """
-        t, _, h, w = clips.shape[1:]
+        t, _, h, w = known_shape(clips)[1:]
         if h % self.patch_size:
             pixels = rearrange(clips, "b t c h w -> b (t h w) c 1 1")
             pixels = pixels + attend_over_time(temporal_difference(normalize_frames(pixels)))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from motionaware.ops.attention import attend_over_time, normalize_frames
 from motionaware.ops.layout import per_frame
+from motionaware.ops.modes import known_shape
 from motionaware.ops.motion import temporal_difference
 
 
@@ -28,11 +29,11 @@ def attend_in_patches(
 
     Height and width are multiples of the patch size.
     """
-    y, x = (size // patch_size for size in clips.shape[-2:])
+    y, x = (size // patch_size for size in known_shape(clips)[-2:])
     patches = rearrange(clips, "b t c (y p) (x q) -> (b y x) t c p q", y=y, x=x)
     patches = patches + attend_over_time(temporal_difference(normalize_frames(patches)))
     tokens = rearrange(patches, "(b y x) t c p q -> b t (y x) (c p q)", y=y, x=x)
-    normal = F.layer_norm(tokens, tokens.shape[-1:])
+    normal = F.layer_norm(tokens, known_shape(tokens)[-1:])
     tokens = tokens + F.scaled_dot_product_attention(normal, normal, normal)
     return rearrange(
         tokens, "b t (y x) (c p q) -> b t c (y p) (x q)", y=y, x=x, p=patch_size, q=patch_size
@@ -57,7 +58,7 @@ class PatchMotionAttention(nn.Module):
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
         """Add what the patches gather."""
-        h, w = clips.shape[-2:]
+        h, w = known_shape(clips)[-2:]
         missing = (0, -w % self.patch_size, 0, -h % self.patch_size)
         whole = per_frame(lambda frames: F.pad(frames, missing, mode="replicate"), clips)
         return attend_in_patches(whole, patch_size=self.patch_size)[..., :h, :w]

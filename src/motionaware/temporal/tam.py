@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from motionaware.ops.attention import normalize_frames
+from motionaware.ops.modes import known_shape
 from motionaware.ops.motion import convolve_over_time
 from motionaware.temporal.gate import narrow_width
 
@@ -37,6 +38,8 @@ class TemporalAdaptation(nn.Module):
         num_frames: Frames of the clips.
         reduction: How many times fewer channels the weights of frames are made from.
     """
+
+    compares_places = False
 
     def __init__(self, *, channels: int, num_frames: int, reduction: int = 4) -> None:
         super().__init__()
@@ -61,7 +64,7 @@ class TemporalAdaptation(nn.Module):
         Raises:
             ValueError: The clips have another number of frames than the module was made for.
         """
-        b, t, *_ = clips.shape
+        b, t = clips.shape[0], known_shape(clips)[1]
         if t != self.num_frames:
             raise ValueError(
                 f"clips of {t} frames came to a tam made for {self.num_frames}, whose kernels read "
@@ -86,6 +89,8 @@ class MotionAdaptation(nn.Module):
         channels: Channels of the clips.
         num_frames: Frames of the clips.
     """
+
+    compares_places = False
 
     def __init__(self, motion: nn.Module, *, channels: int, num_frames: int) -> None:
         super().__init__()

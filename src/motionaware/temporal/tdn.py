@@ -45,8 +45,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from motionaware.ops.layout import per_frame
+from motionaware.ops.modes import known_shape
 from motionaware.ops.motion import aligned_difference
 from motionaware.temporal.gate import narrow_width
+from motionaware.temporal.memory import AnyMemoryFormat
 from motionaware.temporal.tea import align_channels, convolve_and_norm
 
 
@@ -85,9 +87,12 @@ class BidirectionalDifference(nn.Module):
         return per_frame(self.expand, (difference + coarse + fine) / 3).sigmoid() - 0.5
 
     def _at_half_size(self, frames: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        size = frames.shape[-2:]
-        small = F.avg_pool2d(frames, kernel_size=2, ceil_mode=min(size) < 2)
-        return F.interpolate(self.coarse(small), size=size)
+        return F.interpolate(self.coarse(_halve(frames)), size=frames.shape[-2:])
+
+
+def _halve(frames: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+    """Average 2 x 2 pixels; an odd last row or column is left out unless it is the only one."""
+    return F.avg_pool2d(frames, kernel_size=2, ceil_mode=min(known_shape(frames)[-2:]) < 2)
 
 
 def bidirectional_difference(*, channels: int) -> BidirectionalDifference:
@@ -95,7 +100,7 @@ def bidirectional_difference(*, channels: int) -> BidirectionalDifference:
     return BidirectionalDifference(channels=channels, num_outputs=channels)
 
 
-class LongTermDifference(nn.Module):
+class LongTermDifference(AnyMemoryFormat):
     """TDN's long-term module: weigh every value by what changes there, between 1/2 and 3/2.
 
     Args:
@@ -116,7 +121,7 @@ class LongTermDifference(nn.Module):
         return torch.addcmul(clips, clips, self.motion(per_frame(self.squeeze, clips)))
 
 
-class ShortTermStem(nn.Module):
+class ShortTermStem(AnyMemoryFormat):
     """Add to each picture what a 7x7 convolution sees in the four differences around it.
 
     Args:
@@ -146,7 +151,4 @@ class ShortTermStem(nn.Module):
         return rearrange(windows, "b t c h w place -> b t (place c) h w")
 
     def _see(self, frames: Float[Tensor, "n c4 h w"]) -> Float[Tensor, "n c h w"]:
-        size = frames.shape[-2:]
-        return F.interpolate(
-            self.look(F.avg_pool2d(frames, kernel_size=2, ceil_mode=min(size) < 2)), size=size
-        )
+        return F.interpolate(self.look(_halve(frames)), size=frames.shape[-2:])

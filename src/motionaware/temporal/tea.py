@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from motionaware.ops.layout import per_frame
 from motionaware.ops.motion import aligned_difference
 from motionaware.temporal.gate import narrow_width
+from motionaware.temporal.memory import AnyMemoryFormat
 
 
 def convolve_and_norm(channels: int, num_outputs: int, *, size: int = 1) -> nn.Sequential:
@@ -51,7 +52,7 @@ class AlignedDifference(nn.Module):
         return aligned_difference(clips, per_frame(self.align, clips))
 
 
-class MotionExcitation(nn.Module):
+class MotionExcitation(AnyMemoryFormat):
     """Weigh each frame's channels by the motion in them, by a factor between 1/2 and 3/2.
 
     Args:

@@ -1,0 +1,45 @@
+"""Lets `to(memory_format=...)` reach kernels of 2-D and 3-D convolutions in one call.
+
+torch applies one format to every kernel: `channels_last` raises for kernels with 5 axes,
+`channels_last_3d` for those with 4. A temporal module for images may hold a 3-D convolution
+(`action`), and one in a 3-D network holds 2-D convolutions. Here each kernel gets the channels-last
+format of its number of axes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+Change = Callable[[Tensor], Tensor]
+
+
+class AnyMemoryFormat(nn.Module):
+    """Base of modules that accept both channels-last formats, for kernels of 4 and of 5 axes.
+
+    >>> module = AnyMemoryFormat()
+    >>> module.kernel = nn.Parameter(torch.zeros(8, 4, 3, 3, 3))
+    >>> _ = module.to(memory_format=torch.channels_last)
+    >>> module.kernel.is_contiguous(memory_format=torch.channels_last_3d)
+    True
+    """
+
+    def _apply(self, fn: Change, recurse: bool = True) -> Any:
+        """Apply `fn` to every tensor inside; `to`, `half`, `cuda` and others call this."""
+        return super()._apply(_for_any_rank(fn), recurse)
+
+
+def _for_any_rank(fn: Change) -> Change:
+    """Let `fn` see a tensor with one axis more or less where it refuses its number of axes."""
+
+    def changed(tensor: Tensor) -> Tensor:
+        try:
+            return fn(tensor)
+        except RuntimeError as error:
+            if tensor.ndim not in (4, 5) or "required rank" not in str(error):
+                raise
+        if tensor.ndim == 4:
+            return fn(tensor.unsqueeze(2)).squeeze(2)
+        return fn(tensor.flatten(2, 3)).unflatten(2, tensor.shape[2:4])
+
+    return changed
