@@ -224,7 +224,7 @@ def test_classes_without_training_videos_are_a_fault_and_alike_names_a_hint(
     assert "no video of Walk, run" in facts_about(checkup, "val")
 
 
-def test_a_size_that_changes_is_a_fact_with_the_frame(video_folder: Path, changing_video: Path):
+def test_a_size_that_changes_is_a_fact(video_folder: Path, changing_video: Path):
     folder = changing_video.parent / "data"
     shutil.copytree(video_folder, folder)
     path = folder / "train" / "meeting" / "changing.ts"
@@ -232,6 +232,6 @@ def test_a_size_that_changes_is_a_fact_with_the_frame(video_folder: Path, changi
     checkup = doctor(folder)
     assert checkup.faults == []
     assert facts_about(checkup, "train")[-1] == (
-        f"{path}: frame 10 of 20 is 64 pixels high, 48 wide, but the first frame is 48 high, 64 "
-        "wide; frames of another size are scaled to that of the first"
+        f"{path}: the size of its frames changes; all are scaled to that of the first, 48 x 64 "
+        "pixels (height x width)"
     )

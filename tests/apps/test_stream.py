@@ -181,4 +181,4 @@ def test_a_size_that_changes_is_said_once(changing_video):
     told: list[str] = []
     moments = list(stream(tiny(causal=True), changing_video, tell=told.append))
     assert len(moments) == 20
-    assert sum("frames of another size are scaled" in line for line in told) == 1
+    assert sum("the size of its frames changes" in line for line in told) == 1

@@ -42,7 +42,6 @@ AVI = "avi"
 # A list of no codecs: nothing is decoded to learn what the headers say.
 _TRUST_HEADERS = {"codec_whitelist": "none", "probesize": "32", "analyzeduration": "0"}
 _WITH_TELLING_HEADERS = frozenset({MP4, MATROSKA, AVI})
-SCALED = "frames of another size are scaled to that of the first"
 _WEBP_FORMATS = frozenset({"webp_pipe", "webp"})
 
 _MAX_ASPECT_RATIO = 10  # of a pixel; what is stored beyond it, either way, is taken for an error
@@ -170,7 +169,7 @@ def shape_of(
         stream: Likewise.
         path: Of the file.
         square_pixels: Whether the width is scaled by the sample aspect ratio.
-        note: Called with one line for each fact of the file that is ignored.
+        note: Called with one line, without the name of the file, for each fact that is ignored.
 
     Raises:
         VideoError: The frame is larger than is read.
@@ -214,7 +213,7 @@ class ToPicture:
     Args:
         shape: What the first frame of the file says.
         size_change: What is done with frames that are stored in another size; see `open_video`.
-        note: Called with one line for the first of them that is scaled.
+        note: Called with one line, without the name of the file, when the first is scaled.
     """
 
     def __init__(
@@ -229,7 +228,7 @@ class ToPicture:
 
         Args:
             frame: As decoded.
-            name: What a note or an error calls it.
+            name: What an error calls it.
 
         Raises:
             VideoError: It is stored in another size than the first, and that is refused.
@@ -259,18 +258,22 @@ class ToPicture:
         return (width, height) if _is_turned(frame) else (height, width)
 
     def _meet_other_size(self, frame: VideoFrame, name: str) -> None:
-        (height, width), (first_height, first_width) = self._stored_size(frame), self.shape.stored
-        sizes = (
-            f"{name} is {height} pixels high, {width} wide, but the first frame is {first_height} "
-            f"high, {first_width} wide"
-        )
         if self.size_change == "refuse":
+            (height, width), (first_height, first_width) = (
+                self._stored_size(frame),
+                self.shape.stored,
+            )
             raise VideoError(
-                f"{sizes}; resize the video, leave it out, or choose data.size_change: scale"
+                f"{name} is {height} pixels high, {width} wide, but the first frame is "
+                f"{first_height} high, {first_width} wide; resize the video, leave it out, or "
+                "choose data.size_change: scale"
             )
         if not self._noted:
             self._noted = True
-            self.note(f"{sizes}; {SCALED}")
+            self.note(  # the same words for all frames: a video has one such note
+                "the size of its frames changes; all are scaled to that of the first, "
+                f"{self.shape.height} x {self.shape.width} pixels (height x width)"
+            )
 
 
 def _rgb(

@@ -26,7 +26,6 @@ from motionaware.data.video_container import (
     AVI,
     MATROSKA,
     MP4,
-    SCALED,
     Shape,
     ToPicture,
     decoded,
@@ -59,7 +58,7 @@ class _VideoFile(Video):
 
     def _pictures(self, wanted: list[int]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
         num_read = 0
-        to_picture = ToPicture(self.shape, size_change=self.size_change, note=self._note_scaling)
+        to_picture = ToPicture(self.shape, size_change=self.size_change, note=self._note_of_file)
         if self.ticks is not None and len(wanted) < self.num_frames:  # else nothing can be left out
             with opened_file(self.path, quick=True) as (container, stream):
                 for frame in wanted_frames(
@@ -74,9 +73,8 @@ class _VideoFile(Video):
                     frame = next(frame for number, frame in numbered if number == index)
                     yield to_picture(frame, name=self._name(index))
 
-    def _note_scaling(self, line: str) -> None:
-        if not any(note.endswith(SCALED) for note in self.notes):  # one frame stands for all
-            self._note(line)
+    def _note_of_file(self, line: str) -> None:
+        self._note(f"{self.path}: {line}")
 
     def _numbered(
         self, container: InputContainer, stream: VideoStream
@@ -165,7 +163,7 @@ class _Opening:
             size_change=self.size_change,
         )
         for note in self.notes:
-            video._note(f"{self.path}: {note}")
+            video._note_of_file(note)
         return video
 
 

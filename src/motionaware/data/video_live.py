@@ -86,6 +86,10 @@ def live_frames(
         return
     camera = is_camera(source) and not path.is_file()
     number = 0
+
+    def note_of_file(line: str) -> None:
+        note(f"{source}: {line}")
+
     with _open(source) as (container, stream):
         try:
             first = before = to_picture = None
@@ -97,9 +101,9 @@ def live_frames(
                         stream,
                         path=path,
                         square_pixels=square_pixels,
-                        note=lambda line: note(f"{source}: {line}"),
+                        note=note_of_file,
                     )
-                    to_picture = ToPicture(shape, size_change=size_change, note=note)
+                    to_picture = ToPicture(shape, size_change=size_change, note=note_of_file)
                 picture = to_picture(frame, name=f"{source}: frame {number}")
                 seconds = frame.time
                 if seconds is None and stream.average_rate:
