@@ -13,12 +13,13 @@ from motionaware.apps.comparison import blocks, figures, numbers, report, rows
 from motionaware.apps.comparison.columns import Column, make_gains
 from motionaware.apps.comparison.examples import choose_examples
 from motionaware.apps.comparison.facts import commit_of
+from motionaware.apps.comparison.finished import open_finished
 from motionaware.apps.comparison.judging import JudgedRun
 from motionaware.apps.comparison.runs import Run
 from motionaware.apps.comparison.sections import Findings
 from motionaware.apps.lettering import lettering
 from motionaware.apps.profile import Cost
-from motionaware.engine.config import Recipe
+from motionaware.engine.config import DataConfig, Recipe
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.statistics import exact_mcnemar
 
@@ -387,3 +388,16 @@ def test_a_commit_is_that_of_the_checkout_a_file_is_part_of(tmp_path: Path):
     assert commit_of(stranger) is None
     file.write_text("2")
     assert commit_of(file) == f"{head}-dirty"
+
+
+def test_a_finished_run_whose_data_were_moved_says_where_it_notes_them(
+    tiny_recipe: Recipe, tmp_path: Path
+):
+    data = DataConfig(kind="folder", root=str(tmp_path / "gone"))
+    folder = RunFolder(tmp_path / "run")
+    folder.begin(replace(tiny_recipe, data=data))
+    folder.write_log([{"epoch": 1}, {"epoch": 2}])
+    folder.last.touch()
+    words = rf"data\.root {tmp_path}/gone, which is not a folder; .* in {tmp_path}/run/recipe\.yaml"
+    with pytest.raises(ValueError, match=words):
+        open_finished(folder.path, tmp_path)
