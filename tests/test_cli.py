@@ -778,7 +778,7 @@ def test_a_checkpoint_that_cannot_be_read_is_one_line(
     save_file({"x": torch.zeros(1)}, foreign)
     more = ["video.mp4"] if verb == "predict" else []
     assert "none.safetensors does not exist" in complaint(capsys, [verb, none, *more])
-    assert "it is damaged or of another kind" in complaint(capsys, [verb, cut, *more])
+    assert "incomplete metadata" in complaint(capsys, [verb, cut, *more])
     assert "it was not written by motionaware" in complaint(capsys, [verb, foreign, *more])
 
 
