@@ -272,3 +272,24 @@ def _film(path: Path) -> None:
         for frame in frames.numpy():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
+
+
+@pytest.fixture
+def changing_video(tmp_path: Path) -> Path:
+    """A transport stream whose frames are 48 x 64 pixels, and after ten of them 64 x 48."""
+    from motionaware.data.video_writer import write_video
+
+    content = b""
+    for height, width in ((48, 64), (64, 48)):
+        part = tmp_path / "part.mp4"
+        write_video(part, torch.full((10, 3, height, width), 90, dtype=torch.uint8), fps=10)
+        with av.open(part) as source, av.open(tmp_path / "part.ts", "w") as target:
+            stream = target.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    target.mux(packet)
+        content += (tmp_path / "part.ts").read_bytes()
+    path = tmp_path / "changing.ts"
+    path.write_bytes(content)
+    return path

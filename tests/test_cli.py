@@ -3,17 +3,21 @@ import inspect
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 
 from motionaware.apps.prepare_shards import prepare_shards
 from motionaware.apps.saturation import saturation
@@ -24,6 +28,7 @@ from motionaware.data.motionpairs import CLASS_NAMES
 from motionaware.engine.config import DataConfig, Recipe, recipe_to_dict, recipe_to_yaml
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import train
+from motionaware.errors import MotionAwareWarning
 from motionaware.models.checkpoint import load, save
 from motionaware.models.recognizer import create_model
 
@@ -182,6 +187,7 @@ def test_train_says_what_it_does_and_where_it_wrote(
     assert report.startswith("validation, last epoch: 12 videos  top-1 ")
     assert rest == [
         f"log: {tmp_path / 'run' / 'log.csv'}",
+        f"curves: {tmp_path / 'run' / 'curves.png'}",
         f"best on validation: {tmp_path / 'run' / 'best.safetensors'}",
         f"next: motionaware evaluate {tmp_path / 'run' / 'best.safetensors'}",
     ]
@@ -247,6 +253,155 @@ def test_train_says_which_held_out_videos_it_learns(
     )
 
 
+def test_train_names_suspicious_classes_before_it_trains(
+    recipe_file: Path, video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    root = shutil.copytree(video_folder, tmp_path / "root")
+    (root / "classes.txt").unlink()
+    for split in ("train", "val"):
+        (root / split / "Meeting").mkdir()  # without videos, and "meeting" but for its case
+    words = ["train", str(recipe_file), "--data.kind=folder", f"--data.root={root}"]
+    words += ["--train.epochs=1", "--train.batch_size=12", f"--run={tmp_path / 'run'}"]
+    assert main(words) == 0
+    first, spelling, untrained, unmeasured, epoch, *_ = capsys.readouterr().out.splitlines()
+    assert "13 classes" in first
+    assert spelling.startswith("note: classes 'Meeting' and 'meeting' differ only in case or bl")
+    assert untrained.startswith("note: train has no video of Meeting: a model has an output for")
+    assert unmeasured.startswith("note: val has no video of Meeting: its accuracy")
+    assert epoch.startswith("epoch 1/1")
+
+
+def train_on_a_relative_root(recipe_file: Path, folder: Path, *, out: str) -> None:
+    words = ["train", str(recipe_file), "--data.kind=folder", "--data.root=d", "--run", out]
+    command = program(*words, "--train.epochs=1", "--data.cache_dir=cache")
+    done = subprocess.run(command, cwd=folder, env=QUIET, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_run_on_a_relative_root_is_evaluated_from_another_folder_and_after_a_move(
+    recipe_file: Path,
+    video_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    work, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
+    shutil.copytree(video_folder, work / "d")
+    elsewhere.mkdir()
+    train_on_a_relative_root(recipe_file, work, out="runs/r")
+    data = RunFolder(work / "runs" / "r").recipe().data
+    assert (data.root, data.cache_dir) == (str(work / "d"), str(work / "cache"))
+    monkeypatch.chdir(elsewhere)
+    assert main(["evaluate", str(work / "runs" / "r" / "best.safetensors")]) == 0
+    here = capsys.readouterr().out
+    moved = work.rename(tmp_path / "moved")
+    assert main(["evaluate", str(moved / "runs" / "r" / "best.safetensors")]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == here
+    assert f"note: data.root {work / 'd'} is not there; {moved / 'd'} is taken" in shown.err
+    assert not list(elsewhere.iterdir())
+    (moved / "d").rename(moved / "other")
+    said = complaint(capsys, ["evaluate", moved / "runs" / "r" / "best.safetensors"])
+    assert f"looked for {work / 'd'} and {moved / 'd'}, found no folder there" in said
+    assert said.endswith("give the folder of the data with --root")
+    command = ["evaluate", moved / "runs" / "r" / "best.safetensors", "--root", moved / "other"]
+    assert main([str(word) for word in command]) == 0
+
+
+def test_an_old_checkpoint_with_a_relative_root_says_what_it_is_relative_to(
+    tiny_recipe: Recipe,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    model = load(checkpoint)
+    data = DataConfig(kind="folder", root="d")
+    model.recipe = recipe_to_dict(replace(tiny_recipe, data=data)) | {"trained": {"epoch": 1}}
+    save(model, tmp_path / "old.safetensors")
+    monkeypatch.chdir(tmp_path)
+    said = complaint(capsys, ["evaluate", "old.safetensors"])
+    assert "data.root d, which is relative to the current folder; looked for " in said
+    assert f"{tmp_path / 'd'}, found no folder there; give the folder of the data" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "CK", ""],
+        ["predict", "CK", "a.mp4", ""],
+        ["visualize", "CK", ""],
+        ["stream", "CK", ""],
+        ["evaluate", "CK", "--root", ""],
+        ["evaluate", ""],
+        ["doctor", ""],
+        ["prepare", "csv", "--root", ""],
+        ["profile", ""],
+        ["train", "recipe.yaml", "--run", ""],
+    ],
+)
+def test_an_empty_argument_is_named(words: list[str], capsys: pytest.CaptureFixture[str]):
+    assert " is empty; is a variable of the shell not set?" in complaint(capsys, words)
+
+
+@pytest.mark.parametrize("key", ["root", "cache_dir"])
+def test_an_empty_folder_in_a_recipe_is_named(
+    key: str, recipe_file: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["train", recipe_file, f"--data.{key}="]
+    assert f"data.{key} is empty, which would be the current folder" in complaint(capsys, words)
+
+
+def test_predict_refuses_a_folder_of_videos_with_a_thumbnail(
+    checkpoint: Path, video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    shutil.copy(next((video_folder / "test").glob("*/*.mp4")), tmp_path / "a.mp4")
+    Image.new("RGB", (32, 32)).save(tmp_path / "thumb.jpg")
+    for verb in ("predict", "visualize"):
+        said = complaint(capsys, [verb, checkpoint, tmp_path])
+        assert f"is a folder of 1 video and 1 image, wanted one video; give {tmp_path}/*" in said
+
+
+def test_after_prepare_split_the_commands_that_it_prints_work(
+    video_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe_file: Path
+):
+    root = tmp_path / "my videos"
+    for number, video in enumerate(sorted(video_folder.glob("*/*/*.mp4"))[:16]):
+        folder = root / ("nod", "wave")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(video, folder / f"{number}.mp4")
+    (tmp_path / "recipes").mkdir()
+    shutil.copy(recipe_file, tmp_path / "recipes" / "folder.yaml")
+    monkeypatch.chdir(tmp_path)
+    command = program("prepare", "split", "--root", "my videos")
+    done = subprocess.run(command, env=QUIET, capture_output=True, text=True, check=True)
+    doctor, train_on_it = (
+        line.partition(": motionaware ")[2]
+        for line in done.stdout.splitlines()
+        if ": motionaware " in line
+    )
+    assert doctor == "doctor 'my videos' --kind csv"
+    assert train_on_it == ("train recipes/folder.yaml --data.kind csv --data.root 'my videos'")
+    assert main(shlex.split(doctor)) == 0
+    assert main([*shlex.split(train_on_it), "--run", "run", "--train.epochs=1"]) == 0
+
+
+def test_the_readme_commands_find_the_lists_of_prepare_split(
+    tmp_path: Path, recipe_file: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name in ("nod/a.mp4", "wave/b.mp4"):
+        (tmp_path / "v" / name).parent.mkdir(parents=True)
+        (tmp_path / "v" / name).touch()
+    for split in ("train", "val", "test"):
+        (tmp_path / "v" / f"{split}.csv").write_text("path,label\nnod/a.mp4,nod\nwave/b.mp4,wave\n")
+    main(["doctor", str(tmp_path / "v")])
+    assert f"{tmp_path / 'v'}, kind csv" in capsys.readouterr().out
+    words = ["train", recipe_file, "--data.kind=folder", f"--data.root={tmp_path / 'v'}"]
+    said = complaint(capsys, words)
+    assert "it looks like data.kind csv (--data.kind csv; of doctor, evaluate and visual" in said
+    assert "prepare split" not in said
+
+
 def test_train_sends_one_to_the_split_that_is_there(
     recipe_file: Path, video_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -275,6 +430,15 @@ def test_every_key_is_listed(capsys: pytest.CaptureFixture[str]):
     assert "optim.learning_rate" in capsys.readouterr().out
 
 
+def test_keys_are_explained_without_importing_torch():
+    code = (
+        "import sys; from motionaware.cli import main; main(['train', '--keys'])\n"
+        "sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=QUIET)
+    assert done.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
@@ -284,7 +448,7 @@ def test_every_key_is_listed(capsys: pytest.CaptureFixture[str]):
         (["--epochs", "3"], "the command line: key epochs is unknown; did you mean train.epochs?"),
         (["--train.epochs", "0"], "train.epochs is 0, wanted a number in [1, inf)"),
         (["--train.device=abacus"], "device 'abacus' cannot be used here"),
-        (["--data.kind=folder", "--data.root=."], "train does not exist; wanted ./SPLIT/CLASS/VID"),
+        (["--data.kind=folder", "--data.root=."], "train does not exist; wanted /"),
         (["--data.kind=folder", "--data.root=null"], "data of kind 'folder' needs its folder"),
         (["--optim.learning_rate=1e30", "--optim.max_gradient_norm=null"], "the loss is nan"),
         (["--model.pretrained=none.pth"], "pretrained weights none.pth do not exist"),
@@ -314,8 +478,8 @@ def test_recipe_and_resume_do_not_go_together(
 ):
     assert "either a recipe" in complaint(capsys, ["train", recipe_file, "--resume", tmp_path])
     assert "either a recipe" in complaint(capsys, ["train"])
-    found = complaint(capsys, ["train", "--resume", tmp_path, "--train.epochs=9"])
-    assert found.startswith("a resumed run keeps its recipe and its folder")
+    found = complaint(capsys, ["train", "--resume", tmp_path, "--run", tmp_path])
+    assert found == "a resumed run keeps its folder; give --resume RUN without --run"
     assert "holds no run to resume" in complaint(capsys, ["train", "--resume", tmp_path])
 
 
@@ -389,8 +553,65 @@ def test_a_finished_run_that_is_resumed_says_that_it_is_finished(
     ended = capsys.readouterr().out.splitlines()
     assert main(["train", "--resume", str(run)]) == 0
     first, *others = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"{run} is finished, after 1 epoch; for more, begin a new run")
+    more = f"for more: motionaware train --resume {run} --train.epochs 2, or more"
+    assert first == f"{run} is finished, after 1 epoch; {more}"
     assert others == ended[-2:]
+
+
+def test_a_finished_run_is_extended_and_says_so(
+    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = tmp_path / "run"
+    assert main(["train", str(recipe_file), "--train.epochs=1", "--run", str(run)]) == 0
+    assert main(["train", "--resume", str(run), "--train.epochs", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "resumed with train.epochs 2 (was 1)" in lines
+    assert any(line.startswith("epoch 2/2") for line in lines)
+    found = complaint(capsys, ["train", "--resume", run, "--optim.learning_rate=0.5"])
+    assert "optim.learning_rate was 0.02, is 0.5 now" in found
+
+
+def test_a_finished_run_that_cannot_be_extended_says_what_to_do_and_it_works(
+    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = tmp_path / "run"
+    words = ["--train.epochs=1", "--optim.schedule=cosine"]
+    assert main(["train", str(recipe_file), *words, "--run", str(run)]) == 0
+    assert main(["train", "--resume", str(run)]) == 0
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if "is finished" in one]
+    found = complaint(capsys, ["train", "--resume", run, "--train.epochs=2"])
+    command = found.partition("its weights: motionaware ")[2].partition(". Runs")[0].split()
+    assert " ".join(command).startswith(line.partition("its weights: motionaware ")[2])
+    command[command.index("NEW")] = str(tmp_path / "new")
+    assert main(command) == 0
+    assert f"weights from {run}/last.safetensors: 156 of 156" in capsys.readouterr().out
+
+
+def test_a_checkpoint_without_a_checksum_is_noted_on_one_line(checkpoint: Path, tmp_path: Path):
+    model = load(checkpoint)
+    early = tmp_path / "early.safetensors"
+    assert model.plan is not None
+    facts = {"clip": asdict(model.clip), "plan": asdict(model.plan), "recipe": model.recipe}
+    texts = {key: json.dumps(value) for key, value in facts.items()}
+    texts |= {"class_names": json.dumps(model.class_names), "version": "0.1.0"}
+    save_file(model.state_dict(), early, {"format": "motionaware-1"} | texts)
+    done = subprocess.run(
+        program("profile", early, "--sites"), capture_output=True, text=True, env=QUIET
+    )
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"motionaware: note: {early} has no checksum, since an early version")
+
+
+def test_a_damaged_checkpoint_is_one_line(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    damaged = bytearray(checkpoint.read_bytes())
+    damaged[-9] ^= 255
+    (tmp_path / "damaged.safetensors").write_bytes(damaged)
+    for words in (["predict", "a.mp4"], ["evaluate"], ["profile"]):
+        found = complaint(capsys, [words[0], tmp_path / "damaged.safetensors", *words[1:]])
+        assert found.startswith(f"{tmp_path}/damaged.safetensors is damaged: its content does not")
 
 
 @pytest.mark.slow
@@ -428,8 +649,11 @@ def test_a_full_disk_is_one_line_that_names_the_file(recipe_file: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_the_run_and_resume_ends_it_as_if_it_had_not_stopped(
-    video_recipe_file: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_to_all_processes_saves_the_run_and_resume_ends_it_as_if_it_had_not_stopped(
+    number: signal.Signals, code: int, video_recipe_file: Path, tmp_path: Path
 ):
     words = program("train", video_recipe_file, "--train.epochs=4", "--train.batch_size=3")
     whole, halves = tmp_path / "whole", tmp_path / "halves"
@@ -446,9 +670,10 @@ def test_ctrl_c_saves_the_run_and_resume_ends_it_as_if_it_had_not_stopped(
     while not (halves / "log.csv").exists():
         assert process.poll() is None
         time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGINT)  # to all processes of the group, as a terminal does
+    for _ in range(2):  # twice, as `timeout` does: to the process and to its group
+        os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     (line,) = errors.splitlines()
     assert line.startswith("motionaware: stopped in epoch ")
     assert line.endswith(f"Go on with: motionaware train --resume {halves}")
@@ -553,7 +778,7 @@ def test_a_checkpoint_that_cannot_be_read_is_one_line(
     save_file({"x": torch.zeros(1)}, foreign)
     more = ["video.mp4"] if verb == "predict" else []
     assert "none.safetensors does not exist" in complaint(capsys, [verb, none, *more])
-    assert "it is damaged or of another kind" in complaint(capsys, [verb, cut, *more])
+    assert "incomplete metadata" in complaint(capsys, [verb, cut, *more])
     assert "it was not written by motionaware" in complaint(capsys, [verb, foreign, *more])
 
 
@@ -584,7 +809,7 @@ def test_one_broken_video_does_not_take_the_others_answers(
     broken, count = shown.err.splitlines()
     assert broken.startswith("motionaware: ")
     assert "bad.mp4" in broken
-    assert count == "motionaware: 1 of 3 videos could not be read"
+    assert count == "motionaware: 1 of 3 videos have no prediction"
 
 
 # -------------------------------------------------------------------------------------- visualize
@@ -692,3 +917,130 @@ def test_quickstart_without_matplotlib_is_one_line(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     found = complaint(capsys, ["quickstart", "--out", tmp_path / "out"])
     assert found == "pictures need matplotlib; run: pip install 'motionaware[plots]'"
+
+
+# ------------------------------------------------------------------------------------ own modules
+
+MIX = """
+from torch import nn
+
+class Mix(nn.Module):
+    def __init__(self, *, channels, kernel=3):
+        super().__init__()
+        self.mix = nn.Conv3d(channels, channels, (kernel, 1, 1), padding=(kernel // 2, 0, 0))
+    def forward(self, clips):
+        return clips + self.mix(clips.transpose(1, 2)).transpose(1, 2)
+"""
+
+
+@pytest.fixture
+def own_recipe(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe whose temporal module is a file beside it; the working folder is another one."""
+    text = recipe_file.read_text().replace("temporal: m2a", "temporal: mix.py:Mix(kernel=1),tsm")
+    recipe_file.write_text(text)
+    recipe_file.with_name("mix.py").write_text(MIX)
+    work = recipe_file.parent / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return recipe_file
+
+
+def test_an_own_module_trains_and_its_run_goes_on_and_is_judged_from_elsewhere(
+    own_recipe: Path, capsys, monkeypatch
+):
+    assert main(["train", str(own_recipe), "--run", "run"]) == 0
+    said = capsys.readouterr().out
+    assert "temporal mix.py:Mix(kernel=1),tsm at 8 sites" in said
+    assert said.splitlines()[-1] == "next: motionaware evaluate run/best.safetensors --allow-code"
+    run = Path("run").resolve()
+    monkeypatch.chdir("/")
+    assert main(["train", "--resume", str(run)]) == 0
+    best = run / "best.safetensors"
+    capsys.readouterr()
+    assert "--allow-code" in complaint(capsys, ["evaluate", best])
+    assert main(["evaluate", str(best), "--allow-code"]) == 0
+    assert main(["profile", str(best), "--allow-code", "--sites"]) == 0
+
+
+def test_a_grid_compares_own_modules_without_a_change_in_the_package(own_recipe: Path, capsys):
+    grid = own_recipe.with_name("grid.yaml")
+    grid.write_text(
+        f"recipe: {own_recipe.name}\nbackbones: [resnet18_quarter]\nseeds: [0]\n"
+        'temporal: [none, "mix.py:Mix", "mix.py:Mix(kernel=1)"]\n'
+        'overrides: {train.epochs: 1}\npairs: [["mix.py:Mix", "mix.py:Mix(kernel=1)"]]\n'
+    )
+    assert main(["compare", str(grid), "--out", "report", "--examples", "1"]) == 0
+    text = Path("report/report.md").read_text()
+    assert "mix.py:Mix(kernel=1)" in text
+    assert str(own_recipe.parent) not in text
+    runs = sorted(map(str, Path("report/runs").glob("*/*/seed0")))
+    capsys.readouterr()
+    assert "--allow-code" in complaint(capsys, ["compare", *runs, "--out", "again"])
+    assert main(["compare", *runs, "--out", "again", "--allow-code", "--examples", "0"]) == 0
+
+
+@pytest.mark.parametrize("where", ["__init__", "forward"])
+def test_an_error_in_an_own_module_is_one_line_with_its_place(own_recipe: Path, capsys, where):
+    line = {"__init__": "        super().__init__()", "forward": "    def forward(self, clips):"}
+    broken = MIX.replace(line[where], f"{line[where]}\n        undefined_name")
+    own_recipe.with_name("mix.py").write_text(broken)
+    number = broken.splitlines().index("        undefined_name") + 1
+    said = complaint(capsys, ["train", own_recipe])
+    place = f"{own_recipe.with_name('mix.py')}, line {number}"
+    assert said == f"{place}: NameError: name 'undefined_name' is not defined"
+
+
+# -------------------------------------------------------------------------------- curves and notes
+
+
+def test_a_run_that_was_stopped_and_goes_on_has_a_picture_of_all_its_epochs(
+    recipe_file: Path, tmp_path: Path, monkeypatch, capsys
+):
+    pytest.importorskip("matplotlib")
+    from motionaware.apps import curves
+
+    drawn = []
+    monkeypatch.setattr(
+        curves, "draw_run", lambda rows, path, title: drawn.append([one["epoch"] for one in rows])
+    )
+    whole = RunFolder.write_log
+
+    def stop_after_first(self, rows):
+        whole(self, rows)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(RunFolder, "write_log", stop_after_first)
+    assert main(["train", str(recipe_file), "--run", str(tmp_path / "run")]) == 130
+    assert drawn[-1] == ["1"]
+    monkeypatch.setattr(RunFolder, "write_log", whole)
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 0
+    assert drawn[-1] == ["1", "2"]
+    assert f"curves: {tmp_path / 'run' / 'curves.png'}" in capsys.readouterr().out
+
+
+def test_without_matplotlib_a_run_trains_and_one_line_says_what_is_missing(
+    recipe_file: Path, tmp_path: Path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["train", str(recipe_file), "--run", str(tmp_path / "run")]) == 0
+    notes = [one for one in capsys.readouterr().out.splitlines() if one.startswith("note: ")]
+    (note,) = notes
+    assert note.startswith("note: curves.png is not drawn: pictures need matplotlib; run: pip")
+    assert not (tmp_path / "run" / "curves.png").exists()
+
+
+def test_warnings_of_libraries_are_not_shown_and_ours_are_one_line(monkeypatch, capsys):
+    def warn(args):
+        warnings.warn("of a library", UserWarning, stacklevel=1)
+        warnings.warn("the file has changed", MotionAwareWarning, stacklevel=1)
+        return 0
+
+    monkeypatch.setitem(RUN, "doctor", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["doctor"]) == 0
+        assert capsys.readouterr().err == "motionaware: note: the file has changed\n"
+        shown = []
+        warnings.showwarning = lambda message, *place: shown.append(str(message))
+        assert main(["--traceback", "doctor"]) == 0
+        assert shown == ["of a library"]

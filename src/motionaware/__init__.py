@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from motionaware.models.checkpoint import load as load
     from motionaware.models.checkpoint import save as save
     from motionaware.models.insertion import insert as insert
-    from motionaware.models.insertion import sites as sites
     from motionaware.models.official import load_official as load_official
     from motionaware.models.recognizer import (
         VideoRecognizer as VideoRecognizer,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from motionaware.models.recognizer import (
         create_model as create_model,
     )
+    from motionaware.models.site_hooks import sites as sites
     from motionaware.models.streaming import Stream as Stream
     from motionaware.temporal import TEMPORAL as TEMPORAL
 
@@ -59,7 +59,7 @@ _ROOMS = {  # name -> where it lives; opened at first use, so that the command l
     "predict": "apps.predict",
     "read_recipe": "engine.config",
     "save": "models.checkpoint",
-    "sites": "models.insertion",
+    "sites": "models.site_hooks",
     "stream": "apps.stream",
     "train": "engine.train",
     "visualize": "apps.visualize",

@@ -2,6 +2,13 @@
 
 import traceback
 
+OWN_CODE_MARK = "__motionaware_own__"
+"""A global of modules that a user named in a recipe, a grid or a call; see temporal/own.py."""
+
+
+class MotionAwareWarning(UserWarning):
+    """A fact that the user should know; the command line prints it as one line."""
+
 
 def is_expected(error: Exception) -> bool:
     """Whether an error's words are meant for the user.
@@ -23,3 +30,12 @@ def one_line(error: Exception) -> str:
         return f"{where}{error.strerror}"
     words = str(error).strip() or type(error).__name__
     return words.splitlines()[-1] if "Original Traceback" in words else " ".join(words.split())
+
+
+def place_in_own_code(error: Exception) -> str | None:
+    """Give file and line of the innermost line of a user's temporal module that led to an error."""
+    place = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if OWN_CODE_MARK in frame.f_globals:
+            place = f"{frame.f_code.co_filename}, line {line}"
+    return place

@@ -11,18 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from motionaware.apps import compare as compare_module
 from motionaware.apps.compare import Comparison, compare, compare_runs
 from motionaware.apps.comparison import costs, runs
-from motionaware.apps.comparison.runs import Run, safe_name, train_missing
+from motionaware.apps.comparison.runs import Run, plan_runs, safe_name, train_missing
 from motionaware.cli import main
 from motionaware.engine.config import Recipe
+from motionaware.engine.grid import grid_recipes, read_grid
 from motionaware.engine.interrupt import TrainingInterrupted
 from motionaware.engine.keys import RecipeError
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import train
 from motionaware.files import alone_in
+from motionaware.models.checkpoint import load, save
 
 RECIPE = """
 clip: {num_frames: 4, image_size: 24}
@@ -512,3 +515,34 @@ def test_without_matplotlib_nothing_is_trained(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(ImportError, match=r"pip install 'motionaware\[plots\]'"):
         compare(write_grid(tmp_path), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------------ NaN, and early stopping
+
+
+def test_a_run_whose_scores_are_nan_is_reported_and_the_others_are_evaluated(again: Path):
+    folder = again.parent / "out" / "runs" / "resnet18_quarter" / "m2a" / "seed1"
+    files = RunFolder(folder)
+    model = load(files.last)
+    torch.nn.init.constant_(model.head.bias, float("nan"))
+    save(model, files.last)
+    found = compare(again, again.parent / "out", num_examples=0)
+    assert found.num_failed == 1
+    plain, m2a = found.findings.columns
+    assert (len(plain.runs), len(m2a.runs)) == (2, 1)
+    (words,) = m2a.failures
+    assert "seed 1: the model's scores of motionpairs/test/000000, motionpairs/test/000001" in words
+
+
+def test_a_run_that_stopped_early_counts_as_finished(tmp_path: Path):
+    grid = write_grid(tmp_path)
+    text = RECIPE.replace("epochs: 1,", "epochs: 9, early_stopping_epochs: 1,")
+    (tmp_path / "recipe.yaml").write_text(text)
+    recipes = grid_recipes(read_grid(grid), grid)
+    run = plan_runs(recipes, tmp_path / "out")[0]
+    run.folder.begin(run.recipe)
+    run.folder.last.touch()
+    run.folder.write_log([{"epoch": 1, "val_top1": 0.5}])
+    assert not run.is_finished()
+    run.folder.write_log([{"epoch": 1, "val_top1": 0.5}, {"epoch": 2, "val_top1": 0.5}])
+    assert run.is_finished()

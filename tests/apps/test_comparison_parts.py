@@ -7,16 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from motionaware.apps.comparison import blocks, figures, numbers, report, rows
 from motionaware.apps.comparison.columns import Column, make_gains
 from motionaware.apps.comparison.examples import choose_examples
 from motionaware.apps.comparison.facts import commit_of
+from motionaware.apps.comparison.finished import open_finished
 from motionaware.apps.comparison.judging import JudgedRun
 from motionaware.apps.comparison.runs import Run
 from motionaware.apps.comparison.sections import Findings
+from motionaware.apps.lettering import lettering
 from motionaware.apps.profile import Cost
-from motionaware.engine.config import Recipe
+from motionaware.engine.config import DataConfig, Recipe
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.statistics import exact_mcnemar
 
@@ -140,6 +143,82 @@ def test_one_epoch_is_the_only_mark_of_its_axis(tmp_path: Path, monkeypatch):
         ticks = drawn[-1].axes[0].get_xticks()
         assert all(tick == round(tick) for tick in ticks)
         assert 1 in ticks
+
+
+def many(num_classes: int, num_columns: int, *, name: str, temporal: str) -> list[Column]:
+    """Columns that confuse each class with the next, class 1 most."""
+    labels = np.repeat(np.arange(num_classes), 4)
+    predicted = labels.copy()
+    predicted[::4] = (predicted[::4] + 1) % num_classes
+    predicted[4:8] = 0
+    columns = []
+    for place in range(num_columns):
+        (base,) = column(f"{temporal}{place}", {0: [0] * 6}).runs
+        names = tuple(f"{name}{number}" for number in range(num_classes))
+        run = replace(
+            base,
+            predicted=predicted,
+            right=predicted == labels,
+            confidence=np.full(len(labels), 0.5),
+            labels=labels,
+            indices=np.arange(len(labels)),
+            names=tuple(map(str, labels)),
+            class_names=names,
+        )
+        columns.append(
+            Column(backbone="b", temporal=f"{temporal}{place}", runs=(run,), failures=(), cost=COST)
+        )
+    return columns
+
+
+LONG = "Pretending to put something with $x_1$ behind something without letting it drop "
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "num_columns", "name", "temporal"),
+    [
+        (12, 4, "class ", "m2a(reduction=4)"),
+        (2, 17, LONG, "m2a(reduction=4,start=identity),tsm,mix.py:" + "Name" * 20),
+        (174, 2, LONG, "tsm"),
+        (31, 3, "c", "m"),
+        (1, 1, "c", "m"),
+    ],
+)
+def test_the_picture_of_confusion_is_whole(
+    tmp_path: Path, num_classes: int, num_columns: int, name: str, temporal: str
+):
+    pytest.importorskip("matplotlib")
+    columns = many(num_classes, num_columns, name=name, temporal=temporal)
+    path = tmp_path / "confusion.png"
+    with lettering([]):
+        left_out = figures.draw_confusion(columns, "b", path)
+    pixels = np.asarray(Image.open(path).convert("L"))
+    assert min(one.min() for one in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])) > 200
+    words = f"the 30 of {num_classes} classes that are confused most" if num_classes > 30 else ""
+    assert left_out == words
+
+
+def test_titles_and_labels_of_the_picture_of_confusion_do_not_overlap(tmp_path: Path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    drawn = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.append(figure))
+    columns = many(12, 5, name=LONG, temporal="m2a(reduction=4,start=identity),tsm,mix.py:Mix ")
+    figures.draw_confusion(columns, "b", tmp_path / "c.png")
+    (figure,) = drawn
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    boxes = [axes.get_window_extent(renderer) for axes in figure.axes]
+    boxes += [axes.title.get_window_extent(renderer) for axes in figure.axes if axes.get_title()]
+    for place, one in enumerate(boxes):
+        for other in boxes[place + 1 :]:
+            assert not one.overlaps(other)
+
+
+def test_the_classes_that_are_confused_most_are_drawn_in_their_order(monkeypatch):
+    monkeypatch.setattr(figures, "MOST_CONFUSED", 2)
+    table = np.array([[0.9, 0, 0.1], [0, 1.0, 0], [0.4, 0, 0.6]])
+    assert figures.most_confused([table, table]).tolist() == [0, 2]
 
 
 def test_no_two_of_twenty_columns_look_alike():
@@ -309,3 +388,16 @@ def test_a_commit_is_that_of_the_checkout_a_file_is_part_of(tmp_path: Path):
     assert commit_of(stranger) is None
     file.write_text("2")
     assert commit_of(file) == f"{head}-dirty"
+
+
+def test_a_finished_run_whose_data_were_moved_says_where_it_notes_them(
+    tiny_recipe: Recipe, tmp_path: Path
+):
+    data = DataConfig(kind="folder", root=str(tmp_path / "gone"))
+    folder = RunFolder(tmp_path / "run")
+    folder.begin(replace(tiny_recipe, data=data))
+    folder.write_log([{"epoch": 1}, {"epoch": 2}])
+    folder.last.touch()
+    words = rf"data\.root {tmp_path}/gone, which is not a folder; .* in {tmp_path}/run/recipe\.yaml"
+    with pytest.raises(ValueError, match=words):
+        open_finished(folder.path, tmp_path)

@@ -35,7 +35,7 @@ def test_a_missing_package_is_a_fault_with_its_remedy(monkeypatch: pytest.Monkey
 def test_shards_taken_for_a_folder_are_known_by_their_index(tmp_path: Path):
     (tmp_path / INDEX).write_text("{}")
     (tmp_path / "train-000000.tar").write_bytes(b"")
-    (fault,) = doctor(tmp_path).faults
+    (fault,) = doctor(tmp_path, kind="folder").faults
     assert "train does not exist; wanted" in fault
     assert (
         "shards.json says that these are shards: set data.kind shards, or --kind shards for"
@@ -54,8 +54,8 @@ def test_a_healthy_folder_is_described(video_folder: Path):
         assert facts_about(checkup, split) == [
             "12 videos, none broken; 12 classes of 1 video",
             "6 frames, 32 x 32 pixels (height x width)",
-            "12 videos with fewer frames than the 8 of a usual clip, which repeats some: "
-            "lower clip.num_frames?",
+            "12 videos with fewer frames than the 8 of a usual clip, the shortest has 6: its "
+            "clips show some frames more than once; a lower clip.num_frames avoids that",
         ]
 
 
@@ -193,3 +193,45 @@ def test_a_video_that_a_list_names_twice_is_told_and_with_two_classes_a_fault(il
     (ill_folder / "train.csv").write_text("\n".join([*lines, f"{paths[0]},{other}"]))
     one = f"train lists 1 video several times, {ill_folder / paths[0]} as "
     assert any(fault.startswith(one) for fault in doctor(ill_folder, kind="csv").faults)
+
+
+def test_the_kind_is_taken_from_the_names_in_the_folder(video_folder: Path, tmp_path: Path):
+    assert facts_about(doctor(video_folder), "data") == [f"{video_folder}, kind folder"]
+    video = next((video_folder / "train").glob("*/*.mp4"))
+    (tmp_path / "walk").mkdir()  # a class folder beside the list, as prepare split leaves it
+    shutil.copy(video, tmp_path / "walk" / "a.mp4")
+    (tmp_path / "train.csv").write_text("walk/a.mp4,walk\n")
+    checkup = doctor(tmp_path)
+    assert facts_about(checkup, "data") == [f"{tmp_path}, kind csv"]
+    assert checkup.faults == []
+    (tmp_path / "train.csv").unlink()
+    (tmp_path / "train.txt").write_text("walk/a.mp4 6 0\n")
+    assert facts_about(doctor(tmp_path), "data") == [f"{tmp_path}, kind list"]
+
+
+def test_classes_without_training_videos_are_a_fault_and_alike_names_a_hint(
+    video_folder: Path, tmp_path: Path
+):
+    shutil.copy(next((video_folder / "train").glob("*/*.mp4")), tmp_path / "a.mp4")
+    (tmp_path / "classes.txt").write_text("walk\nWalk\nrun\n")
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.csv").write_text("a.mp4,walk\n")
+    checkup = doctor(tmp_path, kind="csv")
+    (hint,) = facts_about(checkup, "hint")
+    assert hint.startswith("classes 'walk' and 'Walk' differ only in case or blanks")
+    (fault,) = [fault for fault in checkup.faults if "cannot learn" in fault]
+    assert fault.startswith("train has no video of Walk, run: ")
+    assert "no video of Walk, run" in facts_about(checkup, "val")
+
+
+def test_a_size_that_changes_is_a_fact(video_folder: Path, changing_video: Path):
+    folder = changing_video.parent / "data"
+    shutil.copytree(video_folder, folder)
+    path = folder / "train" / "meeting" / "changing.ts"
+    changing_video.rename(path)
+    checkup = doctor(folder)
+    assert checkup.faults == []
+    assert facts_about(checkup, "train")[-1] == (
+        f"{path}: the size of its frames changes; all are scaled to that of the first, 48 x 64 "
+        "pixels (height x width)"
+    )

@@ -5,8 +5,9 @@ from torch import nn
 from motionaware.apps.looking import Look, look
 from motionaware.clip import ClipSpec
 from motionaware.models.backbones import Backbone
-from motionaware.models.insertion import insert, sites
+from motionaware.models.insertion import insert
 from motionaware.models.recognizer import VideoRecognizer, create_model
+from motionaware.models.site_hooks import sites
 from motionaware.ops.attention import normalize_frames
 from motionaware.ops.motion import temporal_difference
 from motionaware.temporal import TEMPORAL

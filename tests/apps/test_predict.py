@@ -1,4 +1,6 @@
+import copy
 import inspect
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from motionaware.data.dataset import choose_frames
 from motionaware.data.transforms import frame_for_testing
 from motionaware.data.video import VideoError, open_video
 from motionaware.data.video_writer import write_video
+from motionaware.engine.scores import NonFiniteScores
 from motionaware.models.checkpoint import save
 from motionaware.models.recognizer import VideoRecognizer, create_model
 
@@ -171,8 +174,45 @@ def test_a_file_that_is_no_video_is_named(
         predict(model, tmp_path / "text.mp4")
 
 
+def test_nan_scores_are_an_error_that_names_the_video(model: VideoRecognizer, long_video: Path):
+    broken = copy.deepcopy(model)
+    torch.nn.init.constant_(broken.head.weight, math.nan)
+    words = f"scores of {long_video} are infinite or not a number .*the first is head.weight"
+    with pytest.raises(NonFiniteScores, match=words):
+        predict(broken, long_video)
+
+
 def test_numbers_below_one_are_refused(model: VideoRecognizer, long_video: Path):
     with pytest.raises(ValueError, match="top_k = 0; name at least 1 class"):
         predict(model, long_video, top_k=0)
     with pytest.raises(ValueError, match="num_clips = 0; a prediction needs at least 1 clip"):
         predict(model, long_video, num_clips=0)
+
+
+def test_a_prediction_says_that_the_size_of_the_frames_changes(
+    model: VideoRecognizer, changing_video: Path
+):
+    prediction = predict(model, changing_video)
+    assert prediction.note is not None and "the size of its frames changes" in prediction.note
+    assert f"  note: {prediction.note}" in prediction.table()
+
+
+def test_a_model_sees_square_pixels_or_stored_ones_as_its_clip_says(
+    model: VideoRecognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write_video(tmp_path / "a.mp4", moving(6), fps=10)
+    seen = []
+
+    def opened(path, *, square_pixels):
+        seen.append(square_pixels)
+        return open_video(path, square_pixels=square_pixels)
+
+    monkeypatch.setattr("motionaware.apps.predict.open_video", opened)
+    predict(model, tmp_path / "a.mp4")
+    clip = model.clip
+    try:
+        model.clip = replace(clip, square_pixels=False)
+        predict(model, tmp_path / "a.mp4")
+    finally:
+        model.clip = clip
+    assert seen == [True, False]

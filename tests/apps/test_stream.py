@@ -1,4 +1,5 @@
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from motionaware.cli import main
 from motionaware.clip import ClipSpec
 from motionaware.data.video import VideoError
 from motionaware.data.video_writer import write_video
+from motionaware.engine.scores import NonFiniteScores
 from motionaware.models.checkpoint import save
 from motionaware.models.recognizer import VideoRecognizer, create_model
 
@@ -104,6 +106,13 @@ def test_numbers_out_of_range_are_refused(options, words):
         stream(tiny(causal=True), "video.mp4", **options)
 
 
+def test_nan_scores_are_an_error_that_names_the_frame(video):
+    model = tiny(causal=True)
+    torch.nn.init.constant_(model.head.bias, math.nan)
+    with pytest.raises(NonFiniteScores, match=r"video\.mp4, frame 0 \(0\.00 s\) are infinite or"):
+        next(stream(model, video))
+
+
 def test_what_is_not_there_is_said():
     with pytest.raises(VideoError, match="none.mp4 does not exist; wanted a video file, a folder"):
         list(stream(tiny(causal=True), "none.mp4"))
@@ -166,3 +175,10 @@ def test_a_pipe_is_read_or_its_remedy_said(suffix, code, video, tmp_path):
     assert done.returncode == code
     assert len(done.stdout.splitlines()) == (20 if code == 0 else 0)
     assert code == 0 or "read from its start" in done.stderr
+
+
+def test_a_size_that_changes_is_said_once(changing_video):
+    told: list[str] = []
+    moments = list(stream(tiny(causal=True), changing_video, tell=told.append))
+    assert len(moments) == 20
+    assert sum("the size of its frames changes" in line for line in told) == 1

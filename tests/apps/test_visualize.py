@@ -1,3 +1,4 @@
+import math
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ from motionaware.apps.visualize import class_number, visualize
 from motionaware.clip import ClipSpec
 from motionaware.data.video import open_video
 from motionaware.data.video_writer import write_video
+from motionaware.engine.scores import NonFiniteScores
 from motionaware.models.checkpoint import save
 from motionaware.models.recognizer import VideoRecognizer, create_model
 
@@ -49,6 +51,14 @@ def test_a_sheet_is_drawn_whatever_there_is_to_see(video: Path, tmp_path: Path):
     # Below the frames are motion and gate of three sites, or motion alone, or neither; Grad-CAM.
     assert heights["m2a"] == heights["m2a,tsm"] == heights["patch"]
     assert heights["m2a"] > heights["tea"] > heights["none"] == heights["tsm"]
+
+
+def test_nan_scores_are_an_error_and_no_picture(video: Path, tmp_path: Path):
+    model = model_with()
+    torch.nn.init.constant_(model.head.bias, math.nan)
+    with pytest.raises(NonFiniteScores, match=r"scores of .*noise\.mp4 are infinite or not"):
+        visualize(model, video, tmp_path / "sheet.png")
+    assert not (tmp_path / "sheet.png").exists()
 
 
 def test_a_row_is_drawn_for_each_map_of_each_chosen_site(video: Path, tmp_path: Path):

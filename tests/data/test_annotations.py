@@ -101,7 +101,7 @@ def test_a_class_that_training_lacks_is_named_with_the_nearest(folders):
 
 def test_class_folders_without_splits_are_told_what_to_do(tmp_path):
     touch(tmp_path, "train/nod/a.mp4", "train/wave/b.mp4")
-    words = r"list them as splits with: motionaware prepare split --root \S+/train; or give "
+    words = r"list its videos as splits with: motionaware prepare split --root \S+/train; or give "
     with pytest.raises(SplitAbsent, match=words + rf"{tmp_path}$"):
         read_split("folder", tmp_path / "train", "train")
 
@@ -180,6 +180,9 @@ PLAIN = "videos/a.mp4,nod\nvideos/b.mp4,wave\nvideos/c.mp4,nod\n"
 SPELLINGS = {
     "as it is": PLAIN.encode(),
     "with a header": b"path,label\n" + PLAIN.encode(),
+    "with a header in capitals": b"Path, LABEL\n" + PLAIN.encode(),
+    "with a quoted header": b'"path","label"\n' + PLAIN.encode(),
+    "with blank rows of a spreadsheet": b"path,label\n,\n" + PLAIN.encode() + b" ,\n",
     "with blank lines": PLAIN.replace("\n", "\n\n").encode(),
     "without a last line end": PLAIN.strip().encode(),
     "from Windows": PLAIN.replace("\n", "\r\n").encode(),
@@ -253,13 +256,16 @@ def test_a_list_of_classes_does_without_a_training_list(tmp_path):
         ({"val": PLAIN}, r"train\.csv does not exist"),
         ({"train": PLAIN, "val": ""}, r"val\.csv is empty; wanted lines path,label"),
         ({"train": PLAIN, "val": "path,label\n"}, r"val\.csv is empty"),
-        ({"train": PLAIN, "val": "\n\na, b.mp4,nod\n"}, r"line 3: found 'a, b\.mp4,nod', wanted"),
+        (
+            {"train": PLAIN, "val": "\n\na, b.mp4,nod\n"},
+            r"line 3: found 'a, b\.mp4,nod', 3 columns",
+        ),
         (
             {"train": PLAIN, "val": "a.mp4;nod\n"},
             r"found 'a\.mp4;nod', wanted path,label; its separator is ';', wanted ','",
         ),
-        ({"train": PLAIN, "val": "a.mp4,\n"}, r"line 1: found 'a\.mp4,', wanted path,label"),
-        ({"train": PLAIN, "val": ",nod\n"}, r"line 1: found ',nod', wanted path,label"),
+        ({"train": PLAIN, "val": "a.mp4,\n"}, r"line 1: found 'a\.mp4,', whose label is empty"),
+        ({"train": PLAIN, "val": ",nod\n"}, r"line 1: found ',nod', whose path is empty"),
         ({"train": PLAIN, "val": "grün.mp4,nod\n".encode("cp1252")}, r"val\.csv is not UTF-8"),
         ({"train": PLAIN, "val": PLAIN.encode("utf-16")}, r"val\.csv is not UTF-8"),
         (

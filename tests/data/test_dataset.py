@@ -1,5 +1,6 @@
 import gc
 import multiprocessing
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from motionaware.data.dataset import (
     in_order,
     make_loader,
 )
+from motionaware.data.loader import balanced_order, smallest_batch
 from motionaware.data.mixing import Mixing
 from motionaware.data.motionpairs import MotionPairs, render_clip
 from motionaware.data.sampling import dense_indices, segment_indices
@@ -216,6 +218,59 @@ def test_order_and_chance_follow_from_seed_and_epoch():
 def test_a_start_within_the_epoch_goes_on_exactly(start):
     assert list(order(epoch=5, start=start)) == list(order(epoch=5))[start:]
     assert len(order(epoch=5, start=start)) == 3 - start
+
+
+LABELS = [0] * 17 + [2] * 3 + [3] * 10
+
+
+def balanced(*, epoch: int = 0, seed: int = 0, start: int = 0) -> list[list[Request]]:
+    made = TrainingOrder(len(LABELS), batch_size=4, seed=seed, labels=LABELS)
+    made.epoch, made.start = epoch, start
+    return list(made)
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 7])
+def test_balanced_sampling_draws_every_class_that_occurs_equally_often(epoch: int):
+    indices = [request.index for batch in balanced(epoch=epoch) for request in batch]
+    assert len(indices) == len(LABELS)
+    assert Counter(LABELS[index] for index in indices) == {0: 10, 2: 10, 3: 10}
+    times = Counter(indices)
+    assert {times[index] for index in range(17)} == {0, 1}  # a part of the large class
+    assert {times[index] for index in (17, 18, 19)} == {3, 4}  # all of the small one
+    assert {times[index] for index in range(20, 30)} == {1}
+
+
+def test_counts_of_balanced_classes_differ_by_one_where_they_cannot_be_equal():
+    labels = torch.tensor([0] * 9 + [1, 2])
+    order = balanced_order(labels, torch.Generator().manual_seed(0))
+    assert sorted(labels[order].bincount().tolist()) == [3, 4, 4]
+
+
+def test_balanced_sampling_is_a_function_of_seed_and_epoch_and_goes_on_at_any_batch():
+    assert balanced(epoch=3) == balanced(epoch=3)
+    assert balanced(epoch=3) != balanced(epoch=4) != balanced(epoch=4, seed=1)
+    for start in range(9):
+        assert balanced(epoch=3, start=start) == balanced(epoch=3)[start:]
+    seeds = [request.seed for batch in balanced() for request in batch]
+    assert len(set(seeds)) == len(seeds)  # a video that repeats is cropped in another way
+
+
+@pytest.mark.parametrize(
+    ("num_examples", "batch_size", "sizes"),
+    [(10, 3, [3, 3, 4]), (10, 4, [4, 4, 2]), (9, 3, [3, 3, 3]), (1, 3, [1]), (3, 1, [1, 1, 1])],
+)
+def test_a_last_batch_of_one_is_appended_on_request(num_examples, batch_size, sizes):
+    made = TrainingOrder(num_examples, batch_size=batch_size, seed=0)
+    apart = [request for batch in made for request in batch]
+    made.merge_single = True
+    batches = list(made)
+    assert [len(batch) for batch in batches] == sizes
+    assert len(made) == len(sizes)
+    assert smallest_batch(made) == min(sizes)
+    assert [request for batch in batches for request in batch] == apart
+    for start in range(len(sizes) + 1):
+        made.start = start
+        assert list(made) == batches[start:]
 
 
 def test_a_batch_without_clips_is_refused():

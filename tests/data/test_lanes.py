@@ -152,3 +152,15 @@ def test_an_example_is_named_by_its_shard_and_its_place_there():
         str(Path("train-000001.tar/000000")),
         str(Path("train-000001.tar/000001")),
     ]
+
+
+@pytest.mark.parametrize("num_lanes", [1, 2, 3])
+@pytest.mark.parametrize("counts", [(4, 7, 1, 5, 2), (3, 4), (4,)])
+def test_a_last_batch_of_one_is_appended_on_request(counts: tuple[int, ...], num_lanes: int):
+    one = order(counts, num_lanes=num_lanes)
+    apart = videos(one)
+    assert len(one.turns()[-1][1]) == 1
+    one.merge_single = True
+    assert videos(one) == apart
+    assert sorted(len(batch) for _, batch in one.turns()) == [3] * (len(one) - 1) + [4]
+    assert len(one) == len(one.turns()) == sum(counts) // 3

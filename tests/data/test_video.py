@@ -18,6 +18,7 @@ from PIL import Image
 from motionaware.data import video as video_module
 from motionaware.data import video_container, video_file, video_quick, video_writer
 from motionaware.data.video import VideoError, is_frame_folder, open_video
+from motionaware.data.video_live import live_frames
 from motionaware.data.video_writer import write_video
 
 NUM_FRAMES = 48
@@ -123,7 +124,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_frames_are_those_of_decoding_everything(path: Path) -> None:
     expected = decode_everything(path)
-    video = open_video(path)
+    video = open_video(path, square_pixels=False)
     last = len(expected) - 1
     assert video.num_frames == len(expected)
     assert video.times_seconds is not None
@@ -173,7 +174,8 @@ def test_real_videos_are_read_bit_for_bit_or_refused(path):
     elif path.name in TURNED:
         quarters = {"decord_video_90.mov": -1, "decord_video_180.mov": 2}[path.name]
         expected = [torch.rot90(frame, quarters, (1, 2)) for frame in decode_everything(path)]
-        assert torch.equal(open_video(path).frames(range(len(expected))), torch.stack(expected))
+        video = open_video(path, square_pixels=False)
+        assert torch.equal(video.frames(range(len(expected))), torch.stack(expected))
     else:
         assert_frames_are_those_of_decoding_everything(path)
 
@@ -749,3 +751,64 @@ def test_a_folder_of_videos_is_told_from_a_folder_of_frames(tmp_path):
     words = rf"{tmp_path} is a folder of 3 videos, .*; give {tmp_path}/\*.AVI {tmp_path}/\*.mp4$"
     with pytest.raises(VideoError, match=words):
         open_video(tmp_path)
+
+
+# ------------------------------------------------------- which folders are videos
+
+
+def fill(folder: Path, names: Sequence[str]) -> Path:
+    """Write small images, and other files that hold no picture."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".jpg":
+            Image.new("RGB", (16, 16)).save(path)
+        else:
+            path.write_text("no picture")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "num_frames"),
+    [
+        (("1.jpg",), 1),
+        (("img_00001.jpg", "img_00002.jpg"), 2),
+        (("1.jpg", "2.jpg", "n_frames", "notes.txt"), 2),
+        (("1.jpg", "2.jpg", "flow/1.jpg"), 2),
+        (("1.jpg", ".DS_Store"), 1),
+    ],
+)
+def test_a_folder_of_frames_is_a_video(names: tuple[str, ...], num_frames: int, tmp_path: Path):
+    assert open_video(fill(tmp_path, names)).num_frames == num_frames
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("a.mp4", "thumb.jpg"), r"is a folder of 1 video and 1 image, .*; give \S+/\*\.mp4"),
+        (("a.mp4", "b.AVI", "1.jpg", "2.jpg"), "is a folder of 2 videos and 2 images"),
+        (("thumb.jpg", "notes.txt"), r"holds 1 image \(thumb.jpg\) and other things \(notes.txt\)"),
+        (("thumb.jpg", "walk/a.mp4"), r"holds 1 image \(thumb.jpg\) and other things \(walk\)"),
+        (("cat.jpg", "dog.jpg", "walk/notes.txt"), r"holds 2 images .* and other things \(walk\)"),
+        (("1.jpg", "2.jpg", "train/walk/a.mp4"), r"holds 2 images .* and other things \(train\)"),
+        (("walk/a.mp4", "run/a.mp4"), "is a folder without images; it holds the folders run, walk"),
+    ],
+)
+def test_a_folder_of_other_things_is_no_video(names: tuple[str, ...], words: str, tmp_path: Path):
+    with pytest.raises(VideoError, match=words):
+        open_video(fill(tmp_path, names))
+
+
+def test_a_folder_of_videos_names_what_to_give_in_words_for_a_shell(tmp_path: Path):
+    folder = fill(tmp_path / "my videos", ("a.mp4", "b.mp4"))
+    with pytest.raises(VideoError) as error:
+        open_video(folder)
+    assert str(error.value).endswith(f"give '{folder}'/*.mp4")
+
+
+def test_an_empty_path_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(fill(tmp_path, ("1.jpg", "2.jpg")))
+    with pytest.raises(VideoError, match="the path of the video is empty"):
+        open_video("")
+    with pytest.raises(VideoError, match="the path of the video is empty"):
+        next(live_frames(""))

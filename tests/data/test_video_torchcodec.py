@@ -1,6 +1,7 @@
 """torchcodec is optional, and rarely there: a stand-in takes its place where it is asked for."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import torch
 from motionaware.data import video_torchcodec
 from motionaware.data.motionpairs import render_clip
 from motionaware.data.video import open_video
-from motionaware.data.video_torchcodec import open_for_torchcodec, opener_of
+from motionaware.data.video_torchcodec import Decoder, open_for_torchcodec, opener_of
 from motionaware.data.video_writer import write_video
 
 FPS = 8
@@ -51,8 +52,11 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
 
 
 def test_a_decoder_is_made_before_torchcodec_is_chosen(stand_in):
-    assert opener_of("torchcodec") is open_for_torchcodec
-    assert opener_of("pyav") is open_video
+    both: list[tuple[Decoder, object]] = [("torchcodec", open_for_torchcodec), ("pyav", open_video)]
+    for decoder, opens in both:
+        opener = opener_of(decoder, square_pixels=False, size_change="refuse")
+        assert isinstance(opener, partial) and opener.func is opens
+        assert opener.keywords == {"square_pixels": False, "size_change": "refuse"}
 
 
 def test_where_no_decoder_can_be_made_it_is_said_what_to_install(stand_in, monkeypatch):

@@ -1,3 +1,4 @@
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from motionaware.engine.config import (
     recipe_to_dict,
     recipe_to_yaml,
 )
-from motionaware.engine.keys import RecipeError, known_keys
+from motionaware.engine.keys import RecipeError, explanations, known_keys
 from motionaware.engine.model import make_model
-from motionaware.models.insertion import sites
+from motionaware.engine.run_folder import RunFolder
+from motionaware.models.site_hooks import sites
 
 UNUSUAL = Recipe(
     model=ModelConfig(
@@ -34,7 +36,12 @@ UNUSUAL = Recipe(
         dropout=0.25,
     ),
     clip=ClipSpec(
-        num_frames=5, image_size=96, sampling="dense", frame_stride=3, crop_fraction=0.75
+        num_frames=5,
+        image_size=96,
+        sampling="dense",
+        frame_stride=3,
+        crop_fraction=0.75,
+        square_pixels=False,
     ),
     data=DataConfig(
         kind="csv",
@@ -43,8 +50,10 @@ UNUSUAL = Recipe(
         flip="swap",
         on_error="skip",
         max_skipped_share=0.25,
+        balanced_sampling=True,
         num_workers=3,
         decoder="torchcodec",
+        size_change="refuse",
         cache_dir="cache",
         cache_gib=0.5,
         num_train_clips=24,
@@ -73,11 +82,14 @@ UNUSUAL = Recipe(
     ),
     train=TrainConfig(
         epochs=3,
+        early_stopping_epochs=2,
+        early_stopping_min_delta=0.005,
         batch_size=5,
         accumulate=4,
         precision="bf16",
         channels_last=True,
         partial_batch_norm=True,
+        class_weights={"moving left": 2.0, "yes": 0.5},
         label_smoothing=0.1,
         ema_decay=0.999,
         seed=11,
@@ -151,6 +163,14 @@ def test_numbers_in_the_exponent_spelling_that_yaml_takes_for_words_are_numbers(
         ("train: [", "recipe.yaml is not YAML: while parsing a flow node .* line 1"),
         ("train: {epochs: many}", "recipe.yaml: train.epochs is many, wanted int"),
         ("train: {epochs: 1.5}", "train.epochs is 1.5, wanted int"),
+        ("train: {class_weights: {cat: 0}}", "class_weights gives 'cat' the weight 0.0, wanted a"),
+        ("train: {class_weights: {cat: .nan}}", "class_weights gives 'cat' the weight nan, wanted"),
+        ("train: {class_weights: {yes: 2}}", "names the class True: YAML reads yes, no, on and"),
+        (
+            "train: {class_weights: balancd}",
+            r"is balancd, wanted none or balanced or \{name: f",
+        ),
+        ("train: {early_stopping_epochs: 0}", "train.early_stopping_epochs is 0, wanted a number"),
         ("train: {epochs: true}", "train.epochs is True, wanted int"),
         ("data: {root: 12}", "data.root is 12, wanted str or null"),
         ("optim: {milestones_epochs: 3}", r"optim.milestones_epochs is 3, wanted \[int, ...\]"),
@@ -266,10 +286,50 @@ def test_the_ends_of_a_range_are_as_its_brackets_say():
     TrainConfig(label_smoothing=0.0, ema_decay=None, num_threads=None)
 
 
-def test_every_key_is_described_on_a_line_of_its_own():
-    keys = [line.split()[0] for line in describe_keys().splitlines()]
+def test_every_key_is_listed_with_its_values_and_default():
+    lines = describe_keys().splitlines()
+    keys = [line.split()[0] for line in lines if re.match(r"  \w", line)]
     assert keys == [key for key in known_keys(Recipe) if "." in key]
-    assert "optim.schedule               step or cosine or one-cycle" in describe_keys()
+    assert "  optim.schedule   step or cosine or one-cycle; default step" in lines
+    assert "  train.ema_decay   float or null; default null" in lines
+    assert "  model.causal   true or false; default false" in lines
+    assert "optim: The optimizer and the learning rate" in lines
+
+
+@pytest.mark.parametrize("key", [key for key in known_keys(Recipe) if "." in key])
+def test_every_key_has_an_explanation(key: str):
+    group, _, name = key.partition(".")
+    meaning = explanations(known_keys(Recipe)[group])[name]
+    assert len(meaning.split()) >= 4
+    assert meaning.endswith(".")
+
+
+def test_no_explanation_is_of_a_key_that_does_not_exist():
+    for group, kind in known_keys(Recipe).items():
+        if "." not in group:
+            assert explanations(kind).keys() == {one.name for one in fields(kind)}, group
+
+
+def test_the_keys_page_is_what_the_command_prints():
+    page = Path(__file__).parents[2] / "docs" / "training.md"
+    _, _, rest = page.read_text(encoding="utf-8").partition("<!-- motionaware train --keys -->")
+    block = rest.partition("```text\n")[2].partition("\n```")[0]
+    assert block == describe_keys(), "run: python scripts/keys-page"
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("balanced", "balanced"),
+        ("null", "none"),
+        ("{cat: 2, dog: 0.5}", {"cat": 2.0, "dog": 0.5}),
+        ("{1: 2}", {"1": 2.0}),
+    ],
+)
+def test_class_weights_are_a_word_or_a_number_for_each_name(text, weights, tmp_path: Path):
+    recipe = read_recipe(write(tmp_path, f"train: {{class_weights: {text}}}"))
+    assert recipe.train.class_weights == weights
+    assert read_recipe(write(tmp_path, recipe_to_yaml(recipe))) == recipe
 
 
 def test_a_recipe_says_where_modules_go(tmp_path: Path):
@@ -287,3 +347,47 @@ def test_a_folder_in_place_of_a_recipe_is_told_what_it_holds(tmp_path):
     (tmp_path / "folder.yaml").touch()
     with pytest.raises(RecipeError, match="is a folder, wanted a YAML file; it holds folder.yaml$"):
         read_recipe(tmp_path)
+
+
+def test_a_stored_recipe_of_an_earlier_version_keeps_its_pixels_as_they_were(tmp_path):
+    stored = recipe_to_dict(Recipe())
+    del stored["clip"]["square_pixels"]
+    assert not recipe_from_dict(stored, source="a checkpoint").clip.square_pixels
+    folder = RunFolder(tmp_path)
+    folder.begin(Recipe())
+    assert folder.recipe().clip.square_pixels
+    path = tmp_path / "recipe.yaml"
+    path.write_text(path.read_text().replace("  square_pixels: true\n", ""))
+    assert not folder.recipe().clip.square_pixels
+    assert read_recipe(path).clip.square_pixels  # a recipe that a person writes has the default
+
+
+def test_the_path_of_an_own_module_begins_at_the_recipe_then_at_the_working_folder(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "work").mkdir()
+    recipe = tmp_path / "exp" / "recipe.yaml"
+    recipe.write_text('model: {temporal: "mix.py:Mix(kernel=5)"}')
+    monkeypatch.chdir(tmp_path / "work")
+    with pytest.raises(ValueError, match=r"exp/mix.py and .*work/mix.py"):
+        read_recipe(recipe)
+    (tmp_path / "work" / "mix.py").touch()
+    assert read_recipe(recipe).model.temporal == f"{tmp_path}/work/mix.py:Mix(kernel=5)"
+    (tmp_path / "exp" / "mix.py").touch()
+    assert read_recipe(recipe).model.temporal == f"{tmp_path}/exp/mix.py:Mix(kernel=5)"
+    typed = read_recipe(recipe, ["--model.temporal=mix.py:Mix"])
+    assert typed.model.temporal == f"{tmp_path}/work/mix.py:Mix"
+
+
+def test_a_written_recipe_names_own_modules_from_its_folder_on(tmp_path):
+    (tmp_path / "mix.py").touch()
+    (tmp_path / "a.yaml").write_text("model: {temporal: 'tsm,mix.py:Mix'}")
+    recipe = read_recipe(tmp_path / "a.yaml")
+    folder = tmp_path / "runs" / "mine"
+    folder.mkdir(parents=True)
+    text = recipe_to_yaml(recipe, folder=folder)
+    assert "tsm,../../mix.py:Mix" in text
+    assert str(tmp_path) not in text
+    (folder / "recipe.yaml").write_text(text)
+    assert read_recipe(folder / "recipe.yaml") == recipe

@@ -1,3 +1,5 @@
+import copy
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,6 +8,7 @@ import torch
 
 from motionaware.clip import ClipSpec
 from motionaware.data.motionpairs import CLASS_NAMES
+from motionaware.data.video import VideoError
 from motionaware.engine.config import DataConfig, EvalConfig, Recipe
 from motionaware.engine.evaluate import (
     check_classes,
@@ -15,6 +18,7 @@ from motionaware.engine.evaluate import (
     view_probabilities,
 )
 from motionaware.engine.opening import open_dataset
+from motionaware.engine.scores import NonFiniteScores
 from motionaware.models.recognizer import VideoRecognizer, create_model
 
 
@@ -54,6 +58,17 @@ def test_a_report_counts_every_video_of_the_split(
     report = evaluate(listed_model, data, split="val", config=EvalConfig(batch_size=5, num_views=2))
     assert report.num_videos == 12
     assert sum(map(sum, report.confusion)) == 12
+
+
+def test_nan_scores_of_a_view_are_an_error_that_names_the_video(
+    model: VideoRecognizer, tiny_recipe: Recipe
+):
+    broken = copy.deepcopy(model)
+    plain = broken.forward
+    broken.forward = lambda clips: plain(clips).index_fill(0, torch.tensor([1]), math.nan)
+    words = r"of motionpairs/test/000001 are infinite or not a number .*the weights are finite"
+    with pytest.raises(NonFiniteScores, match=words):
+        evaluate(broken, tiny_recipe.data, config=EvalConfig(batch_size=5))
 
 
 def test_the_batch_size_does_not_matter(model: VideoRecognizer, tiny_recipe: Recipe):
@@ -160,3 +175,20 @@ def test_videos_that_must_be_skipped_are_counted(model: VideoRecognizer, tmp_pat
     assert report.summary().startswith("22 of 24 videos (2 skipped)  top-1")
     with pytest.raises(ValueError, match=r"2 of the 24 videos of val are absent or cannot be read"):
         evaluate(model, replace(data, max_skipped_share=0.05), split="val")
+
+
+def test_a_report_has_the_notes_of_the_videos(
+    model: VideoRecognizer, changing_video: Path, tmp_path: Path
+):
+    (tmp_path / "test.csv").write_text(f"{changing_video},a\n")
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n")
+    names = ["a", "b", "c"]
+    listed = create_model(
+        "resnet18_quarter", temporal="none", num_frames=4, class_names=names, clip=model.clip
+    )
+    data = DataConfig(kind="csv", root=str(tmp_path), num_workers=0)
+    report = evaluate(listed, data)
+    (note,) = report.notes
+    assert note.startswith(f"{changing_video}: the size of its frames changes; all are scaled")
+    with pytest.raises(VideoError, match="data.size_change: scale"):
+        evaluate(listed, replace(data, size_change="refuse"))

@@ -131,3 +131,13 @@ def test_the_grid_in_the_docs_is_one(tmp_path: Path):
     recipes = grid_recipes(read_grid(path), path)
     assert recipes["mobilenetv2_035", "tsm", 2].train.epochs == 24
     assert recipes["mobilenetv2_035", "tsm", 2].optim.learning_rate == 0.05
+
+
+def test_paths_of_own_modules_begin_at_the_grid_then_at_the_recipe(write, tmp_path: Path):
+    text = GRID.replace('"m2a,tsm"]\nseeds', '"mix.py:Mix(kernel=5)"]\nseeds')
+    path = write(text.replace('[["m2a,tsm", m2a]]', '[["mix.py:Mix(kernel=5)", m2a]]'))
+    grid = read_grid(path)
+    for folder in (tmp_path / "shared", tmp_path):
+        (folder / "mix.py").touch()
+        recipe = grid_recipes(grid, path)["resnet18", "mix.py:Mix(kernel=5)", 3]
+        assert recipe.model.temporal == f"{folder}/mix.py:Mix(kernel=5)"

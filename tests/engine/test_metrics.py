@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from motionaware.engine.metrics import make_report
+from motionaware.engine.metrics import make_report, note_lines
 
 
 def test_numbers_computed_by_hand():
@@ -43,3 +43,10 @@ def test_a_right_class_without_probability_costs_much_but_not_infinitely():
 def test_a_report_is_plain_values():
     report = make_report(torch.tensor([[1.0, 0.0]]), torch.tensor([1]), ["a", "b"])
     assert report.to_dict()["confusion"] == [[0, 0], [1, 0]]
+
+
+def test_of_many_notes_the_first_are_shown_and_the_others_counted():
+    lines = note_lines([str(number) for number in range(20)])
+    assert lines[:2] == ["note: 0", "note: 1"]
+    assert lines[8:] == ["note: and 12 more like these; motionaware doctor names all"]
+    assert note_lines([]) == []

@@ -1,5 +1,6 @@
 import errno
 import math
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -10,9 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from motionaware.apps.prepare_data import prepare_data
 from motionaware.data.dataset import Batch
 from motionaware.data.split import DataError
 from motionaware.data.video import VideoError
+from motionaware.engine import interrupt as interrupt_module
+from motionaware.engine import progress as progress_module
 from motionaware.engine import run_folder as run_folder_module
 from motionaware.engine.config import DataConfig, Recipe
 from motionaware.engine.interrupt import TrainingDiverged, TrainingInterrupted
@@ -20,8 +24,9 @@ from motionaware.engine.optim import freeze_batch_norms
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import TrainingRun, train
 from motionaware.models.checkpoint import load
-from motionaware.models.insertion import sites
 from motionaware.models.recognizer import create_model
+from motionaware.models.site_hooks import sites
+from motionaware.models.weights import file_checksum
 
 
 def changed(recipe: Recipe, **groups: dict) -> Recipe:
@@ -201,6 +206,9 @@ def test_a_run_is_trained_by_one_process_at_a_time(
 def test_a_second_ctrl_c_ends_the_run_at_once(
     tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    seconds = iter((0.0, 1.5))
+    monkeypatch.setattr(interrupt_module.time, "monotonic", lambda: next(seconds, 9.0))
+
     def impatient(run: TrainingRun, group: list[Batch]) -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -256,8 +264,121 @@ def test_there_must_be_a_run_to_resume(tiny_recipe: Recipe, tmp_path: Path):
 def test_a_run_is_not_resumed_with_another_recipe(tiny_recipe: Recipe, tmp_path: Path):
     RunFolder(tmp_path / "run").begin(tiny_recipe)
     other = changed(tiny_recipe, optim={"learning_rate": 0.3})
-    with pytest.raises(ValueError, match="was begun with another recipe"):
+    words = r"was begun with another recipe: optim.learning_rate was 0.02, is 0.3 now; put it back"
+    with pytest.raises(ValueError, match=words):
         train(other, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("epochs_before", [1, 2])
+def test_an_extended_run_ends_as_if_it_had_begun_with_more_epochs(
+    epochs_before: int, tiny_recipe: Recipe, tmp_path: Path
+):
+    whole = changed(tiny_recipe, train={"epochs": 3, "ema_decay": 0.9})
+    train(whole, tmp_path / "whole")
+    train(changed(whole, train={"epochs": epochs_before}), tmp_path / "run")
+    lines = []
+    train(whole, tmp_path / "run", resume=True, tell=lines.append)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert f"resumed with train.epochs 3 (was {epochs_before})" in lines
+    assert RunFolder(tmp_path / "run").recipe() == whole
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
+def test_a_run_whose_rate_falls_to_its_end_is_not_extended(
+    schedule: str, tiny_recipe: Recipe, tmp_path: Path
+):
+    recipe = changed(tiny_recipe, optim={"schedule": schedule}, train={"epochs": 1})
+    train(recipe, tmp_path / "run")
+    words = r"train.epochs 3 in place of 1: its learning rate .* --model.pretrained .*last\.safet"
+    with pytest.raises(ValueError, match=words) as error:
+        train(changed(recipe, train={"epochs": 3}), tmp_path / "run", resume=True)
+    assert f"optim.schedule: {schedule}" in str(error.value)
+    assert str(error.value).count("--train.epochs 2")
+    assert RunFolder(tmp_path / "run").recipe() == recipe
+
+
+def test_a_run_is_not_shortened_below_what_is_trained(tiny_recipe: Recipe, tmp_path: Path):
+    train(tiny_recipe, tmp_path / "run")
+    with pytest.raises(ValueError, match="has 2 whole epochs behind it; wanted train.epochs above"):
+        train(changed(tiny_recipe, train={"epochs": 1}), tmp_path / "run", resume=True)
+
+
+def test_a_recipe_file_that_differs_from_the_trained_recipe_is_refused(
+    tiny_recipe: Recipe, tmp_path: Path
+):
+    train(changed(tiny_recipe, train={"epochs": 1}), tmp_path / "run")
+    file = tmp_path / "run" / "recipe.yaml"
+    file.write_text(file.read_text().replace("learning_rate: 0.02", "learning_rate: 0.12"))
+    words = (
+        r"optim.learning_rate was 0.02, is 0.12 now; put it back on the command line or in .*yaml"
+    )
+    with pytest.raises(ValueError, match=words):
+        train(RunFolder(tmp_path / "run").recipe(), tmp_path / "run", resume=True)
+
+
+def test_any_flipped_bit_of_the_state_is_refused(tiny_recipe: Recipe, tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    folder.save_state({"epoch": 1, "model": {"weight": torch.rand(20)}})
+    path = tmp_path / "resume.pt"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"resume\.pt is damaged"):
+            folder.load_state()
+
+
+def test_a_state_of_an_early_version_is_read_and_its_damage_is_refused(tmp_path: Path):
+    torch.save({"epoch": 3, "weights": torch.rand(50)}, tmp_path / "resume.pt")
+    state = RunFolder(tmp_path).load_state()
+    assert state is not None and state["epoch"] == 3
+    content = bytearray((tmp_path / "resume.pt").read_bytes())
+    content[content.index(state["weights"].numpy().tobytes()) + 7] ^= 1
+    (tmp_path / "resume.pt").write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged .* does not match its checksum"):
+        RunFolder(tmp_path).load_state()
+
+
+def test_a_run_begins_with_the_weights_of_another_and_needs_them_no_more(
+    tiny_recipe: Recipe,
+    video_folder: Path,
+    tmp_path: Path,
+    interrupt: Callable[[int], None],
+):
+    first = changed(on_videos(tiny_recipe, video_folder), train={"epochs": 1})
+    train(first, tmp_path / "first")
+    shutil.copytree(video_folder, tmp_path / "two", ignore=shutil.ignore_patterns("*.txt"))
+    for split in ("train", "val"):  # other classes: two of the twelve
+        for folder in sorted((tmp_path / "two" / split).iterdir())[2:]:
+            shutil.rmtree(folder)
+    second = changed(
+        first,
+        data={"root": str(tmp_path / "two")},
+        model={"pretrained": str(tmp_path / "first")},
+        optim={"learning_rate": 1e-12},
+        train={"epochs": 2},
+    )
+    lines = []
+    train(second, tmp_path / "whole", tell=lines.append)
+    best = tmp_path / "first" / "best.safetensors"
+    assert f"weights from {best}: 154 of 156 tensors" in lines
+    assert "  new: head.weight, head.bias (12 classes in the file, 2 here)" in lines
+    old, new = (load(tmp_path / run / "last.safetensors") for run in ("first", "whole"))
+    weights = dict(new.named_parameters())
+    for name, before in load(best).named_parameters():
+        assert name.startswith("head.") or torch.allclose(weights[name], before, atol=1e-6), name
+    assert old.origin is None
+    assert new.origin is not None
+    assert new.origin.checksum == file_checksum(best)
+
+    interrupt(2)
+    with pytest.raises(TrainingInterrupted):
+        train(second, tmp_path / "halves")
+    shutil.rmtree(tmp_path / "first")
+    train(second, tmp_path / "halves", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "halves")
+    assert load(tmp_path / "halves" / "last.safetensors").origin == new.origin
 
 
 def test_a_run_is_not_resumed_on_other_data(
@@ -282,7 +403,7 @@ def test_a_damaged_state_is_refused(tiny_recipe: Recipe, tmp_path: Path):
     folder.begin(tiny_recipe)
     for content in (b"", b"no state", b"PK\x03\x04 truncated"):
         (folder.path / "resume.pt").write_bytes(content)
-        with pytest.raises(ValueError, match=r"resume\.pt is damaged, the run cannot go on"):
+        with pytest.raises(ValueError, match=r"resume\.pt is damaged .*, the run cannot go on"):
             train(tiny_recipe, folder.path, resume=True)
 
 
@@ -314,7 +435,7 @@ def test_a_group_of_batches_has_the_gradient_of_one_batch_of_all_its_clips(
         with torch.no_grad():  # the classifier starts near zero, and with it all gradients
             run.model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
         monkeypatch.setattr(run.optimizer, "zero_grad", lambda: None)
-        monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda *args: None)
+        monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda *args: torch.zeros(()))
         groups = list(run.data.groups(0, 0, size=accumulate))
         assert len(groups) == 1
         monkeypatch.setattr(Tensor, "float", Tensor.double)
@@ -420,6 +541,264 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_remedy(tiny_recipe: Reci
         TrainingDiverged, match=r"begin a new run with a lower optim\.learning_rate"
     ):
         train(recipe, tmp_path / "run")
+
+
+def nan_in(what: str, monkeypatch: pytest.MonkeyPatch, *, step: int) -> None:
+    """Let a clip's scores (`loss`) or the gradient be NaN in one step of the run."""
+    plain, steps = TrainingRun._train_step, iter(range(1, 1000))
+
+    def spoiled(run: TrainingRun, group: list[Batch]) -> None:
+        if next(steps) == step and what == "loss":
+            hook = run.model.head.register_forward_hook(lambda *args: args[-1] * math.nan)
+            try:
+                plain(run, group)
+            finally:
+                hook.remove()
+        if what == "gradient" and run.epoch * run.steps_per_epoch + run.step + 1 == step:
+            run.model.head.weight.register_hook(lambda gradient: gradient * math.nan)
+        plain(run, group)
+
+    monkeypatch.setattr(TrainingRun, "_train_step", spoiled)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_names_its_videos_and_saves_nothing(
+    what: str, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    nan_in(what, monkeypatch, step=4)
+    with pytest.raises(TrainingDiverged) as caught:
+        train(changed(tiny_recipe, train={"epochs": 3}), tmp_path / "run")
+    assert f"the {what}" in str(caught.value)
+    assert "is nan in step 2 of epoch 2, on motionpairs/train/0000" in str(caught.value)
+    assert "1 whole epochs are saved" in str(caught.value)
+    folder = RunFolder(tmp_path / "run")
+    for path in (folder.best, folder.last):
+        assert all(torch.isfinite(one).all() for one in load(path).state_dict().values())
+    state = folder.load_state()
+    assert state is not None
+    assert (state["epoch"], state["step"]) == (1, 0)
+
+
+def test_nan_scores_in_validation_end_the_run_before_anything_is_saved(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plain = TrainingRun._validate
+
+    def spoiled(run: TrainingRun):
+        if run.epoch == 1:
+            nn.init.constant_(run.model.head.bias, math.nan)
+        return plain(run)
+
+    monkeypatch.setattr(TrainingRun, "_validate", spoiled)
+    words = r"validation after epoch 2: the model's scores of motionpairs/val/000000, .*head\.bias"
+    with pytest.raises(TrainingDiverged, match=words):
+        train(tiny_recipe, tmp_path / "run")
+    for name in ("best", "last"):
+        assert load(tmp_path / "run" / f"{name}.safetensors").recipe["trained"]["epoch"] == 1
+
+
+# ------------------------------------------------------------- class imbalance and early stopping
+
+
+def test_a_run_with_balanced_classes_goes_on_to_the_same_numbers(
+    tiny_recipe: Recipe, video_folder: Path, tmp_path: Path, interrupt: Callable[[int], None]
+):
+    recipe = changed(
+        on_videos(tiny_recipe, video_folder, balanced_sampling=True),
+        train={"class_weights": "balanced", "label_smoothing": 0.1},
+    )
+    train(recipe, tmp_path / "whole")
+    interrupt(1)
+    with pytest.raises(TrainingInterrupted):
+        train(recipe, tmp_path / "parted")
+    train(recipe, tmp_path / "parted", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "parted")
+
+
+def test_weights_change_the_training_loss_and_equal_ones_do_not(
+    tiny_recipe: Recipe, tmp_path: Path
+):
+    recipe = changed(tiny_recipe, train={"epochs": 1})
+    names = begin(recipe, tmp_path / "names").data.class_names
+    for name, weights in (
+        ("plain", "none"),
+        ("equal", dict.fromkeys(names, 2.0)),
+        ("one", {names[0]: 9.0}),
+    ):
+        train(changed(recipe, train={"class_weights": weights}), tmp_path / name)
+    plain, equal, one = (
+        float(log_of(tmp_path / name)[0]["train_loss"]) for name in ("plain", "equal", "one")
+    )
+    assert equal == pytest.approx(plain, rel=1e-4)
+    assert one != pytest.approx(plain, rel=1e-4)
+
+
+def test_a_run_is_not_resumed_with_other_labels_where_its_weights_depend_on_them(
+    tiny_recipe: Recipe, video_folder: Path, tmp_path: Path
+):
+    root = tmp_path / "videos"
+    shutil.copytree(video_folder, root)
+    recipe = changed(on_videos(tiny_recipe, root), train={"epochs": 1, "class_weights": "balanced"})
+    train(recipe, tmp_path / "run")
+    first, second, *_ = sorted((root / "train").iterdir())
+    next(first.iterdir()).rename(second / "moved.mp4")
+    with pytest.raises(ValueError, match="labels of the training videos have changed since"):
+        train(recipe, tmp_path / "run", resume=True)
+
+
+def test_an_unknown_class_weight_leaves_no_run_folder(tiny_recipe: Recipe, tmp_path: Path):
+    recipe = changed(tiny_recipe, train={"class_weights": {"moving lft": 2.0}})
+    with pytest.raises(ValueError, match="did you mean 'moving left'?"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_improvement_stops_early_says_why_and_counts_as_finished(
+    tiny_recipe: Recipe, tmp_path: Path
+):
+    recipe = changed(tiny_recipe, train={"epochs": 9, "early_stopping_epochs": 1, "batch_size": 30})
+    recipe = changed(recipe, optim={"learning_rate": 1e-9})
+    lines: list[str] = []
+    report = train(recipe, tmp_path / "run", tell=lines.append)
+    rows = log_of(tmp_path / "run")
+    assert len(rows) < 9
+    assert lines[-1].startswith(f"stopped early after {len(rows)} of 9 epochs: validation top-1")
+    assert train(recipe, tmp_path / "run", resume=True) == report
+    assert log_of(tmp_path / "run") == rows
+
+
+def test_a_resumed_run_stops_early_where_it_would_have_stopped(
+    tiny_recipe: Recipe, tmp_path: Path, interrupt: Callable[[int], None]
+):
+    recipe = changed(tiny_recipe, train={"epochs": 6, "early_stopping_epochs": 2})
+    train(recipe, tmp_path / "whole")
+    interrupt(3)
+    with pytest.raises(TrainingInterrupted):
+        train(recipe, tmp_path / "halves")
+    train(recipe, tmp_path / "halves", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "halves")
+
+
+def test_a_state_of_an_older_version_goes_on(
+    tiny_recipe: Recipe, tmp_path: Path, interrupt: Callable[[int], None]
+):
+    train(tiny_recipe, tmp_path / "whole")
+    interrupt(1)
+    with pytest.raises(TrainingInterrupted):
+        train(tiny_recipe, tmp_path / "halves")
+    folder = RunFolder(tmp_path / "halves")
+    state = folder.load_state()
+    assert state is not None
+    folder.save_state({**state, "sums": state["sums"][:3]})  # without what the loss is divided by
+    train(tiny_recipe, tmp_path / "halves", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "halves")
+
+
+# ----------------------------------------------------------- batches of one clip, and short videos
+
+ONE_PIXEL = {"backbone": "i3d_resnet18_quarter", "temporal": "none", "dropout": 0.0}
+
+
+@pytest.mark.parametrize("mixup_alpha", [0.0, 0.8])
+def test_a_last_batch_of_one_clip_joins_the_batch_before_where_a_norm_needs_two(
+    mixup_alpha: float, tiny_recipe: Recipe, tmp_path: Path
+):
+    recipe = changed(
+        tiny_recipe,
+        model=ONE_PIXEL,
+        augment={"mixup_alpha": mixup_alpha},
+        data={"num_train_clips": 13},
+        train={"epochs": 1, "batch_size": 4, "accumulate": 1},
+    )
+    run = begin(recipe, tmp_path / "run")
+    assert [len(batch) for batch in run.data.order] == [4, 4, 5]
+    assert run.steps_per_epoch == 3
+    run.finish()
+
+
+def test_a_last_batch_of_one_clip_stays_where_the_norms_can_take_it(
+    tiny_recipe: Recipe, tmp_path: Path
+):
+    recipe = changed(
+        tiny_recipe, data={"num_train_clips": 13}, train={"batch_size": 4, "accumulate": 1}
+    )
+    assert [len(batch) for batch in begin(recipe, tmp_path / "run").data.order] == [4, 4, 4, 1]
+
+
+@pytest.mark.parametrize(
+    ("num_clips", "batch_size", "words"),
+    [
+        (6, 1, r"train.batch_size is 1, but a norm of .* set train.batch_size to 2 or more, or"),
+        (1, 8, r"training split has 1 video, so each batch has 1 clip, but a norm of .* add train"),
+    ],
+)
+def test_batches_that_all_have_one_clip_are_refused_before_anything_is_written(
+    num_clips: int, batch_size: int, words: str, tiny_recipe: Recipe, tmp_path: Path
+):
+    recipe = changed(
+        tiny_recipe,
+        model=ONE_PIXEL,
+        data={"num_train_clips": num_clips},
+        train={"batch_size": batch_size},
+    )
+    with pytest.raises(ValueError, match=words):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_of_which_skipped_videos_leave_one_clip_is_left_out_with_a_note(
+    tiny_recipe: Recipe, video_folder: Path, tmp_path: Path
+):
+    root = tmp_path / "videos"
+    shutil.copytree(video_folder, root)
+    for path in sorted((root / "train").glob("*/*.mp4"))[:6]:
+        path.write_text("no video")
+    recipe = on_videos(tiny_recipe, root, on_error="skip", max_skipped_share=0.5)
+    train_group = {"batch_size": 2, "accumulate": 1, "epochs": 1}
+    recipe = changed(recipe, model=ONE_PIXEL, train=train_group)
+    batches = list(begin(recipe, tmp_path / "order").data.order)
+    singles = sum(sum(request.index >= 6 for request in batch) == 1 for batch in batches)
+    assert singles > 0
+    lines: list[str] = []
+    train(recipe, tmp_path / "run", tell=lines.append)
+    (note,) = [line for line in lines if "were left out" in line]
+    assert note.startswith(f"note: {singles} batches were left out: skipped videos left one clip")
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_videos_shorter_than_a_clip_are_noted_once(
+    indexed: bool, num_workers: int, tiny_recipe: Recipe, video_folder: Path, tmp_path: Path
+):
+    root = tmp_path / "videos"
+    shutil.copytree(video_folder, root)
+    if indexed:
+        prepare_data("folder", root)
+    recipe = on_videos(tiny_recipe, root, num_workers=num_workers)
+    lines: list[str] = []
+    train(changed(recipe, clip={"num_frames": 7}), tmp_path / "short", tell=lines.append)
+    (place,) = [place for place, line in enumerate(lines) if line.startswith("note: ")]
+    assert place == (1 if indexed else 2)  # at the start, or after the first epoch
+    assert lines[place] == (
+        "note: 12 of 12 training videos have fewer frames than clip.num_frames 7, the shortest has "
+        "6; their clips show some frames more than once. A lower clip.num_frames avoids that"
+    )
+    lines.clear()
+    train(changed(recipe, clip={"num_frames": 6}), tmp_path / "long", tell=lines.append)
+    assert not [line for line in lines if line.startswith("note: ")]
+
+
+def test_without_bars_a_long_epoch_and_a_long_validation_tell_how_far_they_are(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(progress_module, "LINE_SECONDS", 0.0)
+    lines: list[str] = []
+    train(changed(tiny_recipe, train={"epochs": 1}), tmp_path / "run", tell=lines.append)
+    step, batch = lines[1:3]
+    assert re.fullmatch(
+        r"epoch 1/1  step 1/2  loss \d\.\d{3}  [\d.]+ videos/s  about \d+ s left", step
+    )
+    assert re.fullmatch(r"validation  batch 1/2  [\d.]+ videos/s  about \d+ s left", batch)
 
 
 def test_a_full_disk_leaves_the_last_epochs_checkpoint_and_state(

@@ -1,10 +1,12 @@
 import importlib.util
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
-from torchvision.models import resnet18
+from torchvision.models import resnet18, resnet34
 
+from motionaware import create_model
 from motionaware.models import backbones
 from motionaware.models.backbones import open_backbone
 
@@ -25,6 +27,38 @@ def test_weights_of_another_network_are_refused(tmp_path):
         open_backbone("resnet34", pretrained=tmp_path / "resnet18.pth")
     with pytest.raises(ValueError, match="does not fit .* tensors differ in shape, first conv1"):
         open_backbone("resnet18_quarter", pretrained=tmp_path / "resnet18.pth")
+
+
+def test_weights_of_a_deeper_network_are_refused(tmp_path):
+    torch.save(resnet34().state_dict(), tmp_path / "resnet34.pth")
+    words = r"does not fit ResNet: it has 96 tensors more, first layer1\.2\.conv1\.weight"
+    with pytest.raises(ValueError, match=words):
+        open_backbone("resnet18", pretrained=tmp_path / "resnet34.pth")
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_efficientnet", "test_resnet"])
+def test_weights_with_a_classifier_fill_a_network_without(name, tmp_path):
+    torch.save(timm.create_model(name).state_dict(), tmp_path / "weights.pth")
+    network = open_backbone(name, pretrained=tmp_path / "weights.pth").network
+    weights = torch.load(tmp_path / "weights.pth")
+    assert all(torch.equal(weights[key], value) for key, value in network.state_dict().items())
+
+
+def test_weights_of_the_authors_code_are_told_how_they_are_used(tmp_path):
+    torch.save({"module.base_model.conv1.weight": torch.zeros(1)}, tmp_path / "ckpt.pth.tar")
+    with pytest.raises(ValueError, match="read it with load_official, save it with"):
+        open_backbone("resnet18", pretrained=tmp_path / "ckpt.pth.tar")
+
+
+def test_tensors_of_a_whole_recognizer_are_told_how_they_are_used(tmp_path):
+    model = create_model("resnet18_quarter", temporal="m2a", num_classes=2)
+    torch.save(model.state_dict(), tmp_path / "model.pth")
+    with pytest.raises(
+        ValueError, match="whole VideoRecognizer, .*; save the model with motionawa"
+    ):
+        create_model(
+            "resnet18_quarter", temporal="m2a", num_classes=2, pretrained=tmp_path / "model.pth"
+        )
 
 
 def test_weights_that_are_not_there_are_named(tmp_path):

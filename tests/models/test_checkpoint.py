@@ -1,16 +1,23 @@
 import errno
 import inspect
+import json
 import os
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
+from random import Random
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from motionaware import ClipSpec, VideoRecognizer, create_model, load, save
+from motionaware.errors import MotionAwareWarning
 from motionaware.models.backbones import open_backbone
-from motionaware.models.insertion import sites
+from motionaware.models.site_hooks import adapters, sites
+from motionaware.models.weights import checksum_of
 
 
 def tiny(**options) -> VideoRecognizer:
@@ -48,14 +55,97 @@ def test_a_model_with_chosen_stages_survives_its_file(tmp_path, options):
     assert read.plan == model.plan
 
 
-def test_a_file_from_before_stages_could_be_chosen_is_read(tmp_path, monkeypatch):
-    def old(plan: object) -> dict[str, object]:
-        return {k: v for k, v in asdict(plan).items() if k not in ("stages", "every")}  # pyright: ignore
+def write_early(model: VideoRecognizer, path: Path, **metadata: str) -> None:
+    """Write a file as the first version did: without checksum, stages and origin."""
+    assert model.plan is not None
+    plan = {k: v for k, v in asdict(model.plan).items() if k not in ("stages", "every", "causal")}
+    facts = {"clip": asdict(model.clip), "class_names": model.class_names, "plan": plan}
+    texts = {key: json.dumps(value) for key, value in facts.items()} | {"recipe": "{}"}
+    header = {"format": "motionaware-1", "version": "0.1.0"} | texts | metadata
+    save_file(model.state_dict(), path, metadata=header)
 
-    monkeypatch.setattr("motionaware.models.checkpoint.asdict", old)
+
+def test_a_file_of_an_early_version_is_read_with_a_note(tmp_path):
+    path = tmp_path / "early.safetensors"
     model = tiny()
+    write_early(model, path)
+    with pytest.warns(
+        MotionAwareWarning, match="early.safetensors has no checksum, since an early"
+    ):
+        read = load(path)
+    assert read.plan == model.plan
+    save(read, path)
+    assert load(path).plan == model.plan  # and now without the note
+
+
+def test_metadata_that_cannot_be_read_are_one_error(tmp_path):
+    path = tmp_path / "early.safetensors"
+    for damage in ({"clip": '{"num_frame": 4}'}, {"clip": "{"}, {"plan": '{"backbone": "x"}'}):
+        write_early(tiny(), path, **damage)
+        words = (
+            f"the metadata '{next(iter(damage))}' cannot be read .* written by motionaware 0.1.0"
+        )
+        with pytest.warns(MotionAwareWarning), pytest.raises(ValueError, match=words):
+            load(path)
+
+
+def test_a_file_that_lost_the_name_of_its_checksum_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save(tiny(), path)
+    path.write_bytes(path.read_bytes().replace(b'"checksum"', b'"checksun"'))
+    with pytest.raises(
+        ValueError, match="is damaged: its metadata has no checksum, but 'checksun'"
+    ):
+        load(path)
+
+
+@pytest.mark.parametrize("part", ["header", "whole file"])
+def test_any_flipped_bit_is_refused(tmp_path, part):
+    path = tmp_path / "model.safetensors"
+    save(tiny(class_names=["left", "right", "up"]), path)
+    whole = path.read_bytes()
+    end = 8 + int.from_bytes(whole[:8], "little") if part == "header" else len(whole)
+    random = Random(0)
+    for place in (*range(8), *(random.randrange(end) for _ in range(200))):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << random.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(
+            ValueError, match=r"model\.safetensors (is damaged|cannot be read|has for)"
+        ):
+            load(path)
+
+
+def test_renamed_classes_do_not_match_the_checksum(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save(tiny(class_names=["left", "right", "up"]), path)
+    path.write_bytes(path.read_bytes().replace(b"right", b"wrong"))
+    with pytest.raises(ValueError, match="does not match its checksum, so weights or class names"):
+        load(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.bool, torch.int64, torch.float32])
+def test_the_checksum_is_over_names_dtypes_shapes_bytes_and_metadata(dtype):
+    tensors = {"a": torch.ones(2, 3, dtype=dtype), "b": torch.ones((), dtype=dtype)}
+    plain = checksum_of(tensors, {"k": "v"})
+    assert plain == checksum_of(
+        {"b": tensors["b"], "a": tensors["a"].t().contiguous().t()}, {"k": "v"}
+    )
+    others = [
+        checksum_of({"a": tensors["a"], "c": tensors["b"]}, {"k": "v"}),
+        checksum_of(tensors | {"a": tensors["a"].reshape(3, 2)}, {"k": "v"}),
+        checksum_of(tensors | {"b": torch.zeros((), dtype=dtype)}, {"k": "v"}),
+        checksum_of(tensors | {"b": tensors["b"].to(torch.complex64)}, {"k": "v"}),
+        checksum_of(tensors, {"k": "w"}),
+    ]
+    assert len({plain, *others}) == 6
+
+
+def test_a_network_whose_layers_want_a_version_is_read(tmp_path):
+    model = create_model("mnasnet0_5", temporal="none", num_classes=2)
     save(model, tmp_path / "model.safetensors")
-    assert load(tmp_path / "model.safetensors").plan == model.plan
+    read = load(tmp_path / "model.safetensors").state_dict()
+    assert all(torch.equal(read[name], tensor) for name, tensor in model.state_dict().items())
 
 
 def test_a_module_of_ones_own_is_handed_in_again(tmp_path):
@@ -70,7 +160,7 @@ def test_a_module_of_ones_own_is_handed_in_again(tmp_path):
     with pytest.raises(ValueError, match="temporal module of your own; hand its maker in again"):
         load(tmp_path / "model.safetensors")
     assert load(tmp_path / "model.safetensors", temporal=clipwise).plan == model.plan
-    with pytest.raises(RuntimeError, match="size mismatch|Missing key"):
+    with pytest.raises(ValueError, match="do not fit .*: 16 missing, .*; hand in the maker that"):
         load(tmp_path / "model.safetensors", temporal=mine)
 
 
@@ -86,13 +176,13 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     save(tiny(), path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="cannot be read as safetensors .* it is damaged"):
+    with pytest.raises(
+        ValueError, match="is no safetensors file, or it is damaged .* copy the file"
+    ):
         load(path)
 
 
 def test_a_file_of_another_program_is_refused(tmp_path):
-    from safetensors.torch import save_file
-
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="has format None, wanted 'motionaware-1'"):
         load(tmp_path / "other.safetensors")
@@ -126,3 +216,132 @@ def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path, monkeypatch)
         save(tiny(temporal="none"), path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_checkpoint_of_an_earlier_version_is_not_given_square_pixels(tmp_path):
+    path = tmp_path / "model.safetensors"
+    model = tiny(class_names=["a", "b", "c"])
+    assert model.clip.square_pixels
+    save(model, path)
+    assert load(path).clip.square_pixels
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    clip = json.loads(header["clip"])
+    del clip["square_pixels"]
+    early = {key: header[key] for key in ("format", "version", "class_names", "plan", "recipe")}
+    save_file(tensors, path, early | {"clip": json.dumps(clip)})
+    with pytest.warns(MotionAwareWarning, match="no checksum"):
+        assert load(path).clip == replace(model.clip, square_pixels=False)
+
+
+MIX = """
+from torch import nn
+import pathlib
+
+pathlib.Path(__file__).with_name("was_run").touch()
+
+class Mix(nn.Module):
+    def __init__(self, *, channels, kernel=3):
+        super().__init__()
+        self.mix = nn.Conv3d(channels, channels, (kernel, 1, 1), padding=(kernel // 2, 0, 0))
+    def forward(self, clips):
+        return clips + self.mix(clips.transpose(1, 2)).transpose(1, 2)
+"""
+NAME = "mix.py:Mix(kernel=1),tsm"
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A checkpoint in runs/a below the working folder, whose module is in code/mix.py."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "mix.py").write_text(MIX)
+    monkeypatch.chdir(tmp_path)
+    model = tiny(temporal=f"code/{NAME}").eval()
+    path = tmp_path / "runs" / "a" / "model.safetensors"
+    save(model, path)
+    (tmp_path / "code" / "was_run").unlink()
+    return model, path
+
+
+def same(one: VideoRecognizer, other: VideoRecognizer) -> bool:
+    clips = torch.rand(1, 4, 3, 32, 32)
+    return torch.equal(one.eval()(clips), other.eval()(clips))
+
+
+def test_code_that_a_checkpoint_names_is_not_run_unless_it_is_allowed(own, tmp_path):
+    model, path = own
+    with pytest.raises(ValueError, match=r"names code of its author, mix.py:Mix.*--allow-code"):
+        load(path)
+    assert not (tmp_path / "code" / "was_run").exists()
+    assert same(load(path, allow_code=True), model)
+
+
+def test_own_code_is_found_from_any_folder_and_when_all_is_moved(own, tmp_path, monkeypatch):
+    model, path = own
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert same(load(path, allow_code=True), model)
+    moved = tmp_path / "elsewhere" / "project"
+    moved.mkdir()
+    for name in ("runs", "code"):
+        (tmp_path / name).rename(moved / name)
+    read = load(moved / "runs" / "a" / "model.safetensors", allow_code=True)
+    assert same(read, model)
+    save(read, tmp_path / "again.safetensors")
+    assert same(load(tmp_path / "again.safetensors", allow_code=True), model)
+
+
+def test_a_checkpoint_without_its_code_says_where_it_looked(own, tmp_path, monkeypatch):
+    model, path = own
+    copy = tmp_path / "x" / "copy.safetensors"
+    copy.parent.mkdir()
+    path.rename(copy)
+    with pytest.raises(ValueError, match=r"does not exist; looked for .*Run in the folder that"):
+        load(copy, allow_code=True)
+    monkeypatch.chdir(tmp_path / "code")
+    assert same(load(copy, allow_code=True), model)
+
+
+def test_a_class_can_be_handed_in_for_the_code_that_a_checkpoint_names(own, tmp_path):
+    model, path = own
+    (tmp_path / "code" / "mix.py").unlink()
+    mix = type(model.backbone.get_submodule(f"{sites(model.backbone)[0]}.temporal.0"))
+    read = load(path, temporal=mix)
+    assert same(read, model)
+    assert not (tmp_path / "code" / "was_run").exists()
+
+
+def test_a_temporal_name_can_be_handed_in_for_the_code_that_a_checkpoint_names(own, tmp_path):
+    model, path = own
+    (tmp_path / "code" / "mix.py").rename(tmp_path / "other.py")
+    assert same(load(path, temporal="other.py:Mix(kernel=1),tsm"), model)
+
+
+def test_code_that_has_changed_since_it_was_saved_is_warned_of(own, tmp_path):
+    _, path = own
+    with (tmp_path / "code" / "mix.py").open("a") as file:
+        file.write("# changed")
+    with pytest.warns(
+        MotionAwareWarning, match="mix.py has changed since .*model.safetensors was saved"
+    ):
+        load(path, allow_code=True)
+
+
+def test_a_checkpoint_holds_no_path_of_the_machine(own, tmp_path):
+    _, path = own
+    assert os.fsencode(tmp_path) not in path.read_bytes()
+    assert b"../../code/mix.py:Mix(kernel=1),tsm" in path.read_bytes()
+
+
+def test_a_causal_own_module_stays_causal_when_its_class_is_handed_in(tmp_path, monkeypatch):
+    text = MIX.replace("kernel=3", "kernel=3, causal=False")
+    (tmp_path / "mix.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    model = tiny(temporal="mix.py:Mix(kernel=1, causal=true)").eval()
+    path = tmp_path / "model.safetensors"
+    save(model, path)
+    mix = type(model.backbone.get_submodule(f"{sites(model.backbone)[0]}.temporal"))
+    for read in (load(path, temporal=mix), load(path, allow_code=True)):
+        assert same(read, model)
+        assert all(adapter.causal for _, adapter in adapters(read.backbone))

@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import mobilenet_v2, resnet18, resnet50, resnet101
 
 from motionaware import insert
-from motionaware.models.insertion import sites
+from motionaware.models.site_hooks import sites
 
 NETWORKS = {"resnet18": resnet18, "resnet50": resnet50, "mobilenet_v2": mobilenet_v2}
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from motionaware import insert
 from motionaware.models.backbones import open_backbone
-from motionaware.models.insertion import ADAPTERS, sites
+from motionaware.models.insertion import ADAPTERS
+from motionaware.models.site_hooks import sites
 from motionaware.models.sites import Choice, find_hosts
 from motionaware.models.watching import Host, takes_volumes
 

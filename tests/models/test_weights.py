@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch.serialization import set_crc32_options
 
 from motionaware import load_official
 from motionaware.models.backbones import open_backbone
-from motionaware.models.weights import read_weights, tensors_of
+from motionaware.models.weights import checksum_of, read_weights, tensors_of
 
 FACTS = {"backbone": "resnet18_quarter", "temporal": "tsm", "num_classes": 3, "num_frames": 4}
 
@@ -33,6 +35,31 @@ def test_a_cut_checkpoint_is_one_error(tmp_path: Path):
     (tmp_path / "cut.pth").write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match="cut.pth cannot be read as weights"):
         read_weights(tmp_path / "cut.pth")
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_a_flipped_bit_in_checked_weights_is_one_error(suffix: str, tmp_path: Path):
+    """torch.load does not verify the checksums that torch.save wrote."""
+    weight, path = torch.rand(100), tmp_path / f"weights.{suffix}"
+    if suffix == "pth":
+        torch.save({"weight": weight}, path)
+    else:
+        save_file({"weight": weight}, path, {"checksum": checksum_of({"weight": weight}, {})})
+    assert torch.equal(read_weights(path)["weight"], weight)
+    content = bytearray(path.read_bytes())
+    content[content.index(weight.numpy().tobytes()) + 5] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"weights\.\w+ .*damaged: .* does not match its checksum"):
+        read_weights(path)
+
+
+def test_weights_that_were_saved_without_checksums_are_read(tmp_path: Path):
+    set_crc32_options(False)
+    try:
+        torch.save({"weight": torch.ones(3)}, tmp_path / "quick.pth")
+    finally:
+        set_crc32_options(True)
+    assert torch.equal(read_weights(tmp_path / "quick.pth")["weight"], torch.ones(3))
 
 
 class Code:

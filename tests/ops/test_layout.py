@@ -1,7 +1,17 @@
 import pytest
 import torch
 
-from motionaware.ops.layout import fold_time, fold_views, per_frame, unfold_time, unfold_views
+from motionaware.ops.layout import (
+    fold_time,
+    fold_time_last_tokens,
+    fold_tokens,
+    fold_views,
+    per_frame,
+    unfold_time,
+    unfold_time_last_tokens,
+    unfold_token_maps,
+    unfold_views,
+)
 
 
 def test_unfolding_undoes_folding():
@@ -33,3 +43,15 @@ def test_a_function_of_images_may_change_channels_and_size():
 def test_channels_last_frames_are_not_copied_on_the_way():
     frames = torch.rand(6, 4, 8, 8).to(memory_format=torch.channels_last)
     assert fold_time(unfold_time(frames, num_frames=3)).data_ptr() == frames.data_ptr()
+
+
+def test_tokens_of_oblong_frames_become_these_frames_again():
+    clips = torch.rand(2, 3, 4, 2, 5)
+    assert torch.equal(unfold_token_maps(fold_tokens(clips), num_frames=3, height=2), clips)
+
+
+def test_time_last_tokens_hold_the_frames_of_a_place_side_by_side():
+    clips = torch.arange(6.0).reshape(1, 3, 1, 1, 2)  # frame t: places 2 t and 2 t + 1
+    tokens = fold_time_last_tokens(clips)
+    assert tokens.flatten().tolist() == [0, 2, 4, 1, 3, 5]
+    assert torch.equal(unfold_time_last_tokens(tokens, num_frames=3, height=1), clips)

@@ -103,9 +103,7 @@ def test_tsm_authors_names_are_read():
     for key, value in ours.items():
         if key not in ("mean", "std"):
             key = key.replace("backbone.", "base_model.").replace("head.", "new_fc.")
-            for block in ("layer1.0", "layer4.1"):
-                key = key.replace(f"{block}.conv1.weight", f"{block}.conv1.net.weight")
-            theirs[key] = value
+            theirs[re.sub(r"(layer\d\.\d\.conv1)\.weight", r"\1.net.weight", key)] = value
     read = load_official(
         theirs, backbone="resnet18", temporal="tsm", num_classes=5, num_frames=8
     ).state_dict()
@@ -123,15 +121,91 @@ def test_sites_of_deep_resnets_are_the_reference_ones(backbone):
 def test_a_checkpoint_of_another_network_is_refused_with_the_first_differences():
     facts = NETWORKS["resnet18-motion+attn"]
     weights = {key: _fill(key, shape) for key, shape in facts["state_dict"].items()}
-    with pytest.raises(ValueError, match="differ in shape, first head.bias") as error:
+    with pytest.raises(ValueError, match="2 of another shape, first head.bias") as error:
         load_official(weights, **_arguments(facts, num_classes=7))
     assert "(10,), wanted (7,)" in str(error.value)
-    with pytest.raises(ValueError, match="32 are left over, first backbone.layer1.0.conv1"):
-        load_official(weights, **_arguments(facts, temporal="tsm"))
+
+
+def _zeros(facts: dict[str, Any]) -> dict[str, Tensor]:
+    return {key: torch.zeros(shape) for key, shape in facts["state_dict"].items()}
+
+
+def _tsm_names(names: list[str]) -> dict[str, Tensor]:
+    """A TSM checkpoint of ResNet-18 with the shift at the given blocks; other blocks are plain."""
+    ours = create_model("resnet18", temporal="none", num_classes=10).state_dict()
+    theirs = {}
+    for key, value in ours.items():
+        if key not in ("mean", "std"):
+            key = key.replace("backbone.", "base_model.").replace("head.", "new_fc.")
+            for block in names:
+                key = key.replace(f"{block}.conv1.weight", f"{block}.conv1.net.weight")
+            theirs[key] = value
+    return theirs
+
+
+BLOCKS = [f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)]
+MOTION, WITH_SHIFT = "resnet18-motion+attn", "resnet18-motion+attn+tsm"
+TWINS = "temporal='m2a', or, if it was trained so, temporal='motion', temporal='attention'"
+
+
+@pytest.mark.parametrize(
+    ("network", "asked", "words"),
+    [
+        ("tsm", "none", "layer1.0.conv1.net.weight is .* a temporal shift; load it with .*='tsm'"),
+        ("tsm", "m2a", "its sites have no gates; load it with temporal='tsm'"),
+        ("tsm", "m2a,tsm", "its sites have no gates; load it with temporal='tsm'"),
+        ("tsn", "tsm", "no tensor has the name of .* a temporal shift; load it .*='none'"),
+        ("tsn", "m2a", "its sites have no gates; load it with temporal='none'"),
+        (MOTION, "none", f"its sites have gates of down, up; load it with {TWINS}"),
+        (MOTION, "tsm", "no tensor has .* temporal shift and its sites have gates of"),
+        (MOTION, "tea", f"its sites have gates of down, up; load it with {TWINS}"),
+        (MOTION, "m2a,tsm", "no tensor has the name of .* a temporal shift; load it .*='m2a'"),
+        (WITH_SHIFT, "m2a", "conv1.2.weight is .* a temporal shift; load .* temporal='m2a,tsm'"),
+        ("mobilenetv2-motion+attn", "none", f"its sites have gates of down, up; .* {TWINS}"),
+    ],
+)
+def test_a_temporal_name_that_contradicts_the_names_of_the_tensors_is_refused(
+    network, asked, words
+):
+    facts = NETWORKS.get(network, NETWORKS[MOTION])
+    if network in NETWORKS:
+        weights = _zeros(facts)
+    else:
+        weights = _tsm_names(BLOCKS if network == "tsm" else [])
+    with pytest.raises(ValueError, match=f"was not trained with temporal='{asked}.*: .*{words}"):
+        load_official(weights, **_arguments(facts, temporal=asked))
+
+
+@pytest.mark.parametrize("reference", REFERENCE_SPELLINGS)
+def test_the_one_name_that_the_tensors_prove_is_suggested(reference):
+    ours = REFERENCE_SPELLINGS[reference]
+    block = load_file(NUMBERS / f"{reference}-a.safetensors")
+    names = [f"base_model.layer1.0.conv1.0.{n[6:]}" for n in block if n.startswith("param.")]
+    weights = dict.fromkeys([*names, "base_model.layer1.0.conv1.2.weight"], torch.zeros(1))
+    wanted = "m2a" if reference == "patch_mattn" else ours  # named among those it may also be
+    with pytest.raises(ValueError, match=re.escape(f"load it with temporal='{wanted},tsm'")):
+        load_official(weights, **_arguments(NETWORKS[MOTION], temporal="none"))
+
+
+def test_a_shift_at_other_sites_is_refused():
+    words = (
+        "has a temporal shift at 7 sites, 'tsm' here at 8; first .* backbone.layer1.0.conv1.weig"
+    )
+    with pytest.raises(ValueError, match=words):
+        load_official(_tsm_names(BLOCKS[1:]), **_arguments(NETWORKS[MOTION], temporal="tsm"))
+
+
+def test_a_checkpoint_of_another_program_is_told_which_are_read():
+    weights = {"backbone.layer1.0.conv1.conv.net.weight": torch.zeros(1)}
+    words = (
+        "its first tensor is backbone.layer1.0.conv1.conv.net.weight, wanted names such as .*M2A"
+    )
+    with pytest.raises(ValueError, match=words):
+        load_official(weights, **_arguments(NETWORKS[MOTION], temporal="tsm"))
 
 
 def _arguments(facts: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    arguments = {
+    arguments: dict[str, Any] = {
         "backbone": facts["arch"],
         "temporal": facts["temporal_module"] + (",tsm" if facts["use_tsm"] else ""),
         "num_classes": facts["classes"],

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from motionaware import insert
-from motionaware.models.insertion import sites
+from motionaware.models.site_hooks import sites
 from motionaware.ops.motion import shift_channels
 from motionaware.temporal import TEMPORAL, Mechanism, site_maker
 from motionaware.temporal.action import Action

@@ -30,10 +30,12 @@ from motionaware.apps.comparison.runs import (
     train_missing,
 )
 from motionaware.apps.comparison.sections import Findings
-from motionaware.apps.visualize import figure_maker
+from motionaware.apps.drawing import figure_maker
+from motionaware.apps.lettering import lettering
 from motionaware.apps.words import count
 from motionaware.data.split import DataError
 from motionaware.engine.grid import grid_recipes, read_grid
+from motionaware.engine.scores import NonFiniteScores
 from motionaware.files import alone_in, check_folder
 
 Tell = Callable[[str], None]
@@ -47,11 +49,13 @@ class Comparison:
         findings: Columns and gains.
         report: The folder that holds `report.html`.
         num_failed: Runs that failed.
+        notes: What the user should know about the report, a sentence each.
     """
 
     findings: Findings
     report: Path
     num_failed: int
+    notes: tuple[str, ...] = ()
 
 
 def compare(
@@ -125,6 +129,7 @@ def compare_runs(
     title: str = "",
     num_examples: int = 2,
     progress: bool = False,
+    allow_code: bool = False,
 ) -> Comparison:
     """Write the same report for runs that are finished, grouped by backbone and temporal module.
 
@@ -137,15 +142,17 @@ def compare_runs(
         title: Of the report.
         num_examples: As for `compare`.
         progress: Show bars on the error stream.
+        allow_code: Import the own modules that the runs name by file or dotted path.
 
     Raises:
         FileNotFoundError: A folder holds no run.
-        ValueError: A run is not finished, is there twice, or is of other data than another.
+        ValueError: A run is not finished, is there twice, is of other data than another, or names
+            code while `allow_code` is false.
         ImportError: matplotlib, which draws the pictures, is not installed.
     """
     figure_maker()
     check_folder(Path(out))
-    runs = [open_finished(Path(folder), Path(out)) for folder in folders]
+    runs = [open_finished(Path(folder), Path(out), allow_code=allow_code) for folder in folders]
     check_same_data(runs, split=split)
     check_columns(runs)
     check_comparable(runs, pairs, baseline)
@@ -203,7 +210,12 @@ def _report(
     num_examples: int,
     progress: bool,
 ) -> Comparison:
-    judged = [judge_run(run, split=split, progress=progress) for run in runs]
+    judged, failures = [], list(failures)
+    for run in runs:
+        try:
+            judged.append(judge_run(run, split=split, progress=progress))
+        except NonFiniteScores as error:  # of one run; the others are reported all the same
+            failures.append((run, str(error)))
     if judged:
         check_same_videos(judged)
     by_column: dict[tuple[str, str], list[JudgedRun]] = {}
@@ -239,5 +251,16 @@ def _report(
         facts=present_facts(),
         cost_facts=cost_facts,
     )
-    write_report(found, out, num_examples=num_examples)
-    return Comparison(findings=found, report=out, num_failed=len(failures))
+    with lettering(_texts(found)) as note:
+        write_report(found, out, num_examples=num_examples)
+    notes = (note,) if note else ()
+    return Comparison(findings=found, report=out, num_failed=len(failures), notes=notes)
+
+
+def _texts(found: Findings) -> Iterator[str]:
+    """What the pictures of a report may name: columns, classes, videos."""
+    for column in found.columns:
+        yield column.name
+        for one in column.runs[:1]:
+            yield from one.class_names
+            yield from one.names

@@ -2,11 +2,12 @@
 
 import importlib.util
 import os
+import shlex
 import statistics
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import combinations
 from pathlib import Path
@@ -16,15 +17,23 @@ from tqdm import tqdm
 from motionaware.apps.words import count
 from motionaware.clip import ClipSpec
 from motionaware.data.annotations import (
+    OWN_KINDS,
     SPLITS,
     DataError,
     Split,
     SplitAbsent,
     check_videos_exist,
+    detect_kind,
     is_video,
     read_lists,
     shared_videos,
     unlisted_videos,
+)
+from motionaware.data.hints import (
+    empty_classes,
+    repeated_videos,
+    similar_classes,
+    untrained_classes,
 )
 from motionaware.data.index import IndexUnusable, missing_places, open_index
 from motionaware.data.shard_reader import ShardReader
@@ -39,7 +48,6 @@ _EXTRAS = {
     "matplotlib": "pip install 'motionaware[plots]'  (pictures)",
     "webdataset": "pip install 'motionaware[shards]'  (data sets as tar files)",
 }
-_SHOWN = 8  # classes without videos
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
 
 
@@ -59,20 +67,23 @@ class _Seen:
     height: int
     width: int
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def doctor(
-    data: str | Path | None = None, *, kind: str = "folder", progress: bool = False
+    data: str | Path | None = None, *, kind: str | None = None, progress: bool = False
 ) -> Checkup:
     """Check the installation and, if given, a data set: every frame of every video is decoded.
 
     Args:
         data: Folder of a data set.
-        kind: Its layout; see `motionaware.data.annotations`.
+        kind: Its layout; see `motionaware.data.annotations`. None takes `folder`, `csv`, `list` or
+            `shards` by the names in the folder; the facts say which.
         progress: Show a bar on the error stream.
     """
     facts, faults = _check_installation()
     if data is not None:
+        kind = kind or detect_kind(data)
         found = _check_shards(str(data), progress) if kind == SHARDS else None
         found = found or _check_data(Path(data), kind, progress)
         facts, faults = facts + found.facts, faults + found.faults
@@ -123,6 +134,7 @@ def _check_data(root: Path, kind: str, progress: bool) -> Checkup:
         else:
             splits.append(split)
             _check_split(split, checkup, progress)
+    _check_classes(splits, kind, checkup)
     checkup.facts.extend((f"{one.name} index", _about_index(kind, root, one)) for one in splits)
     for one, other in combinations(splits, 2):
         if shared := shared_videos(one, other):
@@ -144,8 +156,8 @@ def _about_index(kind: str, root: Path, split: Split) -> str:
     try:
         open_index(kind, root, split.name)
     except IndexUnusable as error:
-        return (
-            f"{error}: lists are read anew at each start; motionaware prepare {kind} --root {root}"
+        return f"{error}: lists are read anew at each start; to write one: " + shlex.join(
+            ["motionaware", "prepare", kind, "--root", str(root)]
         )
     return "fresh: read at once"
 
@@ -162,6 +174,7 @@ def _tell_shared(one: str, other: str, videos: str, checkup: Checkup) -> None:
 def _check_shards(root: str, progress: bool) -> Checkup:
     checkup = Checkup([("data", f"{root}, kind {SHARDS}")], [])
     shared: Shared = {}
+    splits = []
     for name in SPLITS:
         try:
             split = read_shards(root, name)
@@ -174,12 +187,14 @@ def _check_shards(root: str, progress: bool) -> Checkup:
                 checkup.faults.append(str(error))
         else:
             assert isinstance(split.examples, ShardedExamples)
+            splits.append(split)
             shared = read_shared(root)
             reader = ShardReader(split)
             bar = tqdm(range(len(split.examples)), f"check {name}", disable=not progress)
             seen = [_look_into(reader, index) for index in bar]
             checkup.facts.append((name, count(len(split.examples.shards), "shard")))
             _summarise(split, seen, checkup)
+    _check_classes(splits, SHARDS, checkup)
     for (one, other), number in shared.items():
         _tell_shared(one, other, count(number, "video"), checkup)
     return checkup
@@ -187,8 +202,9 @@ def _check_shards(root: str, progress: bool) -> Checkup:
 
 def _look_into(reader: ShardReader, index: int) -> _Seen:
     try:
-        with reader.video(index) as (_, path):
-            return _look_at(path)
+        with reader.video(index) as (name, path):
+            seen = _look_at(path)
+            return replace(seen, notes=tuple(note.replace(str(path), name) for note in seen.notes))
     except VideoError as error:
         return _Seen(0, 0, 0, str(error))
 
@@ -217,21 +233,26 @@ def _check_split(split: Split, checkup: Checkup, progress: bool) -> None:
 
 def _tell_repeated(split: Split, checkup: Checkup) -> None:
     """Name what one list holds several times: a fact, and a fault where its classes differ."""
-    labels: dict[Path, list[int]] = {}
-    for example in split.examples:
-        labels.setdefault(example.path, []).append(example.label)
-    repeated = {path: of for path, of in labels.items() if len(of) > 1}
-    if not repeated:
+    found = repeated_videos(split)
+    if found is None:
         return
-    videos = f"{count(len(repeated), 'video')} several times"
-    path = next((path for path, of in repeated.items() if len({*of}) > 1), None)
-    if path is None:
-        checkup.facts.append((split.name, f"lists {videos}, first {next(iter(repeated))}"))
+    hint, classes_differ = found
+    if classes_differ:
+        checkup.faults.append(hint)
+    else:
+        checkup.facts.append((split.name, hint.removeprefix(f"{split.name} ")))
+
+
+def _check_classes(splits: list[Split], kind: str, checkup: Checkup) -> None:
+    """Name classes that look like one, and classes of one's own that training has no video of."""
+    if not splits:
         return
-    classes = " and ".join(split.class_names[label] for label in sorted({*repeated[path]}))
-    checkup.faults.append(
-        f"{split.name} lists {videos}, {path} as {classes}; leave one line for each"
-    )
+    hints = similar_classes(splits[0].class_names)
+    checkup.facts.extend(("hint", hint) for hint in hints)
+    # The class list of a published data set is right, even where one has a part of the videos only.
+    own = kind in (*OWN_KINDS, SHARDS)
+    if own and splits[0].name == "train" and (fault := untrained_classes(splits[0])):
+        checkup.faults.append(fault)
 
 
 def _summarise(split: Split, seen: list[_Seen], checkup: Checkup, *, num_missing: int = 0) -> None:
@@ -243,10 +264,8 @@ def _summarise(split: Split, seen: list[_Seen], checkup: Checkup, *, num_missing
         f"{len(errors) - num_missing or 'none'} broken; "
         f"{count(len(counts), 'class')} of {_range(counts.values(), 'video')}"
     ]
-    empty = [name for name in split.class_names if name not in counts]
-    if empty:
-        more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
-        facts.append(f"no video of {', '.join(empty[:_SHOWN])}{more}")
+    if hint := empty_classes(split):
+        facts.append(hint.removeprefix(f"{split.name} has "))
     if whole:
         lengths = [one.num_frames for one in whole]
         sizes = Counter((one.height, one.width) for one in whole).most_common()
@@ -259,8 +278,10 @@ def _summarise(split: Split, seen: list[_Seen], checkup: Checkup, *, num_missing
         if short:
             facts.append(
                 f"{count(short, 'video')} with fewer frames than the {ClipSpec().num_frames} of "
-                "a usual clip, which repeats some: lower clip.num_frames?"
+                f"a usual clip, the shortest has {min(lengths)}: its clips show some frames more "
+                "than once; a lower clip.num_frames avoids that"
             )
+    facts += [note for one in whole for note in one.notes]  # all: other verbs refer to this one
     checkup.facts.extend((split.name, fact) for fact in facts)
     checkup.faults.extend(dict.fromkeys(errors))  # a broken shard is one fault, not one a video
 
@@ -284,7 +305,7 @@ def _look_at(path: Path) -> _Seen:
     video = open_video(path)
     for _ in video.pictures():  # one at a time: decoding takes little memory
         pass
-    return _Seen(video.num_frames, video.height, video.width)
+    return _Seen(video.num_frames, video.height, video.width, notes=tuple(video.notes))
 
 
 def _strangers(root: Path) -> list[Path]:

@@ -146,9 +146,9 @@ def draw_movie(scene: Scene) -> Iterator[UInt8[Tensor, "3 h w"]]:
 
 
 def save_sheet(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
+    """Write a figure as PNG, whole or not at all; what sticks out of its edges is not cut."""
     with whole_file(path, what="the picture") as whole:
-        figure.savefig(whole, dpi=110, format="png")
+        figure.savefig(whole, dpi=110, format="png", bbox_inches="tight", pad_inches=0.1)
 
 
 def save_gif(path: Path, pictures: UInt8[Tensor, "t 3 h w"], *, fps: float | int) -> None:

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from motionaware.apps.grad_cam import Hook, grad_cam, map_hooks, picture_layers
 from motionaware.engine.evaluate import evaluation_mode
-from motionaware.models.insertion import sites as sites_of
+from motionaware.engine.scores import check_scores
 from motionaware.models.recognizer import VideoRecognizer
+from motionaware.models.site_hooks import sites as sites_of
+from motionaware.models.site_hooks import temporal_modules
 from motionaware.ops.attention import normalize_frames
 from motionaware.temporal.causal import PastDifference
 from motionaware.temporal.gate import Gate
@@ -92,6 +94,7 @@ def look(
     sites: Sequence[str] | None = None,
     target: int | None = None,
     layer: str | None = None,
+    video_name: str = "the clip",
 ) -> Look:
     """See what a model sees in a clip; the model is left as it was, whatever happens.
 
@@ -102,8 +105,10 @@ def look(
         target: The class for Grad-CAM; the likeliest by default.
         layer: Whose map Grad-CAM takes; by default the last one of more than one pixel on which the
             class depends.
+        video_name: For errors.
 
     Raises:
+        NonFiniteScores: The model's scores are infinite or NaN.
         ValueError: A site or layer is unknown, or the clip is not as the model wants it.
     """
     hosts = sites_of(model.backbone)
@@ -117,6 +122,7 @@ def look(
     with evaluation_mode(model), hooked(hooks), torch.enable_grad():
         pixels = clip[None].to(model.mean) / 255
         scores = model(pixels.requires_grad_())[0]
+        check_scores(scores.detach()[None], model, [video_name])
         probabilities = scores.detach().softmax(dim=-1).float().cpu()
         target = int(probabilities.argmax()) if target is None else target
         if layer is not None:
@@ -173,8 +179,9 @@ def check_known(name: str, known: Iterable[str], *, what: str) -> None:
 
 def _terms(network: nn.Module, hosts: Iterable[str]) -> Iterator[tuple[str, nn.Module]]:
     """The modules of each site that have something to show, by the name of the site."""
+    paths = temporal_modules(network)
     for host in hosts:
-        temporal = network.get_submodule(f"{host}.temporal")
+        temporal = network.get_submodule(paths[host])
         parts = list(temporal) if isinstance(temporal, nn.Sequential) else [temporal]
         shown = [part for part in parts if _first(part, *SHOWN) is not None]
         for number, part in enumerate(shown, start=1):

@@ -36,7 +36,8 @@ class Prediction:
     """What a model sees in a video: classes with their probabilities, the likeliest first.
 
     `parts` holds the same for each part of the video that was a clip of its own; `note` says where
-    a part has fewer frames than a clip, so that some are shown more than once.
+    a part has fewer frames than a clip, so that some are shown more than once, and what was changed
+    in the video to read it.
     """
 
     video: str
@@ -79,6 +80,7 @@ def predict(
 
     Raises:
         VideoError: The video cannot be read.
+        NonFiniteScores: The model's scores are infinite or NaN.
         ValueError: `num_clips` or `top_k` is below 1, the checkpoint is damaged, or `video` is no
             path.
         FileNotFoundError: The checkpoint does not exist.
@@ -88,7 +90,7 @@ def predict(
     check_path(video)
     if not isinstance(model, VideoRecognizer):
         model = load(model)
-    opened = open_video(video)
+    opened = open_video(video, square_pixels=model.clip.square_pixels)
     bounds = part_bounds(opened, num_clips)
     with evaluation_mode(model):
         probabilities = torch.cat(
@@ -113,11 +115,12 @@ def predict(
         )
         for (start, end), row in zip(bounds, probabilities, strict=True)
     ]
+    notes = [*_notes_of_length(bounds, model.clip.num_frames), *opened.notes]
     return Prediction(
         video=str(video),
         classes=named(probabilities.mean(dim=0)),
         parts=parts,
-        note=_note(bounds, model.clip.num_frames),
+        note="; ".join(notes) or None,
     )
 
 
@@ -134,14 +137,14 @@ def check_path(video: object) -> None:
         )
 
 
-def _note(bounds: list[tuple[int, int]], num_frames: int) -> str | None:
+def _notes_of_length(bounds: list[tuple[int, int]], num_frames: int) -> list[str]:
     shortest = min(end - start for start, end in bounds)
     if shortest >= num_frames:
-        return None
+        return []
     what = "the video" if len(bounds) == 1 else "a part"
     if shortest == 1:
-        return f"{what} has 1 frame, shown {num_frames} times: nothing moves in it"
-    return f"{what} has {shortest} frames, a clip {num_frames}: some are shown more than once"
+        return [f"{what} has 1 frame, shown {num_frames} times: nothing moves in it"]
+    return [f"{what} has {shortest} frames, a clip {num_frames}: some are shown more than once"]
 
 
 def part_bounds(video: Video, num_clips: int | None = None) -> list[tuple[int, int]]:
@@ -167,7 +170,7 @@ def _judge(model: VideoRecognizer, video: Video, bounds: list[tuple[int, int]]) 
     ]
     frames = frame_for_testing(video.frames(indices), spec=model.clip)
     clips = torch.stack(frames.split(model.clip.num_frames))
-    return view_probabilities(model, clips[:, None])
+    return view_probabilities(model, clips[:, None], names=[str(video.path)] * len(clips))
 
 
 def seconds_at(video: Video, frame: int) -> float | None:

@@ -207,7 +207,12 @@ def _begin(
         )
     if target.resolve().is_relative_to(root.resolve()):
         raise DataError(f"{target} lies in {root}, which it would change; choose another folder")
-    facts = {"kind": kind, "short_side_pixels": short_side, "from": str(root.resolve())}
+    facts = {
+        "kind": kind,
+        "short_side_pixels": short_side,
+        "square_pixels": True,  # folders without this fact have frames as their videos store them
+        "from": str(root.resolve()),
+    }
     signature = target / _SIGNATURE
     noted = json.loads(signature.read_text(encoding="utf-8")) if signature.is_file() else facts
     if noted != facts:

@@ -10,17 +10,16 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from einops import rearrange
 from jaxtyping import UInt8
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from motionaware.clip import ClipSpec
-from motionaware.models import insertion
+from motionaware.models.insertion import copy_without_modules
 from motionaware.models.recognizer import VideoRecognizer
 
 
@@ -254,23 +253,3 @@ def make_clips(model: VideoRecognizer, batch_size: int) -> UInt8[Tensor, "b t 3 
     t, h, device = model.clip.num_frames, model.clip.image_size, model.mean.device
     values = torch.arange(batch_size * t * 3 * h * h, device=device) % 251  # a prime: no period
     return rearrange(values.to(torch.uint8), "(b t c h w) -> b t c h w", t=t, c=3, h=h, w=h)
-
-
-def copy_without_modules(model: VideoRecognizer) -> VideoRecognizer:
-    """Copy a model all but its temporal modules and the adapters that run them."""
-    copied: dict[int, Any] = {}  # what deepcopy takes for copied already, by identity
-    for name in insertion.sites(model):
-        host = model.get_submodule(name)
-        # A hook that returns nothing leaves the input as it is.
-        copied |= {
-            id(host.get_submodule("temporal")): None,
-            id(find_adapter(host)): lambda *_: None,
-        }
-    return copy.deepcopy(model, copied)
-
-
-def find_adapter(host: nn.Module) -> object:
-    """The hook by which `insert` lets a layer see its input through its temporal module."""
-    hooks = host._forward_pre_hooks.values()
-    (adapter,) = (hook for hook in hooks if type(hook).__module__ == insertion.__name__)
-    return adapter

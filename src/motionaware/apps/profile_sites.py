@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from motionaware.apps.profile import copy_without_modules, find_adapter, make_clips
-from motionaware.models import insertion
+from motionaware.apps.profile import make_clips
+from motionaware.models.insertion import copy_without_modules
 from motionaware.models.recognizer import VideoRecognizer
+from motionaware.models.site_hooks import adapters, sites, temporal_modules
 from motionaware.models.sites import Choice, find_hosts
 
 NO_MODULE = "none"
@@ -48,28 +49,28 @@ def profile_sites(model: VideoRecognizer) -> list[Site]:
 
 
 def _sites_with_modules(model: VideoRecognizer) -> list[Site]:
-    hosts = {name: model.get_submodule(name) for name in insertion.sites(model)}
-    modules = {name: host.get_submodule("temporal") for name, host in hosts.items()}
-    witnesses = {name: _Witness() for name in hosts}
-    copied: dict[int, Any] = {id(modules[name]): witnesses[name] for name in hosts}
+    hooks = dict(adapters(model))
+    modules = {site: model.get_submodule(name) for site, name in temporal_modules(model).items()}
+    witnesses = {site: _Witness() for site in modules}
+    copied: dict[int, Any] = {id(modules[site]): witnesses[site] for site in modules}
     with torch.inference_mode():
         copy.deepcopy(model, copied).eval()(make_clips(model, batch_size=1))
     return [
         Site(
             name=name.removeprefix("backbone."),
-            layout=type(find_adapter(host)).__name__.removesuffix("Adapter").lower(),
+            layout=hooks[name].host.layout,
             channels=witnesses[name].channels,
             num_frames=witnesses[name].num_frames,
             module=_describe(modules[name]) or type(modules[name]).__name__,
         )
-        for name, host in hosts.items()
+        for name in modules
     ]
 
 
 def _sites_of_one_frame(model: VideoRecognizer) -> list[Site]:
     """Sites of the model's plan that a 3-D network leaves a single frame to see."""
     plan, clip = model.plan, model.clip
-    if plan is None or not model.takes_volumes or not insertion.sites(model):
+    if plan is None or not model.takes_volumes or not sites(model):
         return []
     hosts = find_hosts(
         copy_without_modules(model).backbone,

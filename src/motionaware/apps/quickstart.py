@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from motionaware.apps.curves import CurvesPicture
 from motionaware.apps.drawing import figure_maker
 from motionaware.apps.predict import Prediction, predict
 from motionaware.apps.visualize import visualize
@@ -96,6 +97,8 @@ def quickstart(
         open_dataset(shared.data, split, spec=shared.clip, progress=progress)
     folders = {BASELINE: RunFolder(out / "none"), CHALLENGER: RunFolder(out / "m2a")}
     _train_side_by_side(recipes, folders, progress=progress)
+    for folder in folders.values():
+        CurvesPicture(folder).update(last=True)
 
     checkpoints = {temporal: folder.last for temporal, folder in folders.items()}
     models = {temporal: load(path) for temporal, path in checkpoints.items()}
@@ -149,7 +152,8 @@ def _train_side_by_side(
                         process.join()
                 _show(bar, folders)
     if stop.is_set():
-        raise TrainingInterrupted("stopped; what was done is saved. Go on with the same command")
+        words = "stopped; what was done is saved. Go on with the same command"
+        raise TrainingInterrupted(words, stop.signal_number)
     for queue in errors.values():  # first: the other training was ended because of it
         if not queue.empty():
             raise queue.get()

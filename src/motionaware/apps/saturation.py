@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from motionaware.apps.drawing import figure_maker, save_sheet
+from motionaware.apps.lettering import lettering
 from motionaware.apps.looking import hooked
 from motionaware.data.dataset import batches_of, in_order, make_loader
 from motionaware.engine.config import DataConfig, EvalConfig
 from motionaware.engine.evaluate import check_classes, evaluation_mode
 from motionaware.engine.opening import open_dataset
+from motionaware.engine.scores import check_scores
 from motionaware.models.recognizer import VideoRecognizer
-from motionaware.ops.layout import fold_views
+from motionaware.ops.layout import fold_views, unfold_views
 from motionaware.temporal.causal import PastMotionAttention
 from motionaware.temporal.m2a import MotionAttention
 
@@ -103,6 +105,7 @@ def saturation(
         ValueError: The model does not attend over time, or the classes of the data are not its own.
         DataError: The data are not as their kind wants them.
         VideoError: A video cannot be read.
+        NonFiniteScores: The model's scores are infinite or NaN.
     """
     attending = dict(attentions(model.backbone))
     if not attending:
@@ -120,7 +123,9 @@ def saturation(
     hooks = [(attending[name], sums[name].take) for name in attending]
     with evaluation_mode(model), hooked(hooks), torch.inference_mode():
         for batch in bar:
-            model(fold_views(batch.views).to(model.mean.device))
+            scores = model(fold_views(batch.views).to(model.mean.device))
+            names = [dataset.name(index) for index in batch.indices.tolist()]
+            check_scores(unfold_views(scores, num_views=batch.views.shape[1]), model, names)
     sites = tuple(one.means(name) for name, one in sums.items())
     return Saturation(split=split, num_clips=next(iter(sums.values())).num_clips, sites=sites)
 
@@ -214,6 +219,11 @@ def draw_saturation(found: Saturation, path: str | Path) -> None:
         ImportError: matplotlib is not installed.
     """
     check_picture(path)
+    with lettering([found.split, *(one.site for one in found.sites)]):
+        _draw(found, Path(path))
+
+
+def _draw(found: Saturation, path: Path) -> None:
     columns = min(len(found.sites), 8)
     lines = -(-len(found.sites) // columns)
     figure = figure_maker()(
@@ -240,4 +250,4 @@ def draw_saturation(found: Saturation, path: str | Path) -> None:
     axes.tick_params(labelsize=7)
     axes.tick_params(axis="x", rotation=30)
     axes.legend(fontsize=7)
-    save_sheet(figure, Path(path))
+    save_sheet(figure, path)

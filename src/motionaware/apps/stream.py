@@ -9,6 +9,7 @@ from pathlib import Path
 from motionaware.clip import ClipSpec
 from motionaware.data.transforms import frame_for_testing
 from motionaware.data.video_live import LiveFrame, live_frames
+from motionaware.engine.scores import check_scores
 from motionaware.models.checkpoint import load
 from motionaware.models.recognizer import VideoRecognizer
 from motionaware.models.streaming import Stream
@@ -62,6 +63,7 @@ def stream(
 
     Raises:
         VideoError: The source cannot be read.
+        NonFiniteScores: The model's scores are infinite or NaN.
         ValueError: A number is out of range, or the model is not causal.
         FileNotFoundError: The checkpoint does not exist.
     """
@@ -87,7 +89,8 @@ def _moments(
 ) -> Generator[Moment, None, None]:
     chosen = _Chooser(model.clip, fps)
     try:
-        for frame in live_frames(source):
+        square = model.clip.square_pixels
+        for frame in live_frames(source, square_pixels=square, note=run.tell):
             run.meet(frame)
             if not chosen.takes(frame):
                 continue
@@ -95,7 +98,9 @@ def _moments(
                 run.drop(frame)
                 continue
             picture = frame_for_testing(frame.picture[None], spec=model.clip)
-            (row,) = seen.push(picture).softmax(dim=-1)
+            scores = seen.push(picture)
+            check_scores(scores, model, [f"{source}, {_at(frame)}"])
+            (row,) = scores.softmax(dim=-1)
             values, places = row.topk(min(top_k, len(row)))
             names = [model.class_names[place] for place in places.tolist()]
             yield Moment(

@@ -1,6 +1,5 @@
 """Visualize: what a model looks at in a video, as a sheet (PNG) or a movie (GIF, mp4)."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from motionaware.apps.drawing import (
     save_gif,
     save_sheet,
 )
+from motionaware.apps.lettering import lettering
 from motionaware.apps.looking import check_known, look
 from motionaware.apps.predict import check_path, part_bounds, seconds_at
 from motionaware.data.dataset import choose_frames
@@ -23,8 +23,8 @@ from motionaware.data.video import Video, open_video
 from motionaware.data.video_writer import write_video
 from motionaware.files import check_folder
 from motionaware.models.checkpoint import load
-from motionaware.models.insertion import sites as sites_of
 from motionaware.models.recognizer import VideoRecognizer
+from motionaware.models.site_hooks import sites as sites_of
 
 ENDINGS = (".png", ".gif", ".mp4")
 
@@ -42,7 +42,8 @@ class Visualization:
         shown_class: The one that Grad-CAM was asked about.
         cam_layer: Where Grad-CAM was taken; None if it could not.
         sites: Of which motion, gate or attention are drawn.
-        absent: What is not drawn, and why, a sentence each.
+        absent: What is not drawn, and why, a sentence each; characters too that no font has.
+        notes: What was changed in the video to read it, one line each.
     """
 
     picture: str
@@ -55,6 +56,7 @@ class Visualization:
     cam_layer: str | None
     sites: tuple[str, ...]
     absent: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def table(self) -> str:
         """As lines to read."""
@@ -68,6 +70,7 @@ class Visualization:
         if self.sites:
             lines.append(f"sites: {', '.join(self.sites)}")
         lines += self.absent
+        lines += [f"note: {note}" for note in self.notes]
         return "\n".join([*lines, f"picture: {self.picture}"])
 
 
@@ -100,6 +103,7 @@ def visualize(
 
     Raises:
         VideoError: The video cannot be read.
+        NonFiniteScores: The model's scores are infinite or NaN.
         ValueError: A site, class, layer, part or ending is unknown, the checkpoint is damaged, or
             `video` is no path.
         FileNotFoundError: The checkpoint does not exist.
@@ -117,7 +121,7 @@ def visualize(
         model = load(model)
     target = None if shown_class is None else class_number(shown_class, model.class_names)
     chosen = choose_sites(sites_of(model.backbone), sites)
-    opened = open_video(video)
+    opened = open_video(video, square_pixels=model.clip.square_pixels)
     bounds = part_bounds(opened)
     if not 1 <= clip <= len(bounds):
         last = len(bounds)
@@ -126,7 +130,7 @@ def visualize(
     start, end = bounds[clip - 1]
     indices = [start + index for index in choose_frames(end - start, model.clip)]
     frames = frame_for_testing(opened.frames(indices), spec=model.clip)
-    seen = look(model, frames, sites=chosen, target=target, layer=layer)
+    seen = look(model, frames, sites=chosen, target=target, layer=layer, video_name=str(video))
     scene = Scene(
         frames=frames,
         captions=[_caption(opened, index) for index in indices],
@@ -135,30 +139,27 @@ def visualize(
         title=Path(video).name if title is None else title,
         top_k=top_k,
     )
-    with warnings.catch_warnings():
-        # Letters that the font lacks are drawn as boxes; the names are told in words as well.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    values, places = seen.probabilities.topk(min(top_k, len(model.class_names)))
+    names = [model.class_names[place] for place in places.tolist()]
+    with lettering([scene.title, *names, model.class_names[seen.target]]) as note:
         if out.suffix.lower() == ".png":
             save_sheet(draw_sheet(scene), out)
         else:
             pictures = torch.stack(list(draw_movie(scene)))
             save = save_gif if out.suffix.lower() == ".gif" else write_video
             save(out, pictures, fps=fps)
-    values, places = seen.probabilities.topk(min(top_k, len(model.class_names)))
     return Visualization(
         picture=str(out),
         video=str(video),
         start_seconds=seconds_at(opened, start),
         end_seconds=seconds_at(opened, end),
         frames=tuple(indices),
-        classes=[
-            (model.class_names[place], value)
-            for place, value in zip(places.tolist(), values.tolist(), strict=True)
-        ],
+        classes=list(zip(names, values.tolist(), strict=True)),
         shown_class=model.class_names[seen.target],
         cam_layer=seen.layer,
         sites=tuple(site.name for site in seen.sites),
-        absent=seen.absent,
+        absent=(*seen.absent, *([note] if note else [])),
+        notes=tuple(opened.notes),
     )
 
 

@@ -1,5 +1,6 @@
 """Words -> the functions of apps and engine. Only this package prints."""
 
+import argparse
 import os
 import sys
 import traceback
@@ -9,11 +10,12 @@ from itertools import islice
 from motionaware.cli.compare import run_compare
 from motionaware.cli.data import run_doctor, run_prepare
 from motionaware.cli.models import run_predict, run_profile, run_stream, run_visualize
-from motionaware.cli.say import say_error
+from motionaware.cli.say import plain_warnings, say_error
 from motionaware.cli.training import run_evaluate, run_quickstart, run_train
 from motionaware.cli.verbs import make_parser
 from motionaware.engine.allocation import keep_freed_memory
-from motionaware.errors import is_expected, one_line
+from motionaware.engine.interrupt import TrainingInterrupted
+from motionaware.errors import is_expected, one_line, place_in_own_code
 
 # Nothing heavy is imported here: `motionaware --help` answers at once. Each verb imports its own.
 
@@ -46,7 +48,9 @@ def main(words: Sequence[str] | None = None) -> int:
     if args.overrides and args.verb != "train":
         parser.error(f"unrecognized arguments: {' '.join(args.overrides)}")
     try:
-        code = RUN[args.verb](args)
+        _check_nothing_is_empty(args)
+        with plain_warnings(of_libraries=args.traceback):
+            code = RUN[args.verb](args)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -56,10 +60,30 @@ def main(words: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError) and _printed(error):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left
             return NO_READER
-        if args.traceback or not is_expected(error):
+        if args.traceback:
             raise
+        if not is_expected(error):
+            place = place_in_own_code(error)
+            if place is None:
+                raise
+            say_error(f"{place}: {type(error).__name__}: {one_line(error)}")
+            return 1
         say_error(one_line(error))
-        return INTERRUPTED if type(error).__name__ == "TrainingInterrupted" else 1
+        return 128 + error.signal_number if isinstance(error, TrainingInterrupted) else 1
+
+
+def _check_nothing_is_empty(args: argparse.Namespace) -> None:
+    """Refuse an empty argument: as a path it would be the current folder.
+
+    Raises:
+        ValueError: It names the argument.
+    """
+    for name, value in vars(args).items():
+        if name != "title" and (value == "" or (isinstance(value, list) and "" in value)):
+            raise ValueError(
+                f"argument {name.upper()} is empty; is a variable of the shell not set? Give a "
+                "value, or leave the argument out"
+            )
 
 
 def _printed(error: BrokenPipeError) -> bool:

@@ -19,6 +19,8 @@ def run_compare(args: argparse.Namespace) -> int:
         top1 = f"{mean_and_spread(column.top1())} %" if column.runs else "failed"
         print(f"  {column.name:<40} top-1 {top1}")
     print(f"report: {found.report / 'report.html'}")
+    for note in found.notes:
+        print(f"note: {note}")
     if found.num_failed:
         say_error(f"runs that failed: {found.num_failed}; the report says why")
     return 1 if found.num_failed else 0
@@ -54,4 +56,5 @@ def _runs(args: argparse.Namespace, folders: list[Path]):
         title=args.title or "",
         num_examples=args.examples,
         progress=show_progress(),
+        allow_code="allow_code" in args,
     )

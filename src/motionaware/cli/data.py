@@ -1,10 +1,12 @@
 """The verbs prepare and doctor."""
 
 import argparse
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motionaware.apps.words import count
-from motionaware.cli.say import say_error, show_progress
+from motionaware.cli.say import prints_notes, say_error, show_progress
 
 if TYPE_CHECKING:
     from motionaware.data.split import Shared
@@ -13,6 +15,7 @@ OF_MOTIONPAIRS = {"train": 1200, "val": 240, "test": 240, "frames": 8, "size": 6
 _OF_DRAWING = {"out", *OF_MOTIONPAIRS}
 _OF_SPLIT = {"root", "val_share", "test_share", "seed", "group"}
 _OF_OTHERS = {"root", "frames_to", "short_side", "workers", "allow_broken", "shards", "shard_mib"}
+_RECIPE = "recipes/folder.yaml"
 
 
 def run_prepare(args: argparse.Namespace) -> int:
@@ -43,7 +46,7 @@ def _motionpairs(args: argparse.Namespace) -> int:
         progress=show_progress(),
     )
     print(f"{written} videos written below {given.out}")
-    print(f"next: motionaware doctor {given.out}")
+    print(f"next: motionaware doctor {shlex.quote(given.out)}")
     return 0
 
 
@@ -58,8 +61,11 @@ def _split(args: argparse.Namespace) -> int:
         number = len(listed.left_out)
         say_error(f"no videos by their names, left out: {number}, first {listed.left_out[0]}")
     print(f"lists written to {args.root}")
-    print(f"next: motionaware doctor {args.root} --kind csv")
-    print(f"then: motionaware train RECIPE --data.kind csv --data.root {args.root}")
+    root = shlex.quote(args.root)
+    print(f"next: motionaware doctor {root} --kind csv")
+    print(f"then: motionaware train {_RECIPE} --data.kind csv --data.root {root}")
+    if not Path(_RECIPE).is_file():
+        print(f"      {_RECIPE} comes with the source; any recipe of yours will do in its place")
     return 0
 
 
@@ -78,7 +84,8 @@ def _indexed(args: argparse.Namespace) -> int:
         print(f"  no label     {len(found.unlisted)}, first {found.unlisted[0]}")
     if found.report is not None:
         say_error(f"absent or broken: {len(found.problems)}; {found.report} lists them")
-    print(f"{found.root} is indexed; next: set data.kind {args.kind}, data.root {found.root}")
+    root = shlex.quote(str(found.root))
+    print(f"{found.root} is indexed; next: --data.kind {args.kind} --data.root {root}")
     return 1 if found.problems and "allow_broken" not in args else 0
 
 
@@ -100,9 +107,10 @@ def _sharded(args: argparse.Namespace) -> int:
     _tell_shared(found.shared)
     left_out = sum(counts["left_out"] for counts in found.counts.values())
     if left_out:
-        names = f"motionaware doctor {args.root} --kind {args.kind} names them"
+        names = f"motionaware doctor {shlex.quote(args.root)} --kind {args.kind} names them"
         say_error(f"left out, absent or broken: {left_out}; {names}")
-    print(f"{args.shards} is ready; next: set data.kind shards, data.root {args.shards}")
+    root = shlex.quote(args.shards)
+    print(f"{args.shards} is ready; next: --data.kind shards --data.root {root}")
     return 1 if left_out and "allow_broken" not in args else 0
 
 
@@ -111,6 +119,7 @@ def _tell_shared(shared: "Shared") -> None:
         print(f"  shared       {one} and {other} both list {count(number, 'video')}")
 
 
+@prints_notes()
 def run_doctor(args: argparse.Namespace) -> int:
     """Check the installation and a data set."""
     from motionaware.apps.doctor import doctor

@@ -6,32 +6,34 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from motionaware.cli.say import say_error, show_progress
+from motionaware.cli.say import prints_notes, say_error, show_progress
 from motionaware.cli.training import recipe_on_data
 
 _OF_VIDEO = ("sites", "shown_class", "clip", "layer", "fps")
 _OF_DATA = ("split", "kind", "root")
 
 
+@prints_notes()
 def run_predict(args: argparse.Namespace) -> int:
     """Name what happens in videos."""
     from motionaware.apps.predict import predict
     from motionaware.data.video import VideoError
     from motionaware.engine.evaluate import pick_device
+    from motionaware.engine.scores import NonFiniteScores
     from motionaware.models.checkpoint import load
 
-    model = load(args.checkpoint).to(pick_device())
+    model = load(args.checkpoint, allow_code="allow_code" in args).to(pick_device())
     failed = 0
     for video in args.videos:
         try:
             prediction = predict(model, video, num_clips=args.clips, top_k=args.top)
-        except VideoError as error:  # the other videos are still worth their answers
+        except (VideoError, NonFiniteScores) as error:  # the other videos may have answers
             say_error(str(error))
             failed += 1
             continue
         print(json.dumps(asdict(prediction)) if args.json else prediction.table())
     if failed and len(args.videos) > 1:
-        say_error(f"{failed} of {len(args.videos)} videos could not be read")
+        say_error(f"{failed} of {len(args.videos)} videos have no prediction")
     return 1 if failed else 0
 
 
@@ -52,12 +54,13 @@ def run_visualize(args: argparse.Namespace) -> int:
     return _saturation(args) if of_data else _visualize(args)
 
 
+@prints_notes()
 def _visualize(args: argparse.Namespace) -> int:
     from motionaware.apps.visualize import visualize
     from motionaware.engine.evaluate import pick_device
     from motionaware.models.checkpoint import load
 
-    model = load(args.checkpoint).to(pick_device())
+    model = load(args.checkpoint, allow_code="allow_code" in args).to(pick_device())
     options = {key: getattr(args, key) for key in ("out", *_OF_VIDEO) if key in args}
     drawn = visualize(model, args.video, **options)
     print(json.dumps(asdict(drawn)) if "json" in args else drawn.table())
@@ -71,7 +74,7 @@ def _saturation(args: argparse.Namespace) -> int:
 
     if "out" in args:
         check_picture(args.out)
-    model = load(args.checkpoint).to(pick_device())
+    model = load(args.checkpoint, allow_code="allow_code" in args).to(pick_device())
     data = {key: getattr(args, key, None) for key in ("kind", "root")}
     recipe = recipe_on_data(model.recipe, args.checkpoint, **data)
     split = {"split": args.split} if "split" in args else {}
@@ -88,7 +91,7 @@ def run_stream(args: argparse.Namespace) -> int:
     from motionaware.engine.evaluate import pick_device
     from motionaware.models.checkpoint import load
 
-    model = load(args.checkpoint).to(pick_device())
+    model = load(args.checkpoint, allow_code="allow_code" in args).to(pick_device())
     moments = stream(
         model, args.source, fps=args.fps, drop=args.drop, top_k=args.top, tell=say_error
     )
@@ -111,8 +114,9 @@ def run_profile(args: argparse.Namespace) -> int:
     from motionaware.models.checkpoint import load
     from motionaware.models.recognizer import create_model
 
-    if Path(args.model).is_file():
-        model = load(args.model)
+    path = Path(args.model)
+    if path.is_file() or (path.is_dir() and any(path.glob("*.safetensors"))):  # a run: load says
+        model = load(args.model, allow_code="allow_code" in args)
     else:
         clip = ClipSpec(num_frames=args.frames, image_size=args.size)
         model = create_model(

@@ -2,13 +2,14 @@
 
 import argparse
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motionaware.apps.words import count
-from motionaware.cli.say import show_progress
+from motionaware.cli.say import prints_notes, say_error, show_progress
 
 if TYPE_CHECKING:
     from motionaware.engine.config import Recipe
@@ -33,6 +34,7 @@ def run_quickstart(args: argparse.Namespace) -> int:
     return 0
 
 
+@prints_notes()
 def run_train(args: argparse.Namespace) -> int:
     """Train a model from a recipe."""
     from motionaware.engine.config import describe_keys, read_recipe
@@ -42,27 +44,31 @@ def run_train(args: argparse.Namespace) -> int:
         return 0
     if (args.recipe is None) == (args.resume is None):
         raise ValueError("give either a recipe to start from, or --resume RUN to go on with a run")
-    if args.resume and (args.overrides or args.run_folder):
-        raise ValueError("a resumed run keeps its recipe and its folder; give --resume RUN alone")
+    if args.resume and args.run_folder:
+        raise ValueError("a resumed run keeps its folder; give --resume RUN without --run")
     if args.resume:
         folder, recipe = Path(args.resume), None
     else:
         folder = Path(args.run_folder or Path("runs") / Path(args.recipe).stem)
         recipe = read_recipe(args.recipe, args.overrides)
 
+    from motionaware.apps.curves import CurvesPicture
     from motionaware.data.video import VideoError
+    from motionaware.engine.early_stopping import is_over, stopped_early
     from motionaware.engine.opening import look_for_test
     from motionaware.engine.run_folder import RunFolder
     from motionaware.engine.train import train
 
     files = RunFolder(folder)
-    recipe = recipe or files.recipe()
+    recipe = recipe or files.recipe(args.overrides)
+    curves = CurvesPicture(files)
     test = look_for_test(recipe.data)
-    if args.resume and files.num_epochs() == recipe.train.epochs:
-        print(
-            f"{folder} is finished, after {count(recipe.train.epochs, 'epoch')}; for more, begin a "
-            "new run with a higher train.epochs"
-        )
+    state = files.load_state() if args.resume else None
+    log = state["log"] if state else []
+    if args.resume and recipe == files.recipe() and is_over(log, recipe.train):
+        reason = stopped_early(log, recipe.train)
+        print(f"{folder} is finished: {reason}" if reason else _finished(files, recipe))
+        curves.update(last=True)
         return _say_next(files, test)
     for split, number in test.num_learnt.items():
         print(
@@ -74,25 +80,43 @@ def run_train(args: argparse.Namespace) -> int:
             f"note: validation and test share {count(test.num_shared, 'video')}: "
             f"{files.best.name} is chosen on the test, so judge {files.last.name}"
         )
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+        curves.update()
+
     try:
         report = train(
-            recipe,
-            folder,
-            resume=bool(args.resume),
-            progress=show_progress(),
-            tell=lambda line: print(line, flush=True),
+            recipe, folder, resume=bool(args.resume), progress=show_progress(), tell=tell
         )
     except VideoError as error:
         raise VideoError(
             f"{error}. What was trained is saved: mend that video and go on with motionaware train "
             f"--resume {folder}; a run begun with --data.on_error skip leaves it out"
         ) from error
+    finally:  # for a run that was stopped, too
+        curves.update(last=True)
     print(f"validation, last epoch: {report.summary()}")
     num_skipped = files.count_skipped()
     if num_skipped:
         print(f"skipped: {count(num_skipped, 'video')}, listed in {files.skipped}")
     print(f"log: {folder / 'log.csv'}")
+    print(f"note: {curves.problem}" if curves.problem else f"curves: {curves.path}")
     return _say_next(files, test)
+
+
+def _finished(files: "RunFolder", recipe: "Recipe") -> str:
+    """Say that a run is finished, and how to train more epochs."""
+    from motionaware.engine.resuming import can_be_extended, new_run_command
+
+    epochs = recipe.train.epochs
+    more = (
+        f"motionaware train --resume {files.path} --train.epochs {epochs + 1}, or more"
+        if can_be_extended(recipe.optim)
+        else f"its learning rate has come to its end ({recipe.optim.schedule}); start a new run "
+        f"from its weights: {new_run_command(files)}"
+    )
+    return f"{files.path} is finished, after {count(epochs, 'epoch')}; for more: {more}"
 
 
 def _say_next(files: "RunFolder", test: "HeldOut") -> int:
@@ -100,16 +124,21 @@ def _say_next(files: "RunFolder", test: "HeldOut") -> int:
     if test.num_shared:
         print(f"of the last epoch, for the test: {files.last}")
     judged = files.last if test.num_shared else files.best
-    print(f"next: motionaware evaluate {judged}{'' if test.exists else ' --split val'}")
+    words = ["motionaware", "evaluate", str(judged), *([] if test.exists else ["--split", "val"])]
+    if ":" in files.recipe().model.temporal:
+        words.append("--allow-code")
+    print(f"next: {shlex.join(words)}")
     return 0
 
 
+@prints_notes()
 def run_evaluate(args: argparse.Namespace) -> int:
     """Judge a checkpoint on a data set."""
     from motionaware.engine.evaluate import evaluate, pick_device
+    from motionaware.engine.metrics import note_lines
     from motionaware.models.checkpoint import load
 
-    model = load(args.checkpoint).to(pick_device())
+    model = load(args.checkpoint, allow_code="allow_code" in args).to(pick_device())
     recipe = recipe_on_data(model.recipe, args.checkpoint, kind=args.kind, root=args.root)
     views = recipe.eval.num_views if args.views is None else args.views
     crops = recipe.eval.num_crops if args.crops is None else args.crops
@@ -124,6 +153,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
         print(json.dumps(report.to_dict()))
     else:
         print(f"{args.split}: {report.summary()}")
+        for line in note_lines(report.notes):
+            print(line)
         for name, share in report.per_class.items():
             print(f"  {'  none ' if share is None else f'{share:7.1%}'}  {name}")
     return 0
@@ -135,9 +166,10 @@ def recipe_on_data(
     """The recipe that a checkpoint carries, on its own data or on those asked for.
 
     Raises:
-        ValueError: It does not follow which data are meant.
+        ValueError: It does not follow which data are meant, or where they are.
     """
     from motionaware.engine.config import recipe_from_dict
+    from motionaware.engine.paths import locate_data
 
     trained = {key: value for key, value in recipe.items() if key != "trained"}
     found = recipe_from_dict(trained, source=checkpoint)
@@ -149,4 +181,11 @@ def recipe_on_data(
             f"kind {root} is: --kind folder or --kind csv, for example"
         )
     data = replace(found.data, kind=kind or found.data.kind, root=root or found.data.root)
+    if root is None:
+        data = locate_data(data, checkpoint=checkpoint, trained=recipe.get("trained", {}))
+        if data.root != found.data.root:
+            say_error(
+                f"note: data.root {found.data.root} is not there; {data.root} is taken, which is "
+                "at the same place relative to the run folder"
+            )
     return replace(found, data=data)

@@ -16,9 +16,20 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=version("motionaware"), help="show it and end"
     )
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    parser.add_argument(
+        "--traceback",
+        action="store_true",
+        help="show where an error came from, and warnings of libraries",
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     checkpoint = "file that training wrote, such as RUN/best.safetensors"
+    code = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    code.add_argument(
+        "--allow-code",
+        action="store_true",
+        help="import the temporal module that a checkpoint or finished run names by file or dotted "
+        "path; only if you trust its author",
+    )
 
     verb = verbs.add_parser(
         "quickstart",
@@ -41,11 +52,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("recipe", nargs="?", help="YAML file; see recipes/")
     verb.add_argument("--run", dest="run_folder", help="folder of the run; runs/RECIPE by default")
-    verb.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
-    verb.add_argument("--keys", action="store_true", help="list every key of a recipe and end")
+    verb.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="continue the run in this folder; with --train.epochs N it is extended",
+    )
+    verb.add_argument("--keys", action="store_true", help="explain every key of a recipe and end")
 
     verb = verbs.add_parser(
         "evaluate",
+        parents=[code],
         help="judge a checkpoint on a data set",
         description="Judge a checkpoint on a split of the data it was trained on, or of others: "
         "top-1 and top-5, and top-1 of each class.",
@@ -67,6 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser(
         "compare",
+        parents=[code],
         help="compare backbones and temporal modules: train, judge, report",
         description="Train what is missing of a grid, judge every run, write a report; or report "
         "on runs that are finished. See docs/comparing.md.",
@@ -92,6 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser(
         "predict",
+        parents=[code],
         help="name what happens in videos",
         description="Name the likeliest classes of each video. A long one is cut into equal parts, "
         "each a clip of its own, and their probabilities are averaged.",
@@ -104,6 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser(
         "visualize",
+        parents=[code],
         help="draw what a model looks at in a video",
         description="Draw the frames of a clip with the motion, the gate and the attention at some "
         "sites, and Grad-CAM of a class; or, with --saturation, measure how far the attention is "
@@ -144,6 +163,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser(
         "stream",
+        parents=[code],
         help="name what happens in a video while it comes",
         description="Feed a causal model frame by frame and name the likeliest class after each. "
         "See docs/streaming.md.",
@@ -159,6 +179,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser(
         "profile",
+        parents=[code],
         help="say what a model costs, and where its modules are",
         description="Measure parameters, multiply-adds, latency and memory of a model, beside the "
         "same one without temporal modules; or, with --sites, list where these are. Options other "
@@ -249,6 +270,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("data", nargs="?", help="folder of a data set; none by default")
     verb.add_argument(
-        "--kind", default="folder", help="of data set, see docs/data.md; %(default)s by default"
+        "--kind", help="of data set, see docs/data.md; by default what the names in it show"
     )
     return parser

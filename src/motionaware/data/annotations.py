@@ -10,6 +10,7 @@ from functools import partial
 from itertools import combinations
 from pathlib import Path
 
+from motionaware.data.formats import own
 from motionaware.data.formats.folds import FOLDS, read_diving48, read_hmdb51, read_ucf101
 from motionaware.data.formats.kinetics import read_kinetics
 from motionaware.data.formats.own import is_video as is_video
@@ -38,6 +39,17 @@ KINDS: dict[str, Reader] = {
     **{f"hmdb51-{fold}": partial(read_hmdb51, fold=fold) for fold in FOLDS},
     "diving48": read_diving48,
 }
+
+
+OWN_KINDS = ("folder", "csv", "list")  # the others are published data sets
+
+
+def detect_kind(root: str | Path) -> str:
+    """Return `shards`, `folder`, `csv` or `list` by the names in a folder; `folder` if unsure."""
+    folder = Path(root)
+    if (folder / SHARDS_INDEX).is_file():
+        return SHARDS
+    return own.detect_kind(folder) or "folder"
 
 
 def read_split(kind: str, root: str | Path | None, split: str) -> Split:
@@ -108,7 +120,10 @@ def _checked(kind: str, root: str | Path | None, split: str) -> Path:
     if root is None:
         raise DataError(f"data of kind {kind!r} needs its folder; set data.root")
     if not Path(root).is_dir():
-        raise DataError(f"data.root {root} is not a folder; give the one that holds its splits")
+        begin = "" if Path(root).is_absolute() else f" in {Path.cwd()}"
+        raise DataError(
+            f"data.root {root} is not a folder{begin}; give the one that holds its splits"
+        )
     return Path(root)
 
 

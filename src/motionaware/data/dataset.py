@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from motionaware.clip import ClipSpec
 from motionaware.data.annotations import Split
 from motionaware.data.augment import Augment
+from motionaware.data.index import labels_of
 from motionaware.data.labels import Flip, mirrored_positions
 from motionaware.data.loader import Batch as Batch
 from motionaware.data.loader import Broken as Broken
@@ -103,16 +104,35 @@ class VideoDataset(Dataset[Sample | Broken]):
         try:
             video = self._open(request.index)
             if request.seed is None:
-                return Sample(self._test_views(video), label, request.index)
+                views = self._test_views(video)
+                return Sample(
+                    views,
+                    label,
+                    request.index,
+                    num_video_frames=video.num_frames,
+                    notes=tuple(video.notes),
+                )
             generator = torch.Generator().manual_seed(request.seed)
             clip, label = self._training_clip(video, label, generator)
         except VideoError as error:
             return Broken(request.index, error)
-        return Sample(rearrange(clip, "t c h w -> 1 t c h w"), label, request.index, request.seed)
+        views = rearrange(clip, "t c h w -> 1 t c h w")
+        return Sample(
+            views,
+            label,
+            request.index,
+            request.seed,
+            num_video_frames=video.num_frames,
+            notes=tuple(video.notes),
+        )
 
     def name(self, index: int) -> str:
         """Name an example by its path."""
         return str(self.split.examples[index].path)
+
+    def labels(self) -> list[int]:
+        """The label of each example."""
+        return labels_of(self.split)
 
     def _open(self, index: int) -> Video:
         if index not in self._opened:
@@ -177,6 +197,10 @@ class MotionPairsDataset(Dataset[Sample]):
     def name(self, index: int) -> str:
         """Name an example by its split and number."""
         return f"motionpairs/{self.clips.split}/{index:06d}"
+
+    def labels(self) -> list[int]:
+        """The label of each example."""
+        return self.clips.labels()
 
 
 def _changed(

@@ -11,7 +11,7 @@ _QUALITY = 95  # of JPEG; above it files grow fast for little
 
 
 def extract_frames(video: str | Path, folder: str | Path, *, short_side: int | None = None) -> int:
-    """Write every frame of a video; a folder that holds as many already is kept.
+    """Write every frame of a video as it is shown; a folder that holds as many already is kept.
 
     Frames are written to a folder beside, which then takes its place: whatever breaks it off, what
     stands at `folder` is whole.

@@ -6,6 +6,7 @@ into memory: whichever frames the next epoch draws are there. All workers and ru
     FOLDER/PLACE/STATE.npy    PLACE follows from the video's path, STATE from its size and time of
                               change and from the decoders: what is stale is never found again, and
                               makes way when the video is kept anew
+    FOLDER/PLACE/STATE.notes  the notes of that video, where there are any
     FOLDER/used.json          how many bytes, counted under a lock when a cache is opened, and kept
 
 A file appears whole or not at all (`whole_file`); one that was damaged since is made anew. What is
@@ -28,12 +29,12 @@ from filelock import FileLock
 from jaxtyping import UInt8
 from numpy.lib.format import header_data_from_array_1_0, write_array_header_1_0
 
-from motionaware.data.video import Video, VideoError
+from motionaware.data.video import SizeChange, Video, VideoError
 from motionaware.data.video_torchcodec import Decoder, opener_of
-from motionaware.files import whole_file
+from motionaware.files import whole_file, write_atomically
 
 MAX_VIDEO_BYTES = 2**26  # decoded; a longer video would take the place of many
-_LAYOUT = 1  # of the files; another number makes them all anew
+_LAYOUT = 2  # of the files and of the way frames are made; another number discards old files
 _ABANDONED_SECONDS = 3600.0  # nobody writes one video for so long: its writer was killed
 _STATE_LENGTH, _MAX_WORDS = 512, 200  # written in place: a full disk can still be told
 _UNREADABLE = (OSError, ValueError, EOFError)  # of a file that was damaged or taken away
@@ -46,6 +47,8 @@ class FrameCache:
         folder: Where they are kept; made if missing, and may be deleted at any time.
         max_gib: How large the folder may grow, in GiB; once full, videos are decoded as usual.
         decoder: Who decodes video files.
+        square_pixels: As for `open_video`; frames made with another value are kept apart.
+        size_change: Likewise.
 
     Raises:
         OSError: The folder cannot be written.
@@ -53,11 +56,19 @@ class FrameCache:
     """
 
     def __init__(
-        self, folder: str | Path, *, max_gib: float | int, decoder: Decoder = "pyav"
+        self,
+        folder: str | Path,
+        *,
+        max_gib: float | int,
+        decoder: Decoder = "pyav",
+        square_pixels: bool = True,
+        size_change: SizeChange = "scale",
     ) -> None:
         self.folder = Path(folder).resolve()  # a worker may stand in another folder
         self.max_bytes = int(max_gib * 2**30)
-        self._open = opener_of(decoder)
+        self._open = opener_of(decoder, square_pixels=square_pixels, size_change=size_change)
+        usual = square_pixels and size_change == "scale"
+        self._options = "" if usual else f" {square_pixels = } {size_change = }"
         packages = ["av", "pillow"] + ([decoder] if decoder != "pyav" else [])
         self._decoders = f"{_LAYOUT} {[(name, version(name)) for name in packages]}"
         try:
@@ -101,12 +112,15 @@ class FrameCache:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         stats = [(file.name, file.stat()) for file in files]
         state = [(name, found.st_size, found.st_mtime_ns) for name, found in stats]
-        return self.folder / _short(path.resolve()) / f"{_short((self._decoders, state))}.npy"
+        place = _short(f"{path.resolve()}{self._options}")
+        return self.folder / place / f"{_short((self._decoders, state))}.npy"
 
     def _mapped(self, path: Path, kept: Path) -> Video | None:
         """The video whose frames a file keeps; None if there is none, or it was damaged."""
         try:
             num_frames, height, width, _ = np.load(kept, mmap_mode="r").shape
+            notes = kept.with_suffix(".notes")
+            lines = notes.read_text(encoding="utf-8").splitlines() if notes.exists() else []
         except _UNREADABLE:
             return None
         return _Kept(
@@ -115,6 +129,7 @@ class FrameCache:
             height=height,
             width=width,
             times_seconds=None,
+            notes=lines,
             kept=kept,
             reopen=self._open,
         )
@@ -129,6 +144,9 @@ class FrameCache:
                 return
             try:
                 frames = video.frames(range(video.num_frames)).permute(0, 2, 3, 1).numpy()
+                if video.notes:  # first, so that no frames are found without them
+                    notes = "\n".join(video.notes).encode()
+                    write_atomically(kept.with_suffix(".notes"), notes)
                 with whole_file(kept, what="decoded frames") as part, part.open("wb") as file:
                     # As np.save, which does not say why when the disk is full.
                     write_array_header_1_0(file, header_data_from_array_1_0(frames))
@@ -151,6 +169,7 @@ class FrameCache:
             for stale in kept.parent.glob("*.npy"):
                 self._change(-stale.stat().st_size)
                 stale.unlink()
+                stale.with_suffix(".notes").unlink(missing_ok=True)
             used = self.used_bytes
             if used + num_bytes > self.max_bytes:
                 self._change(0, trouble=f"is full at {used / 2**30:.2f} GiB")

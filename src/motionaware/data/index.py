@@ -80,6 +80,10 @@ class IndexedExamples(Sequence[Example]):
         path = os.fsdecode(self.paths[begin : int(self.ends[place])].tobytes())
         return Example(self.root / path, int(self.labels[place]))
 
+    def all_labels(self) -> Int32[np.ndarray, "n"]:
+        """Return the label of each example."""
+        return self.labels if self.chosen is None else self.labels[self.chosen]
+
     def without(self, places: Iterable[int]) -> "IndexedExamples":
         """All but those at some places."""
         chosen = np.arange(len(self)) if self.chosen is None else self.chosen
@@ -101,6 +105,27 @@ def missing_places(split: Split) -> list[int]:
         examples.suspects() if isinstance(examples, IndexedExamples) else range(len(examples))
     )
     return [place for place in suspects if not examples[place].path.exists()]
+
+
+def labels_of(split: Split) -> list[int]:
+    """The label of each example of a split."""
+    examples = split.examples
+    if isinstance(examples, IndexedExamples):  # without an Example for each of 200 000 videos
+        chosen = examples.labels if examples.chosen is None else examples.labels[examples.chosen]
+        return chosen.tolist()
+    return [example.label for example in examples]
+
+
+def known_lengths(split: Split) -> Int32[np.ndarray, "n"] | None:
+    """How many frames each video has that could be read when the index was written.
+
+    None for a split without an index.
+    """
+    examples = split.examples
+    if not isinstance(examples, IndexedExamples):
+        return None
+    frames = examples.frames if examples.chosen is None else examples.frames[examples.chosen]
+    return frames[frames > 0]
 
 
 def without_places(split: Split, places: Sequence[int]) -> Split:

@@ -26,8 +26,10 @@ from motionaware.data.loader import (
     ClipDataset,
     Request,
     TrainingOrder,
+    count_batches,
     in_order,
     make_loader,
+    started,
 )
 from motionaware.data.mixing import Mixing
 from motionaware.data.shard_reader import MIXED, ShardDataset
@@ -81,11 +83,12 @@ class ShardOrder:
         self.num_examples = sum(len(examples.within(shard)) for shard in self.shards)
         self.rank, self.world_size = rank, world_size
         self.num_lanes = max(1, min(num_lanes, len(self.shards)))
+        self.merge_single = False  # append a last batch of one request to the batch before it
         self.epoch = 0
         self.start = 0
 
     def __len__(self) -> int:
-        return -(-self.num_examples // self.batch_size) - self.start
+        return count_batches(self) - self.start
 
     def digest(self) -> str:
         """What must be as it was for an epoch to go on where it stopped."""
@@ -121,6 +124,9 @@ class ShardOrder:
         turns += [
             (i // size % self.num_lanes, rest[i : i + size]) for i in range(0, len(rest), size)
         ]
+        if count_batches(self) < len(turns):
+            _, single = turns.pop()
+            turns[-1] = turns[-1][0], turns[-1][1] + single
         return turns[self.start :]
 
     def __iter__(self) -> Iterator[list[Request]]:
@@ -160,7 +166,7 @@ class Lanes(Iterable[Batch | VideoError]):
 
     def __iter__(self) -> Iterator[Batch | VideoError]:
         turns = [lane for lane, _ in self.order.turns()]
-        lanes = [iter(loader) for loader in self.loaders]  # all begin to work at once
+        lanes = [started(loader) for loader in self.loaders]  # all begin to work at once
         for lane in turns:
             yield next(lanes[lane])
 
@@ -183,10 +189,23 @@ def training_loader(
     num_workers: int,
     mixing: Mixing | None = None,
     skip: bool = False,
+    balanced: bool = False,
 ) -> tuple[TrainingOrder | ShardOrder, Iterable[Batch | VideoError]]:
-    """A loader of training clips, and the order that it follows; see `make_loader`."""
+    """A loader of training clips, and the order that it follows; see `make_loader`.
+
+    With `balanced`, every class comes equally often in an epoch; see `balanced_order`.
+
+    Raises:
+        DataError: `balanced` is asked of shards.
+    """
     make = partial(make_loader, dataset, mixing=mixing, skip=skip)
     if isinstance(dataset, ShardDataset):
+        if balanced:
+            raise DataError(
+                "data.balanced_sampling needs to read a video several times in an epoch, but "
+                "shards are read once an epoch, one after the other; set train.class_weights "
+                "balanced instead, or train on the data set that the shards were written from"
+            )
         rank, world_size = place_of_process()
         order = ShardOrder(
             dataset.reader.examples,
@@ -197,7 +216,8 @@ def training_loader(
             world_size=world_size,
         )
         return order, _lanes(order, make, num_workers)
-    order = TrainingOrder(len(dataset), batch_size=batch_size, seed=seed)
+    labels = dataset.labels() if balanced else None
+    order = TrainingOrder(len(dataset), batch_size=batch_size, seed=seed, labels=labels)
     return order, make(order, num_workers=num_workers)
 
 

@@ -33,6 +33,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from motionaware.errors import MotionAwareWarning
 from motionaware.files import whole_file
 
 DATA_VERSION = 1  # part of a cache file's name; raise it with any change to the numbers of a clip
@@ -258,6 +259,10 @@ class MotionPairs(Dataset[tuple[Tensor, int]]):
         clips = self._clips = np.load(self._path, "r") if self._clips is None else self._clips
         return torch.from_numpy(np.array(clips[i])), i % len(CLASS_NAMES)
 
+    def labels(self) -> list[int]:
+        """The label of each clip."""
+        return [i % len(CLASS_NAMES) for i in range(len(self))]
+
     def __getstate__(self) -> dict[str, Any]:
         # A memory map is pickled with all its numbers; a worker opens the file itself.
         return self.__dict__ | {"_clips": None}
@@ -277,7 +282,7 @@ class MotionPairs(Dataset[tuple[Tensor, int]]):
             if np.abs(clips[-1] - last).max() > 1:
                 raise ValueError("its last clip differs from what is drawn today")
         except (ValueError, EOFError) as error:
-            warnings.warn(f"{path} is drawn anew: {error}", stacklevel=3)
+            warnings.warn(f"{path} is drawn again: {error}", MotionAwareWarning, stacklevel=3)
             return False
         return True
 

@@ -1,9 +1,13 @@
 """Work on many files in several processes; one that dies takes only its own task along."""
 
+import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context
 from typing import TypeVar
@@ -11,6 +15,7 @@ from typing import TypeVar
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
+_PARENT_CHECK_SECONDS = 1.0
 _AHEAD = 4  # tasks handed out for each process: none waits, and the list is never all in memory
 
 
@@ -72,9 +77,59 @@ def _alone(
 def _pool(num_workers: int) -> ProcessPoolExecutor:
     # A forked child of a process with threads may hang; a new one imports what it needs.
     context = get_context("spawn")
-    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_ignore_interrupts)
+    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=obey_parent_only)
 
 
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the main process, which lets the tasks that have begun end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+_STOPPING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+"""The signals that ask a program to end. Windows has no SIGHUP."""
+
+
+@contextmanager
+def stop_signals_blocked() -> Iterator[None]:
+    """Hold back the signals that ask to end; they arrive afterwards.
+
+    A process that is forked or spawned inside inherits the block, so that it cannot be ended before
+    it has called `obey_parent_only`.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def obey_parent_only() -> None:
+    """Make this worker process end when its parent ends or terminates it, and on no other signal.
+
+    Terminals, `timeout`, systemd and Slurm send a signal to every process of a job. The parent
+    handles it: it finishes its step and then ends its workers. A worker that the parent leaves
+    behind (SIGKILL) ends itself within a second.
+    """
+    for number in _STOPPING:
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+    # The kernel says who sent a signal only to the one who waits for it, so SIGTERM stays blocked.
+    can_wait = hasattr(signal, "sigtimedwait")  # not on macOS
+    if can_wait:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    parent = os.getppid()
+    watch = threading.Thread(target=_watch, args=(parent, can_wait), daemon=True)
+    watch.start()
+
+
+def _watch(parent: int, can_wait: bool) -> None:
+    while os.getppid() == parent:
+        if not can_wait:
+            time.sleep(_PARENT_CHECK_SECONDS)
+            continue
+        found = signal.sigtimedwait({signal.SIGTERM}, _PARENT_CHECK_SECONDS)
+        if found is not None and found.si_pid == parent:
+            break
+    os._exit(0)

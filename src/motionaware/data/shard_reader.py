@@ -5,7 +5,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,19 @@ from motionaware.data.shards import (
     tar_streams,
 )
 from motionaware.data.split import Split
-from motionaware.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video, VideoError
+from motionaware.data.video import (
+    ANIMATION_SUFFIXES,
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Video,
+    VideoError,
+)
 
 MIXED = 2  # shards whose videos are mixed with each other, and that a process holds in memory
 
 _TRIES = 3  # to read a shard over a network
+# A list may name an animated image as a video; a single image is a video of one frame.
+_SUFFIXES = VIDEO_SUFFIXES | ANIMATION_SUFFIXES | IMAGE_SUFFIXES
 _FRAME = re.compile(r"[0-9]+\.[a-z]+")
 
 
@@ -129,10 +137,12 @@ class ShardDataset(VideoDataset):
     def __getitem__(self, request: Request) -> Sample | Broken:
         """Make a sample, or say why it cannot be made."""
         try:
-            with self.reader.video(request.index) as (_, self._path):
+            with self.reader.video(request.index) as (name, self._path):
                 made = super().__getitem__(request)
                 if isinstance(made, Broken):
                     raise made.error
+                notes = (note.replace(str(self._path), name) for note in made.notes)
+                made = replace(made, notes=tuple(notes))
         except VideoError as error:
             return Broken(request.index, VideoError(str(error)))
         return made
@@ -145,7 +155,7 @@ class ShardDataset(VideoDataset):
 def _unpack(files: dict[str, bytes], folder: Path, where: str) -> Path:
     """Write a video out. No name in a tar file becomes the name of a file as it is."""
     suffix, content = next(iter(files.items()), ("", b""))
-    if len(files) == 1 and f".{suffix}" in VIDEO_SUFFIXES:
+    if len(files) == 1 and f".{suffix}" in _SUFFIXES:  # a frame has its number before it
         path = folder / f"video.{suffix}"
         path.write_bytes(content)
         return path

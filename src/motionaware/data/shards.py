@@ -66,6 +66,10 @@ class ShardedExamples(Sequence[Example]):
         shard, place = self.find(range(len(self))[index])
         return Example(Path(self.shards[shard]) / f"{place:06d}", int(self.labels[index]))
 
+    def all_labels(self) -> Int32[np.ndarray, "n"]:
+        """Return the label of each example."""
+        return self.labels
+
     def find(self, index: int) -> tuple[int, int]:
         """In which shard a video is, and at which place in it."""
         shard = int(np.searchsorted(self.ends, index, side="right"))
@@ -151,7 +155,10 @@ def _read_index(base: str) -> _Index:
     where = f"{base}/{INDEX}"
     if not is_address(base):
         if not Path(base).is_dir():
-            raise DataError(f"data.root {base} is not a folder; give the one that holds {INDEX}")
+            begin = "" if Path(base).is_absolute() else f" in {Path.cwd()}"
+            raise DataError(
+                f"data.root {base} is not a folder{begin}; give the one that holds {INDEX}"
+            )
         if not Path(where).is_file():
             raise DataError(
                 f"{where} does not exist, which lists classes and shards; {base} holds "

@@ -26,10 +26,12 @@ class Skips:
     Attributes:
         max_share: Largest share of a split that may be left out, in [0, 1).
         rows: Split and name of each video, with the reason.
+        notes: What was changed in other videos to read them, one line each.
     """
 
     max_share: float
     rows: dict[tuple[str, str], str] = field(default_factory=dict)
+    notes: dict[str, None] = field(default_factory=dict)
     _totals: Counter[str] = field(default_factory=Counter)
     _path: Path | None = None
 
@@ -49,13 +51,14 @@ class Skips:
     def pass_on(
         self, batches: Iterator[Batch], dataset: ClipDataset, split: str
     ) -> Iterator[Batch]:
-        """Note what each batch had to leave out; a batch of which nothing is left comes empty.
+        """Note what each batch left out or changed; a batch of which nothing is left comes empty.
 
         Raises:
             DataError: More than `max_share` of the split's videos cannot be read.
         """
         self._totals[split] = max(self._totals[split], len(dataset))
         for batch in batches:
+            self.notes |= dict.fromkeys(batch.notes)
             new = {
                 (split, dataset.name(broken.index)): str(broken.error) for broken in batch.skipped
             }

@@ -10,7 +10,7 @@ Frames   Read as video_quick.py says; where that does not give what the index an
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,16 +21,17 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from jaxtyping import Float64, Int64, UInt8
 
-from motionaware.data.video import REMEDY, Video, VideoError, check_frame_size
+from motionaware.data.video import REMEDY, SizeChange, Video, VideoError
 from motionaware.data.video_container import (
     AVI,
     MATROSKA,
     MP4,
-    Upright,
+    Shape,
+    ToPicture,
     decoded,
     frames_of,
     opened_file,
-    size_of,
+    shape_of,
 )
 from motionaware.data.video_quick import headers_of, is_one_picture, wanted_frames
 
@@ -46,26 +47,34 @@ AVI_WITH_MPEG4 = (AVI, "mpeg4")
 class _VideoFile(Video):
     """`ticks` says when each frame is shown, in the stream's own unit; None: frames are counted.
 
-    `keys` are the frames at which decoding can start, ascending, 0 among them.
+    `keys` are the frames at which decoding can start, ascending, 0 among them. `shape` is the shape
+    that all frames get; `size_change` says what is done with those stored in another size.
     """
 
     ticks: Int64[np.ndarray, "n"] | None
     keys: Int64[np.ndarray, "k"]
+    shape: Shape
+    size_change: SizeChange
 
     def _pictures(self, wanted: list[int]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
-        num_read, to_rgb = 0, Upright()
+        num_read = 0
+        to_picture = ToPicture(self.shape, size_change=self.size_change, note=self._note_of_file)
         if self.ticks is not None and len(wanted) < self.num_frames:  # else nothing can be left out
             with opened_file(self.path, quick=True) as (container, stream):
                 for frame in wanted_frames(
                     container, stream, wanted, ticks=self.ticks, keys=self.keys
                 ):
-                    yield to_rgb(frame)
+                    yield to_picture(frame, name=self._name(wanted[num_read]))
                     num_read += 1
-        if num_read < len(wanted):  # what decoding from the start says, stands
+        if num_read < len(wanted):  # decoding from the start decides
             with opened_file(self.path) as (container, stream):
                 numbered = self._numbered(container, stream)
                 for index in wanted[num_read:]:
-                    yield next(to_rgb(frame) for number, frame in numbered if number == index)
+                    frame = next(frame for number, frame in numbered if number == index)
+                    yield to_picture(frame, name=self._name(index))
+
+    def _note_of_file(self, line: str) -> None:
+        self._note(f"{self.path}: {line}")
 
     def _numbered(
         self, container: InputContainer, stream: VideoStream
@@ -88,12 +97,15 @@ class _VideoFile(Video):
         return VideoError(f"{self._name(number)} does not decode, found: {found}; {REMEDY}")
 
 
-def open_video_file(path: Path) -> Video:
-    """Index a video file, or count its frames.
+def open_video_file(
+    path: Path, *, square_pixels: bool = True, size_change: SizeChange = "scale"
+) -> Video:
+    """Index a video file, or count its frames; the arguments are those of `open_video`.
 
     Raises:
         VideoError: it is no video, or cut short, or has no frame that can be read.
     """
+    options = {"square_pixels": square_pixels, "size_change": size_change}
     for quick in (True, False):
         with opened_file(path, quick=quick) as (container, stream):
             kind = container.format.name, stream.codec_context.codec.canonical_name
@@ -101,17 +113,63 @@ def open_video_file(path: Path) -> Video:
                 kind[0] in CONTAINERS_WITH_TIMES and kind[1] in CODECS_WITH_ONE_FRAME_A_PACKET
             ):
                 break
-            video = _index(path, container, stream, quick=quick)
+            video = _index(_Opening(path, container, stream, **options), quick=quick)
         if video is not None:
             return video
     with opened_file(path) as (container, stream):
-        return _count(path, container, stream)
+        return _count(_Opening(path, container, stream, **options))
 
 
-def _index(
-    path: Path, container: InputContainer, stream: VideoStream, *, quick: bool
-) -> Video | None:
+@dataclass
+class _Opening:
+    """A file that is being opened, and what is asked of it."""
+
+    path: Path
+    container: InputContainer
+    stream: VideoStream
+    square_pixels: bool
+    size_change: SizeChange
+    notes: list[str] = field(default_factory=list)
+
+    def shape(self, first: VideoFrame) -> Shape:
+        """The shape that the first frame gives to all."""
+        return shape_of(
+            first,
+            self.container,
+            self.stream,
+            path=self.path,
+            square_pixels=self.square_pixels,
+            note=self.notes.append,
+        )
+
+    def video(
+        self,
+        shape: Shape,
+        *,
+        shown: Sequence[int | None],
+        ticks: Int64[np.ndarray, "n"] | None,
+        keys: Int64[np.ndarray, "k"],
+    ) -> Video:
+        """The video whose frames are shown at `shown`, in the stream's own unit."""
+        video = _VideoFile(
+            path=self.path,
+            num_frames=len(shown),
+            height=shape.height,
+            width=shape.width,
+            times_seconds=_times_seconds(self.stream, shown),
+            ticks=ticks,
+            keys=keys,
+            shape=shape,
+            size_change=self.size_change,
+        )
+        for note in self.notes:
+            video._note_of_file(note)
+        return video
+
+
+def _index(opening: _Opening, *, quick: bool) -> Video | None:
     """Know all frames by their packets, decoding the first; None where packets cannot tell."""
+    container, stream = opening.container, opening.stream
     mpeg4 = stream.codec_context.codec.canonical_name == "mpeg4"
     first, headers, ticks, shown, keys = None, None, [], [], []
     try:
@@ -137,50 +195,36 @@ def _index(
                     keys.append(packet.pts)
     except FFmpegError:
         return None  # counting the frames says at which one
-    check_whole(path, container, stream)
+    check_whole(opening.path, container, stream)
     if first is None or None in ticks or len(set(ticks)) < len(ticks):
         return None  # nothing, or of unknown time, or two at once
     order = np.array(sorted(shown), dtype=np.int64)
     if first.pts != order[0] or min(ticks) != ticks[0]:
         return None  # some come before the first keyframe, and may not decode
-    check_frame_size(path, height=first.height, width=first.width)
-    height, width = size_of(first)
-    return _VideoFile(
-        path=path,
-        num_frames=len(order),
-        height=height,
-        width=width,
-        times_seconds=_times_seconds(stream, order.tolist()),
+    return opening.video(
+        opening.shape(first),
+        shown=order.tolist(),
         ticks=order,
         keys=np.union1d([0], np.searchsorted(order, keys)).astype(np.int64),
     )
 
 
-def _count(path: Path, container: InputContainer, stream: VideoStream) -> Video:
+def _count(opening: _Opening) -> Video:
     """Decode every frame once; from then on a frame is found by counting."""
-    height, width, shown = 0, 0, []
+    path, shape = opening.path, None
+    shown: list[int | None] = []
     try:
-        for frame in decoded(container, stream):
-            if not shown:
-                check_frame_size(path, height=frame.height, width=frame.width)
-                height, width = size_of(frame)
+        for frame in decoded(opening.container, opening.stream):
+            shape = shape or opening.shape(frame)
             shown.append(frame.pts)
     except FFmpegError as error:
         raise VideoError(
             f"{path}: frame {len(shown)} does not decode: {error.strerror}; {REMEDY}"
         ) from error
-    check_whole(path, container, stream)
-    if not shown:
+    check_whole(path, opening.container, opening.stream)
+    if shape is None:
         raise VideoError(f"{path} has a video stream, but no frame in it; {REMEDY}")
-    return _VideoFile(
-        path=path,
-        num_frames=len(shown),
-        height=height,
-        width=width,
-        times_seconds=_times_seconds(stream, shown),
-        ticks=None,
-        keys=np.zeros(1, dtype=np.int64),
-    )
+    return opening.video(shape, shown=shown, ticks=None, keys=np.zeros(1, dtype=np.int64))
 
 
 def check_whole(path: Path, container: InputContainer, stream: VideoStream) -> None:

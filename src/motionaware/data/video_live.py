@@ -4,9 +4,10 @@ Nothing is indexed and nothing read twice, so what is here can be a source witho
 frame that the decoder gives is given on, with its number and its time.
 """
 
+import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,8 @@ from einops import rearrange
 from jaxtyping import UInt8
 from torch import Tensor
 
-from motionaware.data.video import REMEDY, VideoError, open_video
-from motionaware.data.video_container import Upright, decoded, opened
+from motionaware.data.video import REMEDY, SizeChange, VideoError, is_webp, open_video
+from motionaware.data.video_container import ToPicture, decoded, opened, shape_of
 from motionaware.data.video_file import check_whole
 
 PIPE = "-"
@@ -28,6 +29,7 @@ _PIPE_REMEDY = (
     "pipe a container that can be read from its start: ffmpeg ... -f matroska -, or an mp4 written "
     "with -movflags +faststart"
 )
+_log = logging.getLogger("motionaware.data.video")  # as for videos that are opened
 _CAMERA = re.compile(r"(?:/dev/video)?(\d+)")
 
 
@@ -57,30 +59,52 @@ def is_camera(source: str | Path) -> bool:
     return _CAMERA.fullmatch(str(source)) is not None
 
 
-def live_frames(source: str | Path) -> Iterator[LiveFrame]:
+def live_frames(
+    source: str | Path,
+    *,
+    square_pixels: bool = True,
+    size_change: SizeChange = "scale",
+    note: Callable[[str], None] = _log.warning,
+) -> Iterator[LiveFrame]:
     """Give the frames of a source as they come.
 
     Args:
         source: A file, a folder of frames, a camera (`0`, `/dev/video0`), or `-`, which reads a
             video file from the standard input.
+        square_pixels: As for `open_video`.
+        size_change: Likewise.
+        note: Called with one line for each thing that is changed or ignored, once; by default the
+            line is logged.
 
     Raises:
         VideoError: It is none of these, or breaks off; a file that is cut short is said to be so
             after its last frame.
     """
     path = Path(source)
-    if path.is_dir():
-        video = open_video(path)
-        for number in range(video.num_frames):
-            (picture,) = video.frames([number])
-            yield LiveFrame(number=number, seconds=None, num_lost=0, picture=picture)
+    if path.is_dir() or (path.is_file() and is_webp(path)):
+        yield from _frames_of_images(source)  # as given: an empty name would be the current folder
         return
     camera = is_camera(source) and not path.is_file()
-    number, to_rgb = 0, Upright()
+    number = 0
+
+    def note_of_file(line: str) -> None:
+        note(f"{source}: {line}")
+
     with _open(source) as (container, stream):
         try:
-            first = before = None
+            first = before = to_picture = None
             for number, frame in enumerate(decoded(container, stream)):
+                if to_picture is None:
+                    shape = shape_of(
+                        frame,
+                        container,
+                        stream,
+                        path=path,
+                        square_pixels=square_pixels,
+                        note=note_of_file,
+                    )
+                    to_picture = ToPicture(shape, size_change=size_change, note=note_of_file)
+                picture = to_picture(frame, name=f"{source}: frame {number}")
                 seconds = frame.time
                 if seconds is None and stream.average_rate:
                     seconds = number / float(stream.average_rate)
@@ -91,7 +115,7 @@ def live_frames(source: str | Path) -> Iterator[LiveFrame]:
                     number=number,
                     seconds=None if seconds is None or first is None else seconds - first,
                     num_lost=num_lost,
-                    picture=rearrange(torch.tensor(to_rgb(frame).copy()), "h w c -> c h w"),
+                    picture=rearrange(torch.tensor(picture.copy()), "h w c -> c h w"),
                 )
                 number += 1
             if path.is_file():
@@ -103,6 +127,19 @@ def live_frames(source: str | Path) -> Iterator[LiveFrame]:
             ) from error
     if number == 0:
         raise VideoError(f"{source} has a video stream, but no frame came; {REMEDY}")
+
+
+def _frames_of_images(path: str | Path) -> Iterator[LiveFrame]:
+    """The frames of a folder or of an animation, which are no stream of FFmpeg."""
+    video = open_video(path)
+    times = video.times_seconds
+    for number, picture in enumerate(video.pictures()):
+        yield LiveFrame(
+            number=number,
+            seconds=None if times is None else float(times[number]),
+            num_lost=0,
+            picture=rearrange(torch.tensor(picture.copy()), "h w c -> c h w"),
+        )
 
 
 def _open(source: str | Path) -> AbstractContextManager[tuple[InputContainer, VideoStream]]:

@@ -9,6 +9,7 @@ faster, and not all of its frames were the same bit for bit.
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from motionaware.data.video import Video, open_video
+from motionaware.data.video import SizeChange, Video, is_webp, open_video
 from motionaware.data.video_writer import write_video
 
 Decoder = Literal["pyav", "torchcodec"]
@@ -24,14 +25,22 @@ _AT_ONCE = 16  # frames asked for together: a long video does not fit in memory
 _CLOCK_SECONDS = 1e-3  # times closer than this are the same frame's
 
 
-def opener_of(decoder: Decoder) -> Callable[[str | Path], Video]:
-    """How videos are opened so that `decoder` reads their frames.
+def opener_of(
+    decoder: Decoder, *, square_pixels: bool = True, size_change: SizeChange = "scale"
+) -> Callable[[str | Path], Video]:
+    """Returns what opens videos so that `decoder` reads their frames.
+
+    Args:
+        decoder: The library.
+        square_pixels: As for `open_video`.
+        size_change: Likewise.
 
     Raises:
         ImportError: It is torchcodec, and that cannot make a decoder here.
     """
+    options = {"square_pixels": square_pixels, "size_change": size_change}
     if decoder == "pyav":
-        return open_video
+        return partial(open_video, **options)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "try.mp4"
         write_video(path, torch.zeros(2, 3, 16, 16, dtype=torch.uint8), fps=2)
@@ -44,17 +53,19 @@ def opener_of(decoder: Decoder) -> Callable[[str | Path], Video]:
                 "(pip install 'motionaware[torchcodec]'; apt-get install ffmpeg or conda install "
                 "ffmpeg), or choose data.decoder: pyav"
             ) from error
-    return open_for_torchcodec
+    return partial(open_for_torchcodec, **options)
 
 
-def open_for_torchcodec(path: str | Path) -> Video:
+def open_for_torchcodec(
+    path: str | Path, *, square_pixels: bool = True, size_change: SizeChange = "scale"
+) -> Video:
     """Open a video as `open_video` does; the frames of a file are read by torchcodec.
 
     Raises:
         VideoError: As `open_video`.
     """
-    video = open_video(path)
-    if video.path.is_dir():
+    video = open_video(path, square_pixels=square_pixels, size_change=size_change)
+    if video.path.is_dir() or is_webp(video.path):
         return video
     return _ByTorchcodec(
         path=video.path,
@@ -62,6 +73,7 @@ def open_for_torchcodec(path: str | Path) -> Video:
         height=video.height,
         width=video.width,
         times_seconds=video.times_seconds,
+        notes=video.notes,
         indexed=video,
     )
 

@@ -1,13 +1,16 @@
 """Recipes written down: YAML, dotted overrides, plain values <-> the dataclasses of groups.py."""
 
 import dataclasses
+import json
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
+from motionaware.clip import stored_clip
 from motionaware.data.split import contents
 from motionaware.engine.groups import AugmentConfig as AugmentConfig
 from motionaware.engine.groups import DataConfig as DataConfig
@@ -20,8 +23,10 @@ from motionaware.engine.keys import (
     RecipeError,
     check_keys,
     check_override,
+    explanations,
     kind_words,
     known_keys,
+    summary,
 )
 
 _Config = TypeVar("_Config")
@@ -37,6 +42,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: A key is unknown, a value is of the wrong kind, or it is a folder.
         FileNotFoundError: There is no such file.
+        ValueError: `model.temporal` names a file or module that does not exist.
     """
     path = Path(path)
     if path.is_dir():
@@ -46,7 +52,36 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     content = read_yaml(path)
     if content is None:
         raise RecipeError(f"{path} is empty; wanted keys such as model:, as in recipes/folder.yaml")
-    return _parse(content, overrides, source=str(path))
+    recipe = _parse(content, overrides, source=str(path))
+    return with_own_code_found(recipe, _code_folders(path, overrides))
+
+
+def _code_folders(path: Path, overrides: Sequence[str]) -> tuple[Path, Path]:
+    """Where paths of own modules in a recipe begin: in its folder, then in the working folder.
+
+    A path on the command line begins in the working folder first.
+    """
+    if any(one.partition("=")[0] == "--model.temporal" for one in overrides):
+        return Path(), path.parent
+    return path.parent, Path()
+
+
+def with_own_code_found(recipe: Recipe, folders: Sequence[Path] = (Path(),)) -> Recipe:
+    """Give a recipe whose `model.temporal` names files of own modules by absolute paths.
+
+    Args:
+        recipe: The recipe.
+        folders: Where relative paths begin, in this order; the working folder by default.
+
+    Raises:
+        ValueError: A file or module is in none of them.
+    """
+    if ":" not in recipe.model.temporal:  # names of the table have none; spares importing torch
+        return recipe
+    from motionaware.temporal import find_own
+
+    temporal = find_own(recipe.model.temporal, folders)
+    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, temporal=temporal))
 
 
 def read_yaml(path: Path) -> Any:
@@ -61,26 +96,57 @@ def read_yaml(path: Path) -> Any:
         raise RecipeError(f"{path} is not YAML: {_on_one_line(error)}") from error
 
 
-def recipe_from_dict(content: Mapping[str, Any], *, source: str) -> Recipe:
-    """Build a recipe from plain values, as `recipe_to_dict` gives; `source` is named in errors.
+def read_stored_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read the recipe that a run folder holds; see `recipe_from_dict`.
+
+    Raises:
+        RecipeError: A key is unknown, or a value is of the wrong kind.
+        ValueError: `model.temporal` names a file or module that does not exist.
+    """
+    recipe = recipe_from_dict(read_yaml(path) or {}, overrides, source=str(path))
+    return with_own_code_found(recipe, _code_folders(path, overrides))
+
+
+def recipe_from_dict(
+    content: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str
+) -> Recipe:
+    """Build a recipe from the values that `recipe_to_dict` gave; `source` is named in errors.
+
+    A key of `clip` that did not exist when they were written is set by `stored_clip`.
 
     Raises:
         RecipeError: A key is unknown, or a value is of the wrong kind.
     """
-    return _parse(content, (), source=source)
+    clip = content.get("clip", {}) if isinstance(content, Mapping) else None
+    if isinstance(clip, Mapping):
+        content = {**content, "clip": stored_clip(clip)}
+    return _parse(content, overrides, source=source)
 
 
-def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as plain values, ready for YAML or JSON."""
+def recipe_to_dict(recipe: Recipe, *, folder: Path | None = None) -> dict[str, Any]:
+    """A recipe as plain values, ready for YAML or JSON.
+
+    Args:
+        recipe: The recipe.
+        folder: Of the file that will hold the values: paths of own modules are given relative to
+            it, so that a run and its modules can be moved together; None leaves them.
+    """
     plain = dataclasses.asdict(recipe)
+    if folder is not None and ":" in recipe.model.temporal:
+        from motionaware.temporal import relative_own
+
+        plain["model"]["temporal"] = relative_own(recipe.model.temporal, folder)
     for group in plain.values():  # YAML and JSON have lists, not tuples
         group |= {key: list(value) for key, value in group.items() if isinstance(value, tuple)}
     return plain
 
 
-def recipe_to_yaml(recipe: Recipe) -> str:
-    """A recipe as YAML with every value written out; `read_recipe` gives it back."""
-    return yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False)
+def recipe_to_yaml(recipe: Recipe, *, folder: Path | None = None) -> str:
+    """A recipe as YAML with every value written out; `read_recipe` gives it back.
+
+    `folder` is that of the file to be written, as for `recipe_to_dict`.
+    """
+    return yaml.safe_dump(recipe_to_dict(recipe, folder=folder), sort_keys=False)
 
 
 def _parse(content: Any, overrides: Sequence[str], *, source: str) -> Recipe:
@@ -135,11 +201,18 @@ def _on_one_line(error: Exception) -> str:
 
 
 def describe_keys() -> str:
-    """Every key of a recipe with its type and default, one a line."""
+    """Explain every key of a recipe: values, default and meaning, group by group."""
     defaults = recipe_to_dict(Recipe())
-    lines = []
+    lines: list[str] = []
+    meanings: dict[str, str] = {}
     for key, kind in known_keys(Recipe).items():
         group, _, name = key.partition(".")
-        if name:
-            lines.append(f"{key:<28} {kind_words(kind):<44} {defaults[group][name]}")
-    return "\n".join(lines)
+        if not name:
+            lines += ["", f"{group}: {summary(kind)}", ""]
+            meanings = explanations(kind)
+            continue
+        default = json.dumps(defaults[group][name]).replace('"', "")
+        values = "true or false" if kind is bool else kind_words(kind)
+        lines.append(f"  {key}   {values}; default {default}")
+        lines += textwrap.indent(textwrap.fill(meanings[name], 88), " " * 6).splitlines()
+    return "\n".join(lines[1:])

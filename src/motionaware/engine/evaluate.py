@@ -1,6 +1,6 @@
 """Evaluate: the views of every video -> probabilities -> Report."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from motionaware.data.skips import Skips
 from motionaware.engine.config import DataConfig, EvalConfig
 from motionaware.engine.metrics import Report, make_report
 from motionaware.engine.opening import open_cache, open_dataset
+from motionaware.engine.scores import check_scores
 from motionaware.models.recognizer import VideoRecognizer
 from motionaware.ops.layout import fold_views, unfold_views
 
@@ -34,6 +35,7 @@ class Predictions:
         indices: Its place in the split.
         class_names: One name a class.
         num_skipped: Videos left out because they are absent or cannot be read.
+        notes: What was changed in videos to read them, one line each.
     """
 
     probabilities: Float[Tensor, "n k"]
@@ -42,11 +44,12 @@ class Predictions:
     indices: Int[Tensor, "n"]
     class_names: tuple[str, ...]
     num_skipped: int
+    notes: tuple[str, ...] = ()
 
     def report(self) -> Report:
         """How well that was."""
         report = make_report(self.probabilities, self.labels, self.class_names)
-        return replace(report, num_skipped=self.num_skipped)
+        return replace(report, num_skipped=self.num_skipped, notes=self.notes)
 
 
 def evaluate(
@@ -82,6 +85,7 @@ def predict_split(
         ValueError: The classes of the data are not the model's.
         DataError: More videos must be skipped than the config allows.
         VideoError: A video cannot be read.
+        NonFiniteScores: The scores of a video are infinite or NaN.
     """
     config = config or EvalConfig()
     skips = Skips(data.max_skipped_share)
@@ -91,7 +95,7 @@ def predict_split(
         spec=model.clip,
         views=config,
         skips=skips,
-        cache=open_cache(data),
+        cache=open_cache(data, spec=model.clip),
         progress=progress,
     )
     check_classes(model.class_names, dataset.class_names)
@@ -103,7 +107,7 @@ def predict_split(
     )
     batches = skips.pass_on(batches_of(loader), dataset, split)
     probabilities, labels, indices = _collect(
-        model, batches, num_batches=len(loader), progress=progress
+        model, batches, num_batches=len(loader), name=dataset.name, progress=progress
     )
     return Predictions(
         probabilities=probabilities,
@@ -112,6 +116,7 @@ def predict_split(
         indices=indices,
         class_names=tuple(model.class_names),
         num_skipped=skips.count(split),
+        notes=tuple(skips.notes),
     )
 
 
@@ -121,15 +126,35 @@ def _below(root: str | None, name: str) -> str:
 
 
 def judge(
-    model: VideoRecognizer, batches: Iterator[Batch], *, num_batches: int, progress: bool = False
+    model: VideoRecognizer,
+    batches: Iterator[Batch],
+    *,
+    num_batches: int,
+    name: Callable[[int], str] | None = None,
+    progress: bool = False,
 ) -> Report:
-    """Judge a model on the videos of some batches."""
-    probabilities, labels, _ = _collect(model, batches, num_batches=num_batches, progress=progress)
+    """Evaluate a model on the videos of some batches; `name` names a video by its index.
+
+    Raises:
+        NonFiniteScores: The scores of a video are infinite or NaN.
+    """
+    probabilities, labels, _ = _collect(
+        model, batches, num_batches=num_batches, name=name or _numbered, progress=progress
+    )
     return make_report(probabilities, labels, model.class_names)
 
 
+def _numbered(index: int) -> str:
+    return f"video {index}"
+
+
 def _collect(
-    model: VideoRecognizer, batches: Iterator[Batch], *, num_batches: int, progress: bool
+    model: VideoRecognizer,
+    batches: Iterator[Batch],
+    *,
+    num_batches: int,
+    name: Callable[[int], str],
+    progress: bool,
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n"], Int[Tensor, "n"]]:
     """Probabilities, labels and indices of the videos of some batches."""
     probabilities, labels, indices = [], [], []
@@ -138,7 +163,8 @@ def _collect(
         for batch in bar:
             if not len(batch.labels):  # every video of it was skipped
                 continue
-            probabilities.append(view_probabilities(model, batch.views))
+            names = [name(index) for index in batch.indices.tolist()]
+            probabilities.append(view_probabilities(model, batch.views, names=names))
             labels.append(batch.labels)
             indices.append(batch.indices)
     return torch.cat(probabilities), torch.cat(labels), torch.cat(indices)
@@ -174,11 +200,20 @@ def pick_device(name: str = "auto") -> torch.device:
 
 @torch.inference_mode()
 def view_probabilities(
-    model: VideoRecognizer, views: UInt8[Tensor, "b v t 3 h w"]
+    model: VideoRecognizer,
+    views: UInt8[Tensor, "b v t 3 h w"],
+    *,
+    names: Sequence[str] | None = None,
 ) -> Float[Tensor, "b k"]:
-    """Mean over the views of the softmax of their scores, on the CPU."""
+    """Mean over the views of the softmax of their scores, on the CPU.
+
+    Raises:
+        NonFiniteScores: A score is infinite or NaN; `names` holds the name of each video.
+    """
     scores = model(fold_views(views).to(model.mean.device))
-    return unfold_views(scores, num_views=views.shape[1]).softmax(dim=-1).mean(dim=1).float().cpu()
+    scores = unfold_views(scores, num_views=views.shape[1]).float()
+    check_scores(scores, model, names or [_numbered(place) for place in range(len(views))])
+    return scores.softmax(dim=-1).mean(dim=1).cpu()
 
 
 def check_classes(model_names: Sequence[str], data_names: Sequence[str]) -> None:

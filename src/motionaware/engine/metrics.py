@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+_NOTES_SHOWN = 8  # of a data set in which many videos have one
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -22,6 +24,7 @@ class Report:
         per_class: Top-1 of each class by name; None where it does not occur.
         confusion: Videos a right class (row) and predicted class (column).
         num_skipped: Videos left out because they are absent or cannot be read.
+        notes: What was changed in videos to read them, one line each.
     """
 
     num_videos: int
@@ -32,6 +35,7 @@ class Report:
     per_class: dict[str, float | None]
     confusion: list[list[int]]
     num_skipped: int = 0
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """On one line."""
@@ -48,6 +52,15 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
         return dict(vars(self))
+
+
+def note_lines(notes: Sequence[str]) -> list[str]:
+    """Notes as lines to print: of many, the first few and how many more there are."""
+    lines = [f"note: {note}" for note in notes[:_NOTES_SHOWN]]
+    more = len(notes) - len(lines)
+    return lines + (
+        [f"note: and {more} more like these; motionaware doctor names all"] * (more > 0)
+    )
 
 
 def make_report(

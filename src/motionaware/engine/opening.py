@@ -1,6 +1,6 @@
 """Open the data that a recipe names: where a recipe's words become a data set of clips."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from motionaware.data.shards import KIND as SHARDS
 from motionaware.data.shards import read_shards, read_shared
 from motionaware.data.skips import Skips
 from motionaware.data.split import SPLITS, DataError, Shared, Split, SplitAbsent
+from motionaware.data.video import Video
 from motionaware.data.video_torchcodec import opener_of
 from motionaware.engine.config import DataConfig, EvalConfig
 
@@ -63,7 +64,7 @@ def open_dataset(
             augment=augment,
             num_views=views.num_views,
             num_crops=views.num_crops,
-            opener=cache.open if cache else opener_of(config.decoder),
+            opener=cache.open if cache else _opener(config, spec),
         )
     sizes = {
         "train": config.num_train_clips,
@@ -82,8 +83,18 @@ def open_dataset(
     return MotionPairsDataset(clips, flip=config.flip, augment=augment)
 
 
-def open_cache(config: DataConfig) -> FrameCache | None:
+def _opener(config: DataConfig, spec: ClipSpec) -> Callable[[str | Path], Video]:
+    return opener_of(
+        config.decoder, square_pixels=spec.square_pixels, size_change=config.size_change
+    )
+
+
+def open_cache(config: DataConfig, *, spec: ClipSpec) -> FrameCache | None:
     """The cache of decoded frames that a recipe names, if it does.
+
+    Args:
+        config: Names the data.
+        spec: What the model expects of a clip.
 
     Raises:
         DataError: The data are not kept; no folder is made.
@@ -96,7 +107,13 @@ def open_cache(config: DataConfig) -> FrameCache | None:
             f"data.cache_dir is {config.cache_dir}, but shards are streamed and not kept; "
             "leave cache_dir out, or name the data set that they were written from"
         )
-    return FrameCache(config.cache_dir, max_gib=config.cache_gib, decoder=config.decoder)
+    return FrameCache(
+        config.cache_dir,
+        max_gib=config.cache_gib,
+        decoder=config.decoder,
+        square_pixels=spec.square_pixels,
+        size_change=config.size_change,
+    )
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from motionaware.engine.config import OptimConfig
-from motionaware.models.insertion import sites
 from motionaware.models.recognizer import VideoRecognizer
+from motionaware.models.site_hooks import temporal_modules
 
 _ONE_CYCLE_RISE = 0.3  # share of the steps; the rest falls
 _ONE_CYCLE_START = 1 / 25  # of the highest rate
@@ -22,7 +22,7 @@ def freeze_batch_norms(model: VideoRecognizer) -> None:
 
     Source: Wang et al., Temporal Segment Networks, 2016, https://arxiv.org/abs/1608.00859
     """
-    inserted = tuple(f"{site}.temporal." for site in sites(model.backbone))
+    inserted = tuple(f"{name}." for name in temporal_modules(model.backbone).values())
     norms = [
         module
         for name, module in model.backbone.named_modules()
@@ -50,7 +50,8 @@ def make_optimizer(model: VideoRecognizer, config: OptimConfig) -> Optimizer:
 
 def parameter_groups(model: VideoRecognizer, config: OptimConfig) -> list[dict[str, object]]:
     """Part the parameters that move: backbone or new, decayed (matrices) or not (norms, biases)."""
-    new_prefixes = ("head.", *(f"backbone.{site}.temporal." for site in sites(model.backbone)))
+    inserted = temporal_modules(model.backbone).values()
+    new_prefixes = ("head.", *(f"backbone.{name}." for name in inserted))
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -1,8 +1,9 @@
 """A run's folder: recipe, log, checkpoints, and the state from which it can go on.
 
-recipe.yaml         every value, defaults written out
+recipe.yaml         every value, defaults written out; resume.pt holds them too, to be compared
 log.csv             one line an epoch
 tensorboard/        the same as curves
+curves.png          the same as a picture, where matplotlib is installed; see apps/curves.py
 last.safetensors    the model after the last whole epoch
 best.safetensors    the model of the best epoch on validation
 skipped.csv         videos left out, with the reason; only where there are any
@@ -11,8 +12,8 @@ lock                held by the process that trains; else an empty file
 """
 
 import csv
+import hashlib
 import io
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,8 +22,15 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from motionaware.engine.config import Recipe, read_recipe, recipe_to_yaml
+from motionaware.engine.config import Recipe, read_stored_recipe, recipe_to_yaml
 from motionaware.files import alone_in, check_folder, write_atomically
+from motionaware.models.weights import read_torch
+
+_STATE_MARK = b"motionaware state "
+
+
+def _checksum_line(content: bytes) -> bytes:
+    return _STATE_MARK + f"sha256:{hashlib.sha256(content).hexdigest()}\n".encode()
 
 
 class RunFolder:
@@ -33,7 +41,7 @@ class RunFolder:
         self.last = self.path / "last.safetensors"
         self.best = self.path / "best.safetensors"
         self.skipped = self.path / "skipped.csv"
-        self._recipe = self.path / "recipe.yaml"
+        self.recipe_file = self.path / "recipe.yaml"
         self._state = self.path / "resume.pt"
         self._log = self.path / "log.csv"
 
@@ -44,7 +52,7 @@ class RunFolder:
             FileExistsError: A run is here already.
         """
         self.check_free()
-        write_atomically(self._recipe, recipe_to_yaml(recipe).encode())
+        write_atomically(self.recipe_file, self._text(recipe))
 
     def check_free(self) -> None:
         """Refuse a folder that holds a run, and a file in its place.
@@ -62,20 +70,28 @@ class RunFolder:
 
     def holds_run(self) -> bool:
         """Whether a run was begun here."""
-        return self._recipe.is_file()
+        return self.recipe_file.is_file()
 
-    def recipe(self) -> Recipe:
-        """Read the recipe of the run that is here.
+    def recipe(self, overrides: Sequence[str] = ()) -> Recipe:
+        """Read the recipe of the run that is here, with dotted overrides.
 
         Raises:
             FileNotFoundError: No run is here.
+            RecipeError: It cannot be read, or an override does not fit.
         """
         if not self.holds_run():
             raise FileNotFoundError(
-                f"{self.path} holds no run to resume: {self._recipe.name} is not there; "
+                f"{self.path} holds no run to resume: {self.recipe_file.name} is not there; "
                 "give the folder of a run, or start one from a recipe"
             )
-        return read_recipe(self._recipe)
+        return read_stored_recipe(self.recipe_file, overrides)
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Replace the recipe, for a run that goes on with other values."""
+        write_atomically(self.recipe_file, self._text(recipe))
+
+    def _text(self, recipe: Recipe) -> bytes:
+        return recipe_to_yaml(recipe, folder=self.path).encode()
 
     def num_epochs(self) -> int:
         """How many whole epochs the saved state has behind it."""
@@ -97,10 +113,11 @@ class RunFolder:
             yield
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Write the state to resume from."""
+        """Write the state to resume from, behind a line with its checksum."""
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
-        write_atomically(self._state, buffer.getvalue())
+        content = buffer.getvalue()
+        write_atomically(self._state, _checksum_line(content) + content)
 
     def load_state(self) -> dict[str, Any] | None:
         """Read the state to resume from; None before the first was written.
@@ -110,12 +127,24 @@ class RunFolder:
         """
         if not self._state.is_file():
             return None
+        content = self._state.read_bytes()
+        if content.startswith(_STATE_MARK):
+            line, _, content = content.partition(b"\n")
+            is_whole = line + b"\n" == _checksum_line(content)
+        else:
+            is_whole = True  # of an early version; read_torch verifies what its format allows
         try:
-            return torch.load(self._state, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            if not is_whole:
+                raise ValueError("its content does not match its checksum")
+            return read_torch(io.BytesIO(content))
+        except ValueError as error:
+            remedy = (
+                f"begin a new run with --model.pretrained {self.last}, which is a separate file"
+                if self.last.is_file()
+                else "begin a new run"
+            )
             raise ValueError(
-                f"{self._state} is damaged, the run cannot go on from it; its checkpoints "
-                f"{self.last.name} and {self.best.name} are files of their own. Begin a new run"
+                f"{self._state} is damaged ({error}), the run cannot go on from it; {remedy}"
             ) from error
 
     def write_log(self, rows: Sequence[Mapping[str, int | float]]) -> None:

@@ -1,33 +1,49 @@
 """Train: the loop, in plain PyTorch."""
 
 import math
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from motionaware.data.dataset import Batch
 from motionaware.data.split import DataError
 from motionaware.data.video import VideoError
-from motionaware.engine.config import Recipe, recipe_to_dict
+from motionaware.engine.config import (
+    Recipe,
+    recipe_from_dict,
+    recipe_to_dict,
+    with_own_code_found,
+)
+from motionaware.engine.early_stopping import is_over, stopped_early
 from motionaware.engine.evaluate import judge, pick_device
-from motionaware.engine.interrupt import TrainingDiverged, TrainingInterrupted, stop_on_signal
+from motionaware.engine.interrupt import (
+    StopRequest,
+    TrainingDiverged,
+    TrainingInterrupted,
+    stop_on_signal,
+)
+from motionaware.engine.loss import TrainingLoss, make_weights
 from motionaware.engine.metrics import Report
 from motionaware.engine.model import lay_channels_last, make_model
 from motionaware.engine.optim import freeze_batch_norms, make_average, make_optimizer, make_schedule
+from motionaware.engine.paths import RUN_FOLDER, with_absolute_paths
+from motionaware.engine.progress import Progress
+from motionaware.engine.resuming import changed_keys, check_changes, describe_changes
 from motionaware.engine.run_folder import RunFolder
+from motionaware.engine.scores import NonFiniteScores, shorten
+from motionaware.engine.single_clip import refuse_single_clips, trains_on_one_clip
 from motionaware.engine.training_data import TrainingData
 from motionaware.models.checkpoint import save
-from motionaware.models.insertion import sites
+from motionaware.models.checkpoint_file import Origin
 from motionaware.models.recognizer import VideoRecognizer
+from motionaware.models.site_hooks import sites
+from motionaware.temporal import short_name
 
 _Work = TypeVar("_Work")
 
@@ -46,18 +62,20 @@ def train(
     stopped, to the same numbers.
 
     Args:
-        recipe: All there is to know; a resumed run must be given the one it began with.
+        recipe: All there is to know. For a resumed run, the one it began with; what may differ, a
+            higher `train.epochs` for instance, is in `motionaware.engine.resuming`. Relative
+            paths in it begin at the current folder; the run folder stores them as absolute ones.
         run_folder: Where recipe, log and checkpoints go; see `motionaware.engine.run_folder`.
         resume: Go on with the run in that folder.
         progress: Show bars on the error stream.
-        tell: Is handed a line at the start, and one after every epoch.
+        tell: Is handed a line at the start, one after every epoch and, without bars, one a minute.
 
     Returns:
         How the last epoch's model did on validation.
 
     Raises:
         TrainingInterrupted: Asked to stop.
-        TrainingDiverged: The loss became infinite or not a number.
+        TrainingDiverged: The loss, the gradient or the scores became infinite or NaN.
         FileExistsError: The folder holds a run, and `resume` is false.
         FileNotFoundError: The folder holds no run, and `resume` is true.
         ValueError: Recipe or data do not fit; the message says which and why.
@@ -66,10 +84,9 @@ def train(
         OSError: A file cannot be written; what was saved before stands.
     """
     folder = RunFolder(run_folder)
+    recipe = with_absolute_paths(with_own_code_found(recipe))
     if not resume:
         folder.check_free()
-    elif folder.recipe() != recipe:
-        raise ValueError(f"{folder.path} was begun with another recipe; resume with its own")
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.train.num_threads or threads)
     try:
@@ -95,17 +112,22 @@ class TrainingRun:
         self.recipe, self.folder, self.progress = recipe, folder, progress
         self.tell = tell or (lambda line: None)
         config = recipe.train
-        self.data = TrainingData(recipe, progress=progress)
-        self.steps_per_epoch = -(-self.data.num_batches // config.accumulate)
-
         state = folder.load_state() if resume else None
+        changes = self._check_changes(state) if resume else {}
+        self.data = TrainingData(recipe, progress=progress)
+
         torch.manual_seed(config.seed)
         self.device = pick_device(config.device)
         self.model = make_model(recipe, self.data.class_names, fresh=state is None)
+        if state:
+            self.model.origin = Origin.from_dict(state.get("origin"))
         self.model.to(self.device)
         if config.channels_last:
             lay_channels_last(self.model)
         self._training_mode()
+        self._plan_single_clips()
+        self.steps_per_epoch = -(-self.data.num_batches // config.accumulate)
+        self.loss = self._make_loss()
         self.optimizer = make_optimizer(self.model, recipe.optim)
         self.schedule = make_schedule(
             self.optimizer,
@@ -116,50 +138,67 @@ class TrainingRun:
         self.average = make_average(self.model, config.ema_decay)
 
         self.epoch = self.step = 0  # where the run stands: steps done in this epoch
-        self.sums = torch.zeros(3, dtype=torch.float64)  # its loss, right answers and clips
+        # Of this epoch: loss, right answers, clips, and what the loss is divided by.
+        self.sums = torch.zeros(4, dtype=torch.float64)
         self.began = time.monotonic()
         self.log: list[dict[str, int | float]] = []
-        self.stop = threading.Event()
+        self.stop = StopRequest()
         if state:
             self._restore(state)
         if not resume:
             folder.begin(recipe)  # last: bad data or a bad recipe leave no folder behind
         self.data.skips.keep(folder.skipped)
         self.tell(self._summary())
+        if self.model.origin and not state:
+            for line in self.model.origin.lines():
+                self.tell(line)
+        if changes:
+            self.tell(f"resumed with {describe_changes(changes)}")
+        for hint in self.data.hints():
+            self.tell(f"note: {hint}")
+        self._tell_news()
 
     def finish(self) -> Report:
         """Train the epochs that are left."""
-        if self.epoch == self.recipe.train.epochs:
+        if is_over(self.log, self.recipe.train):
             return self._validate()
         opened = self.folder.curves(first_epoch=self.epoch)
         with self.folder.alone(), stop_on_signal() as self.stop, opened as curves:
+            if self.folder.recipe() != self.recipe:
+                self.folder.write_recipe(self.recipe)
             while True:
                 self._train_epoch()
                 report = self._validate()
                 self._record(report, curves)
-                if self.epoch == self.recipe.train.epochs:
+                if is_over(self.log, self.recipe.train):
+                    if reason := stopped_early(self.log, self.recipe.train):
+                        self.tell(reason)
                     return report
+                self._stop_if_asked()
 
     def _train_epoch(self) -> None:
         """One pass over the training videos, or what is left of it."""
         self._training_mode()
         accumulate = self.recipe.train.accumulate
-        bar = tqdm(
-            self._unless_stopped(self.data.groups(self.epoch, self.step, size=accumulate)),
+        progress = Progress(
             f"epoch {self.epoch + 1}/{self.recipe.train.epochs}",
+            unit="step",
             total=self.steps_per_epoch,
-            initial=self.step,
-            leave=False,
-            disable=not self.progress,
+            done=self.step,
+            bar=self.progress,
+            tell=self.tell,
         )
-        for group in bar:
+        groups = self._unless_stopped(self.data.groups(self.epoch, self.step, size=accumulate))
+        for group in progress.follow(groups):
             self._train_step(group)
             self.step += 1
+            num_clips = sum(len(batch.labels) for batch in group)
+            progress.advance(num_clips, loss=lambda: float(self.sums[0] / self.sums[3]))
 
     def _train_step(self, group: list[Batch]) -> None:
-        """One step of the optimizer, from the mean loss over all clips of a group of batches."""
+        """One step of the optimizer, from the loss over all clips of a group of batches."""
         config = self.recipe.train
-        num_clips = sum(len(batch.labels) for batch in group)
+        divisor = sum(self.loss.divisor(batch.targets) for batch in group)
         # Dropout follows from seed and step alone: a resumed run draws as if it had not stopped.
         steps_done = self.epoch * self.steps_per_epoch + self.step
         torch.manual_seed(config.seed * 1_000_003 + steps_done + 1)
@@ -168,14 +207,16 @@ class TrainingRun:
             bf16 = config.precision == "bf16"
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
                 scores = self.model(clips).float()
-            targets, smoothing = batch.targets.to(self.device), config.label_smoothing
-            loss = F.cross_entropy(scores, targets, reduction="sum", label_smoothing=smoothing)
-            self._check_finite(loss.item(), f"in step {self.step + 1}")
-            (loss / num_clips).backward()
+            loss = self.loss.total(scores, batch.targets.to(self.device))
+            self._check_finite("loss", loss.item(), [batch])
+            (loss / divisor).backward()
             hits = (scores.argmax(dim=1) == labels).sum()
-            self.sums += torch.tensor([loss.item(), hits.item(), len(labels)])
-        if self.recipe.optim.max_gradient_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optim.max_gradient_norm)
+            parts = [loss.item(), hits.item(), len(labels), self.loss.divisor(batch.targets)]
+            self.sums += torch.tensor(parts, dtype=torch.float64)
+        max_norm = self.recipe.optim.max_gradient_norm
+        if max_norm is not None:
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
+            self._check_finite("gradient's norm", norm.item(), group)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.schedule.step()
@@ -183,9 +224,23 @@ class TrainingRun:
             self.average.update_parameters(self.model)
 
     def _validate(self) -> Report:
-        batches = self._unless_stopped(self.data.validation_batches())
         num_batches = self.data.num_validation_batches
-        report = judge(self._result(), batches, num_batches=num_batches, progress=self.progress)
+        progress = Progress(
+            "validation", unit="batch", total=num_batches, bar=self.progress, tell=self.tell
+        )
+        batches = self._unless_stopped(self.data.validation_batches())
+        try:
+            report = judge(
+                self._result(),
+                _counted(batches, progress),
+                num_batches=num_batches,
+                name=self.data.validation_name,
+                progress=self.progress,
+            )
+        except NonFiniteScores as error:
+            raise TrainingDiverged(
+                f"validation after epoch {self.epoch + 1}: {error}. {self._what_is_saved()}"
+            ) from error
         return replace(report, num_skipped=self.data.skips.total("val") - report.num_videos)
 
     def _training_mode(self) -> None:
@@ -205,33 +260,75 @@ class TrainingRun:
         try:
             for piece in work:
                 yield piece
-                if self.stop.is_set():
-                    self._save_state()
-                    raise TrainingInterrupted(
-                        f"stopped in epoch {self.epoch + 1} after step {self.step} of "
-                        f"{self.steps_per_epoch}; all of it is saved. "
-                        f"Go on with: motionaware train --resume {self.folder.path}"
-                    )
+                self._stop_if_asked()
         except (DataError, VideoError):
             self._save_state()
             raise
 
-    def _check_finite(self, loss: float, when: str) -> None:
-        if not math.isfinite(loss):
-            raise TrainingDiverged(
-                f"the loss is {loss} {when} of epoch {self.epoch + 1}; begin a new run with a "
-                "lower optim.learning_rate or optim.max_gradient_norm, or more "
-                f"optim.warmup_epochs. {self.epoch} whole epochs are saved in {self.folder.path}"
+    def _stop_if_asked(self) -> None:
+        """End the run without loss if a signal has asked for it."""
+        if self.stop.is_set():
+            self._save_state()
+            raise TrainingInterrupted(
+                f"stopped in epoch {self.epoch + 1} after step {self.step} of "
+                f"{self.steps_per_epoch}; all of it is saved. "
+                f"Go on with: motionaware train --resume {self.folder.path}",
+                self.stop.signal_number,
             )
+
+    def _check_finite(self, what: str, value: float, batches: list[Batch]) -> None:
+        """End the run, and save nothing, if a number of this step is infinite or NaN."""
+        if not math.isfinite(value):
+            indices = (index for batch in batches for index in batch.indices.tolist())
+            names = [self.data.name(index) for index in indices]
+            raise TrainingDiverged(
+                f"the {what} is {value} in step {self.step + 1} of epoch {self.epoch + 1}, on "
+                f"{shorten(names)}; begin a new run with a lower optim.learning_rate or "
+                f"optim.max_gradient_norm, or more optim.warmup_epochs. {self._what_is_saved()}"
+            )
+
+    def _what_is_saved(self) -> str:
+        return f"{self.epoch} whole epochs are saved in {self.folder.path}"
+
+    def _plan_single_clips(self) -> None:
+        """Keep batches of one clip from a network whose norms cannot be trained on them.
+
+        A last batch of one clip is appended to the batch before it; a batch of which skipped videos
+        leave one clip is left out, with a note.
+
+        Raises:
+            ValueError: All batches have one clip.
+        """
+        skips = self.recipe.data.on_error == "skip"
+        if (self.data.smallest_batch > 1 and not skips) or trains_on_one_clip(self.model):
+            return
+        self.data.order.merge_single = True
+        self.data.skips_single = skips
+        if self.data.smallest_batch == 1:
+            raise refuse_single_clips(
+                self.model,
+                batch_size=self.recipe.train.batch_size,
+                num_videos=self.data.num_training,
+            )
+
+    def _make_loss(self) -> TrainingLoss:
+        config = self.recipe.train
+        labels = self.data.labels() if config.class_weights == "balanced" else []
+        setting: Any = config.class_weights
+        weights = make_weights(setting, self.data.class_names, labels)
+        return TrainingLoss(weights, label_smoothing=config.label_smoothing)
+
+    def _tell_news(self) -> None:
+        for line in self.data.news():
+            self.tell(line)
 
     def _record(self, report: Report, curves: SummaryWriter) -> None:
         """Close an epoch: log it and save the model, as the best one too where it is."""
-        self._check_finite(report.loss, "on validation at the end")
-        loss, hits, num_clips = self.sums.tolist()
+        loss, hits, num_clips, divisor = self.sums.tolist()
         row = {
             "epoch": self.epoch + 1,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "train_loss": loss / num_clips,
+            "train_loss": loss / divisor,
             "train_top1": hits / num_clips,
             "val_loss": report.loss,
             "val_top1": report.top1,
@@ -244,7 +341,9 @@ class TrainingRun:
         self.sums.zero_()
         self.folder.write_log(self.log)
         result = self._result()
-        result.recipe = recipe_to_dict(self.recipe) | {"trained": row}
+        trained = row | {RUN_FOLDER: str(self.folder.path.absolute())}
+        recipe = recipe_to_dict(self.recipe, folder=self.folder.path)
+        result.recipe = recipe | {"trained": trained}
         save(result, self.folder.last)
         if report.top1 > best:
             save(result, self.folder.best)
@@ -257,8 +356,7 @@ class TrainingRun:
             f"validation: loss {report.loss:.3f} top-1 {report.top1:.1%}  "
             f"{row['seconds']:.0f} s"
         )
-        for line in self.data.news():
-            self.tell(line)
+        self._tell_news()
 
     def _save_state(self) -> None:
         self.folder.save_state(
@@ -273,8 +371,24 @@ class TrainingRun:
                 "seconds": time.monotonic() - self.began,
                 "log": self.log,
                 "data": self.data.facts(),
+                "recipe": recipe_to_dict(self.recipe),
+                "origin": self.model.origin and asdict(self.model.origin),
             }
         )
+
+    def _check_changes(self, state: dict[str, Any] | None) -> dict[str, tuple[object, object]]:
+        """What has changed since the run was begun; refuse what may not."""
+        begun = self.folder.recipe()
+        if state and "recipe" in state:  # states of early versions have none
+            begun = recipe_from_dict(state["recipe"], source="resume.pt")
+        changes = changed_keys(recipe_to_dict(begun), recipe_to_dict(self.recipe))
+        check_changes(
+            changes,
+            begun.optim,
+            folder=self.folder,
+            epochs_done=state["epoch"] if state else 0,
+        )
+        return changes
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.data.check_unchanged(state["data"], since=f"{self.folder.path} was begun")
@@ -283,7 +397,9 @@ class TrainingRun:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.epoch, self.step, self.sums = state["epoch"], state["step"], state["sums"]
+        self.epoch, self.step, sums = state["epoch"], state["step"], state["sums"]
+        # Older runs kept no divisor: they had no class weights, so it is the number of clips.
+        self.sums = sums if len(sums) == 4 else torch.cat([sums, sums[2:]])
         self.began -= state["seconds"]
         self.log = state["log"]
 
@@ -294,7 +410,13 @@ class TrainingRun:
         millions = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
         places = f"{num_sites} site{'s' * (num_sites != 1)}"
         return (
-            f"{model.backbone}, temporal {model.temporal} at {places}, "
+            f"{model.backbone}, temporal {short_name(model.temporal)} at {places}, "
             f"{millions:.2f} M parameters; {self.data.summary()}; on {self.device} with "
             f"{num_threads} thread{'s' * (num_threads != 1)}; run folder {self.folder.path}"
         )
+
+
+def _counted(batches: Iterator[Batch], progress: Progress) -> Iterator[Batch]:
+    for batch in batches:
+        yield batch
+        progress.advance(len(batch.labels))

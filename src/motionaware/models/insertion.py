@@ -6,54 +6,35 @@ weights of the plain network load before and after insertion alike. Nothing runs
 """
 
 import copy
-import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+import torch._dynamo
+from torch import nn
 
+from motionaware.models.site_hooks import (
+    Adapter,
+    adapters,
+    attach,
+    is_symbol,
+    site_hooks_of,
+    temporal_modules,
+)
 from motionaware.models.sites import Choice, find_hosts
-from motionaware.models.watching import Host, takes_volumes
+from motionaware.models.token_grid import find_clip_grid, find_grid, told_grid
+from motionaware.models.token_order import lies_line_by_line
+from motionaware.models.watching import (
+    CLIP_LAYOUTS,
+    Host,
+    own_image_size,
+    read_image_size,
+    takes_volumes,
+)
 from motionaware.ops import layout
-from motionaware.ops.modes import is_traced
 from motionaware.temporal import Maker, is_causal, site_maker
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """A hook that runs a temporal module before its host; each kind knows one layout.
-
-    Attributes:
-        host: The layer, and what comes to it.
-        causal: The module looks backwards only.
-    """
-
-    host: Host
-    causal: bool = False
-
-    def run(self, host: nn.Module, clips: Tensor) -> Tensor:
-        """Run the temporal module, and hold it to the shape it was given; a tracer sees no check.
-
-        Raises:
-            ValueError: It gave back something else.
-        """
-        module = host.get_submodule("temporal")
-        seen = module(clips)
-        if not is_traced() and getattr(seen, "shape", None) != clips.shape:
-            came = f"shape {tuple(seen.shape)}" if isinstance(seen, Tensor) else type(seen).__name__
-            raise ValueError(
-                f"the temporal module {type(module).__name__} at {self.host.name} gave back "
-                f"{came}; wanted that of the clips b t c h w it was given, {tuple(clips.shape)}"
-            )
-        return seen
-
-
-def failed_inside(error: BaseException) -> bool:
-    """Whether an error came out of a temporal module, and not out of the network around it."""
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_code is Adapter.run.__code__ for frame, _ in frames)
+from motionaware.temporal.places import compares_places
 
 
 @dataclass(frozen=True)
@@ -85,8 +66,20 @@ class TokensAdapter(Adapter):
     def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Let the host see its first input through its temporal module."""
         tokens, *rest = inputs
-        k = self.host.num_prefix
-        clips = layout.unfold_tokens(tokens[:, k:], num_frames=self.host.num_frames)
+        one, k = self.host, self.host.num_prefix
+        if one.grid and is_symbol(tokens):  # torch.fx traces for the size of `insert`
+            height, _ = one.grid
+        else:
+            height, _ = find_grid(
+                tokens.shape[1] - k,
+                rest,
+                site=one.name,
+                module=host.get_submodule(self.path_of_module()),
+                noted=[] if one.map_size is None else one.map_size.sizes(),
+                scale=one.scale,
+                made_for=one.grid,
+            )
+        clips = layout.unfold_token_maps(tokens[:, k:], num_frames=one.num_frames, height=height)
         seen = layout.fold_tokens(self.run(host, clips))
         return torch.cat([tokens[:, :k], seen], dim=1) if k else seen, *rest
 
@@ -115,15 +108,29 @@ class VolumeMapsAdapter(Adapter):
 
 @dataclass(frozen=True)
 class VolumeTokensAdapter(Adapter):
-    """The same for one row of tokens a clip, `b n c`; the second input is `(t, h, w)`."""
+    """The same for one row of tokens a clip, `b n c`; the second input may be `(t, h, w)`."""
 
     def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Let the host see its first input through its temporal module."""
-        tokens, (t, h, w), *rest = inputs
-        k = tokens.shape[1] - t * h * w
-        clips = layout.unfold_volume_tokens(tokens[:, k:], num_frames=t, height=h)
-        seen = layout.fold_volume_tokens(self.run(host, clips))
-        return torch.cat([tokens[:, :k], seen], dim=1), (t, h, w), *rest
+        tokens, *rest = inputs
+        told = told_grid(rest)
+        if told is not None and len(told) == 3:
+            t, h, w = told
+            k = tokens.shape[1] - t * h * w
+        else:
+            one, k = self.host, self.host.num_prefix
+            t, h, w = find_clip_grid(
+                tokens.shape[1] - k,
+                site=one.name,
+                noted=[] if one.map_size is None else one.map_size.sizes(),
+                num_frames=one.num_frames,
+                made_for=one.grid,
+            )
+        fold, unfold = layout.fold_volume_tokens, layout.unfold_volume_tokens
+        if self.host.time_last:
+            fold, unfold = layout.fold_time_last_tokens, layout.unfold_time_last_tokens
+        seen = fold(self.run(host, unfold(tokens[:, k:], num_frames=t, height=h)))
+        return torch.cat([tokens[:, :k], seen], dim=1) if k else seen, *rest
 
 
 ADAPTERS = {
@@ -146,7 +153,7 @@ def insert(
     where: str | Iterable[str] | None = None,
     stages: int | Iterable[int] | None = None,
     every: int | None = None,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     causal: bool = False,
 ) -> nn.Module:
     """Make a network motion-aware, in place; a 2-D one's batch axis then holds whole clips.
@@ -156,15 +163,16 @@ def insert(
     comes there is none.
 
     Args:
-        network: Takes images `(b t) c h w`, or volumes `b c t h w` if it has 3-D convolutions.
+        network: Takes images `(b t) c h w`, volumes `b c t h w`, or clips `b t c h w`; which of
+            them is found out.
         temporal: A name that `motionaware.temporal` explains, or a callable that makes a module for
             clips `b t c h w`; `channels` and `num_frames` are handed in if it names them.
         num_frames: Frames a clip.
         where: Names of layers before which to put a module instead, `*` stands for any characters.
         stages: Stages to take, counted from 1; all by default.
         every: Of each stage take the first block and every so many blocks another.
-        image_size: Height and width of a frame, for networks that do not say by their layers what
-            comes to them; by default what the network was made for.
+        image_size: Side of a square frame, or height and width, for networks that do not say by
+            their layers what comes to them; by default what the network was made for.
         causal: All modules look backwards only, so that `Stream` can feed the network frame by
             frame.
 
@@ -197,6 +205,7 @@ def insert(
     make = site_maker(temporal, causal=causal)
     if make is None:
         return network
+    image_size = read_image_size(image_size)
     choice = Choice.read(where, stages, every)
     before = [name for name, _ in adapters(network)]
     if before and choice.where is None and choice.stages is None:
@@ -213,6 +222,11 @@ def insert(
             f"each of the {len(found)} sites of {type(network).__name__} sees one frame of "
             f"{num_frames}; give more frames, or name earlier layers with where="
         )
+    if causal and any(host.layout in CLIP_LAYOUTS for host in hosts):
+        raise ValueError(
+            f"{type(network).__name__} looks at whole clips, at frames still to come, too: it "
+            "cannot be causal; choose a network of images, or leave causal out"
+        )
     kinds = (one for one in network.parameters() if one.is_floating_point())
     like = next(kinds, None)  # modules lie where the network lies, in its numbers
     modules = {}
@@ -227,26 +241,69 @@ def insert(
                 f"temporal made {module!r} for {host.name}; wanted an nn.Module for clips b t c h w"
             )
         modules[host.name] = module if like is None else module.to(like.device, like.dtype)
-    for host in hosts:
-        layer = network.get_submodule(host.name)
-        layer.add_module("temporal", modules[host.name])
-        layer.register_forward_pre_hook(ADAPTERS[host.layout](host, causal))
+    _check_token_order(network, hosts, modules, image_size or own_image_size(network))
+    for name, module in modules.items():
+        network.get_submodule(name).add_module("temporal", module)
+    attach(network, {host.name: ADAPTERS[host.layout](host, causal) for host in hosts})
+    _note_map_sizes(network, hosts)
+    _let_compiled_code_see_hooks()
     return network
 
 
-def sites(network: nn.Module) -> list[str]:
-    """Names of the layers that have a temporal module, in the order of the network."""
-    return [
-        name for name, host in network.named_modules() if "temporal" in dict(host.named_children())
-    ]
+def _let_compiled_code_see_hooks() -> None:
+    """Make torch.compile check hooks before it reuses a graph.
+
+    By default it does not: a graph of a network without modules would run instead of that of a
+    network with modules, if both have the same class.
+    """
+    if torch._dynamo.config.skip_nnmodule_hook_guards:
+        torch._dynamo.config.skip_nnmodule_hook_guards = False
+        torch.compiler.reset()  # graphs that were made without the check
 
 
-def adapters(network: nn.Module) -> Iterator[tuple[str, Adapter]]:
-    """Give the adapters that run a network's temporal modules, each with its host's name."""
-    for name, host in network.named_modules():
-        for hook in host._forward_pre_hooks.values():
-            if isinstance(hook, Adapter):
-                yield name, hook
+def _check_token_order(
+    network: nn.Module,
+    hosts: Iterable[Host],
+    modules: Mapping[str, nn.Module],
+    size: tuple[int, int],
+) -> None:
+    """Refuse modules that compare neighbouring places where tokens do not lie line by line."""
+    comparing = [h for h in hosts if h.layout == "tokens" and compares_places(modules[h.name])]
+    kinds: dict[type[nn.Module], Host] = {}
+    for host in comparing:
+        kinds.setdefault(type(network.get_submodule(host.name)), host)
+    for host in kinds.values():
+        grid, k = host.grid, host.num_prefix
+        if grid and not lies_line_by_line(network, host.name, size, grid=grid, num_prefix=k):
+            raise ValueError(
+                f"the tokens of {type(network).__name__} at {host.name} do not lie line by line, "
+                f"and {type(modules[host.name]).__name__} compares neighbouring places; choose a "
+                "module that treats all places alike (m2a, tsm, tam), or layers to which maps come"
+            )
+
+
+def _note_map_sizes(network: nn.Module, hosts: Iterable[Host]) -> None:
+    """Let the layers from whose maps the hosts' tokens come note the size of these maps."""
+    wanted = {id(host.map_size): host.map_size for host in hosts if host.map_size is not None}
+    for one in wanted.values():
+        layer = network.get_submodule(one.source)
+        if one.takes:
+            layer.register_forward_pre_hook(one.note_input, with_kwargs=True)
+        else:
+            layer.register_forward_hook(one.note_output)
+
+
+def copy_without_modules(network: Network) -> Network:
+    """Copy a network without the temporal modules that were put into it."""
+    hooks = [hook for one in network.modules() for hook in site_hooks_of(one)]
+    modules = [network.get_submodule(name) for name in temporal_modules(network).values()]
+    copied: dict[int, Any] = {id(module): None for module in modules}  # by identity, for deepcopy
+    copied |= {id(hook): _does_nothing for hook in hooks}
+    return copy.deepcopy(network, copied)
+
+
+def _does_nothing(*_: object) -> None:
+    """Stand in for a hook."""
 
 
 def twin(

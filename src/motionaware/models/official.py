@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from motionaware.models.recognizer import VideoRecognizer, create_model
-from motionaware.models.weights import read_weights, tensors_of
+from motionaware.models.site_hooks import sites
+from motionaware.models.weights import describe_misfits, fill, read_weights, tensors_of
+from motionaware.temporal import site_maker
 
 _BACKBONES = {"mobilenetv2": "mobilenet_v2"}  # theirs -> ours
 
@@ -57,17 +60,27 @@ def load_official(
 ) -> VideoRecognizer:
     """Build a recognizer from a checkpoint of the M2A or TSM authors' code, in evaluation mode.
 
+    Read are checkpoints of https://github.com/gebob19/M2A (M2A and what it was compared with) and
+    of https://github.com/mit-han-lab/temporal-shift-module (TSM before the first convolution of
+    each residual block, their `blockres`, and TSN). Those of other programs, such as MMAction2, are
+    not.
+
+    The names of the tensors show which modules a network had. A `temporal` that contradicts them is
+    refused. `m2a`, `motion`, `attention` and `patch` have tensors of the same names: which of them
+    it was, only the person who trained it knows.
+
     Args:
         state_dict_or_path: The file, its content, or the state dict alone.
         backbone: `resnet18`, `resnet50`, ..., or `mobilenet_v2`.
-        temporal: What the network was trained with: `m2a`, `m2a,tsm`, `tsm`, `none`, ...; the
+        temporal: What the network was trained with: `m2a`, `m2a,tsm`, `tsm`, `none` (TSN), ...; the
             reference's own spellings (`motion+attn`, `tdn+tam`, `patch_mattn`) will do. What it
             altered is read as `tea@official`, ..., also where `@official` is left out.
         num_classes: Number of classes.
         num_frames: Frames a clip (`num_segments` there).
 
     Raises:
-        ValueError: Tensors are missing, left over or of another shape, or the file holds none.
+        ValueError: The file is of another program, `temporal` contradicts its tensors, tensors are
+            missing, left over or of another shape, or the file holds none.
         FileNotFoundError: There is no such file.
     """
     backbone = _BACKBONES.get(backbone, backbone)
@@ -75,35 +88,132 @@ def load_official(
     model = create_model(
         backbone, temporal=temporal, num_classes=num_classes, num_frames=num_frames
     )
-    given = _read(state_dict_or_path)
+    given, source = _read(state_dict_or_path)
+    _check_names(given, source, temporal, model)
     gate = "temporal.0" if "," in temporal else "temporal"  # several modules stand in a sequence
     translated = {_translate(name, gate): tensor for name, tensor in given.items()}
     wanted = model.state_dict()
     translated |= {"mean": wanted["mean"], "std": wanted["std"]}
-    _explain_misfits(translated, wanted, f"{backbone} with temporal={temporal!r}")
-    model.load_state_dict(translated)
+    misfits = describe_misfits(translated, wanted)
+    if misfits:
+        raise ValueError(
+            f"{source} does not fit {backbone} with temporal={temporal!r}; tensors: {misfits}. "
+            "Check backbone, temporal, num_classes and num_frames against how it was trained"
+        )
+    fill(model, translated)
     return model.eval()
 
 
-def _read(state_dict_or_path: Mapping[str, Any] | str | Path) -> dict[str, Tensor]:
+def _read(state_dict_or_path: Mapping[str, Any] | str | Path) -> tuple[dict[str, Tensor], str]:
+    """Tensors by their names without `module.`, and words for the source."""
+    source = "the checkpoint"
     if isinstance(state_dict_or_path, (str, Path)):
+        source = str(state_dict_or_path)
         tensors = read_weights(Path(state_dict_or_path), what="reference weights")
     else:
-        tensors = tensors_of(state_dict_or_path, source="the checkpoint")
-    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+        tensors = tensors_of(state_dict_or_path, source=source)
+    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}, source
+
+
+# A site: SITE.0.* is its gate, SITE.1.weight or SITE.2.weight (behind a shift) the convolution. The
+# TSM authors call the convolution behind a shift SITE.net.
+_SITE = r"^(.*?\.conv1|.*?\.conv\.0)"
+_GATE = re.compile(_SITE + r"\.0\.((?:conv_down|conv_up|modules_list)\..*)")
+_HOST = re.compile(_SITE + r"\.(net|[12])\.weight$")
+
+_TWINS = ("m2a", "motion", "attention", "patch@official")  # their gates have the same names
+_GATED = (
+    "m2a",
+    "tea@official",
+    "tdn@official",
+    "tam@official",
+    "tea@official+attention",
+    "tdn@official+attention",
+    "motion+tam@official",
+    "tea@official+tam@official",
+    "tdn@official+tam@official",
+)
+
+
+def _check_names(
+    given: Mapping[str, Tensor], source: str, temporal: str, model: VideoRecognizer
+) -> None:
+    """Refuse another program's file, and a temporal name that the tensors' names contradict."""
+    if not any(name.startswith("base_model.") for name in given):
+        raise ValueError(
+            f"{source} is not of a program that load_official reads: its first tensor is "
+            f"{next(iter(given))}, wanted names such as base_model.conv1.weight. It reads "
+            "checkpoints of github.com/gebob19/M2A and github.com/mit-han-lab/"
+            "temporal-shift-module; motionaware.load reads what motionaware.save wrote"
+        )
+    shifts = _shifts(given)
+    gate = {translate_gate(found[2]) for found in map(_GATE.match, given) if found}
+    terms = [re.sub(r"\(.*?\)|\s", "", term) for term in temporal.split(",")]
+    wanted_gate = {
+        name.partition(".temporal.")[2].removeprefix("0." if len(terms) > 1 else "")
+        for name in model.state_dict()
+        if ".temporal." in name
+    }
+    evidence = []
+    if ("tsm" in terms) != bool(shifts):
+        evidence.append(
+            f"{shifts[0]} is the name of a convolution behind a temporal shift"
+            if shifts
+            else "no tensor has the name of a convolution behind a temporal shift"
+        )
+    if gate != wanted_gate:
+        kinds = ", ".join(sorted({name.rpartition(".")[0] for name in gate}))
+        evidence.append(f"its sites have gates of {kinds}" if gate else "its sites have no gates")
+    if evidence:
+        raise ValueError(
+            f"{source} was not trained with temporal={temporal!r}: {' and '.join(evidence)}; "
+            f"{_suggest(gate, is_shifted=bool(shifts))}"
+        )
+    here = {f"backbone.{site}.weight" for site in sites(model.backbone)}
+    there = {_translate(name, "temporal") for name in shifts}
+    if shifts and here <= model.state_dict().keys() and here != there:
+        raise ValueError(
+            f"{source} has a temporal shift at {len(there)} sites, {temporal!r} here at "
+            f"{len(here)}; first difference: {min(here ^ there)}. load_official reads TSM "
+            "networks with the shift before the first convolution of each residual block"
+        )
+
+
+def _shifts(given: Mapping[str, Tensor]) -> list[str]:
+    """Names that show a temporal shift: SITE.net.weight, or one place more than a gate takes."""
+    with_gate = {found[1] for found in map(_GATE.match, given) if found}
+    return [
+        name
+        for name, found in ((name, _HOST.match(name)) for name in given)
+        if found and (found[2] == "net" or int(found[2]) == 1 + (found[1] in with_gate))
+    ]
+
+
+def _suggest(gate: set[str], *, is_shifted: bool) -> str:
+    """The temporal names whose networks have these tensors, as advice."""
+    names = [] if gate else ["tsm" if is_shifted else "none"]
+    for name in _GATED if gate else ():
+        make = site_maker(name)
+        assert make is not None
+        with torch.device("meta"):  # no memory, and no random draw
+            tensors = make(channels=64, num_frames=8).state_dict()
+        if tensors.keys() == gate:
+            names = [twin + ",tsm" * is_shifted for twin in (_TWINS if name == "m2a" else (name,))]
+    if not names:
+        return "no temporal name has these tensors"
+    first, *others = (f"temporal={name!r}" for name in names)
+    more = f", or, if it was trained so, {', '.join(others)}" if others else ""
+    return f"load it with {first}{more}"
 
 
 def _translate(name: str, gate: str) -> str:
     """One tensor's name in the reference -> its name here."""
     name = re.sub(r"^base_model\.", "backbone.", name)
     name = re.sub(r"^new_fc\.", "head.", name)
-    # A site: SITE.0.* is its gate, SITE.1.weight or SITE.2.weight the convolution itself; the TSM
-    # authors call the convolution SITE.net.
-    site = r"^(.*?\.conv1|.*?\.conv\.0)"
-    inside = re.match(site + r"\.0\.((?:conv_down|conv_up|modules_list)\..*)", name)
+    inside = _GATE.match(name)
     if inside:
         name = f"{inside[1]}.{gate}.{translate_gate(inside[2])}"
-    name = re.sub(site + r"\.(?:net|[12])\.weight$", r"\1.weight", name)
+    name = _HOST.sub(r"\1.weight", name)
     flat = re.match(r"(backbone\.features\.(\d+)\.conv)\.(\d+)\.(.*)", name)
     if flat is None:
         return name
@@ -121,26 +231,3 @@ def translate_gate(name: str) -> str:
     """
     parts = name.replace("modules_list.0.", "inner.").split(".")
     return ".".join(_PARTS.get(part, part) for part in parts)
-
-
-def _explain_misfits(given: dict[str, Tensor], wanted: dict[str, Tensor], what: str) -> None:
-    missing = sorted(wanted.keys() - given.keys())
-    surplus = sorted(given.keys() - wanted.keys())
-    reshaped = sorted(n for n in wanted.keys() & given.keys() if wanted[n].shape != given[n].shape)
-    if not (missing or surplus or reshaped):
-        return
-    problems = []
-    if missing:
-        problems.append(f"{len(missing)} tensors are missing, first {missing[0]}")
-    if surplus:
-        problems.append(f"{len(surplus)} are left over, first {surplus[0]}")
-    if reshaped:
-        name = reshaped[0]
-        problems.append(
-            f"{len(reshaped)} differ in shape, first {name}: "
-            f"{tuple(given[name].shape)}, wanted {tuple(wanted[name].shape)}"
-        )
-    raise ValueError(
-        f"the checkpoint does not fit {what}: {'; '.join(problems)}. "
-        "Check backbone, temporal and num_classes against how it was trained"
-    )

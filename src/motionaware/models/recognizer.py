@@ -11,13 +11,17 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from motionaware.clip import ClipSpec
-from motionaware.models.backbones import Backbone, open_backbone
-from motionaware.models.insertion import adapters, failed_inside, insert
+from motionaware.models.backbones import PACKAGE, Backbone, open_backbone
+from motionaware.models.checkpoint_file import Origin
+from motionaware.models.insertion import insert
+from motionaware.models.site_hooks import SiteError, adapters, failed_inside
 from motionaware.models.sites import Choice
+from motionaware.models.transfer import Wanted, find_checkpoint, take_weights
 from motionaware.models.watching import takes_volumes
+from motionaware.models.weights import file_checksum, fill
 from motionaware.ops.layout import fold_time, fold_volumes, unfold_vectors
 from motionaware.ops.modes import is_traced, known_shape
-from motionaware.temporal import Maker
+from motionaware.temporal import Maker, find_own
 from motionaware.temporal.memory import AnyMemoryFormat
 
 _TOO_LARGE_FOR_PIXELS = 16.0  # beyond what resampling overshoots, and noise in place of a picture
@@ -29,7 +33,8 @@ class Plan:
 
     Attributes:
         backbone: Name of the network.
-        temporal: What was put in; None where it was a callable, which `load` must be handed again.
+        temporal: What was put in, with absolute paths of own modules; None where it was a callable,
+            which `load` must be handed again.
         where, stages, every: Sites as they were asked for.
         dropout: Share of the features dropped before the classifier in training.
         causal: Whether the modules were asked to look backwards only.
@@ -59,6 +64,7 @@ class VideoRecognizer(AnyMemoryFormat):
 
     Attributes:
         recipe: How the weights were trained, as plain values; travels with them.
+        origin: Where the initial weights came from, if from a file; travels with the weights.
     """
 
     mean: Tensor
@@ -78,6 +84,7 @@ class VideoRecognizer(AnyMemoryFormat):
         self.class_names = tuple(class_names)
         self.plan = plan
         self.recipe: dict[str, Any] = {}
+        self.origin: Origin | None = None
         self.register_buffer("mean", rearrange(torch.tensor(backbone.mean), "c -> c 1 1"))
         self.register_buffer("std", rearrange(torch.tensor(backbone.std), "c -> c 1 1"))
         self.backbone = backbone.network
@@ -122,7 +129,7 @@ class VideoRecognizer(AnyMemoryFormat):
             return self.backbone(images)
         try:
             return self.backbone(images)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, SiteError):
             raise
         except (AssertionError, RuntimeError) as error:
             size, made_for = tuple(images.shape[-2:]), self.clip.image_size
@@ -178,10 +185,14 @@ def create_model(
 
     Args:
         name: A torchvision or timm network, 2-D or 3-D; see `motionaware.models.backbones`.
-        temporal: What to put in; see `motionaware.temporal`.
+        temporal: What to put in; see `motionaware.temporal`. Paths of own modules begin at the
+            working folder.
         num_classes: Number of classes; may be left out where `class_names` are given.
         num_frames: Frames a clip.
-        pretrained: Where the backbone's weights come from; see `open_backbone`.
+        pretrained: Where the weights come from. A checkpoint that `save` wrote, or a run folder,
+            which stands for its best.safetensors: all that fits is taken, and `origin` of the
+            model says what; see `motionaware.models.transfer`. Other values are weights of the
+            backbone; see `open_backbone`.
         class_names: One name a class; numbers stand in where there are none.
         clip: The other facts about clips, with the same `num_frames`.
         where: Layers before which modules go; see `insert`.
@@ -192,7 +203,8 @@ def create_model(
             see `motionaware.models.streaming`.
 
     Raises:
-        ValueError: An unknown name, or numbers that contradict each other.
+        ValueError: An unknown name, numbers that contradict each other, or weights that do not fit.
+        OSError: Weights could not be read or downloaded.
 
     >>> import torch
     >>> model = create_model("resnet18_quarter", temporal="m2a", num_classes=5, num_frames=4)
@@ -214,8 +226,13 @@ def create_model(
             f"{num_frames = } but clip.num_frames is {clip.num_frames}; give both alike"
         )
     clip = clip or ClipSpec(num_frames=num_frames)
+    if isinstance(temporal, str):
+        temporal = find_own(temporal)  # the working folder may be another one when it is saved
     choice = Choice.read(where, stages, every)
-    backbone = open_backbone(name, pretrained=pretrained, image_size=clip.image_size)
+    checkpoint = find_checkpoint(pretrained)
+    weights = False if checkpoint else pretrained
+    backbone = open_backbone(name, pretrained=weights, image_size=clip.image_size)
+    num_backbone_tensors = len(backbone.network.state_dict())
     insert(
         backbone.network,
         temporal,
@@ -226,7 +243,7 @@ def create_model(
         image_size=clip.image_size,
         causal=causal,
     )
-    return VideoRecognizer(
+    model = VideoRecognizer(
         backbone,
         clip=clip,
         class_names=class_names,
@@ -241,3 +258,23 @@ def create_model(
             causal=causal,
         ),
     )
+    if checkpoint:
+        wanted = Wanted(
+            tensors=model.state_dict(),
+            network=model.backbone,
+            backbone=name,
+            temporal=temporal if isinstance(temporal, str) else None,
+            clip=clip,
+            class_names=model.class_names,
+        )
+        tensors, model.origin = take_weights(checkpoint, wanted)
+        fill(model, tensors)
+    elif not isinstance(pretrained, bool) and str(pretrained) != PACKAGE:
+        model.origin = Origin(
+            file=str(pretrained),
+            checksum=file_checksum(Path(pretrained)),
+            num_taken=num_backbone_tensors,
+            num_tensors=len(model.state_dict()),
+            notes=("the file holds weights of the backbone; all others are new",),
+        )
+    return model

@@ -5,6 +5,11 @@ a module of at least two weighted layers whose class repeats within one parent a
 itself made of such a repetition (then it is a stage). Its host is its first convolution where that
 one alone takes the block's own input, else the block itself. A network that repeats no block has
 its convolutions, all but the first, as hosts.
+
+A host must last: other libraries replace norms (SyncBatchNorm, frozen norms) and the parts of
+blocks that can be fused for inference (`fuse`, `reparameterize`, `switch_to_deploy`). So the rule
+chooses no norm, and instead of a part of a fusable block the block around it. Only a network that
+has nothing else gets modules inside fusable blocks; it must be fused before `insert`.
 """
 
 from collections import Counter
@@ -15,9 +20,11 @@ from fnmatch import fnmatchcase
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from motionaware.models.watching import Host, Watched
+from motionaware.models.watching import Host, ImageSize, Watched
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # what one adds to them, they may run
+FUSED_AWAY = ("fuse",)  # timm.utils.reparameterize_model replaces modules with this method,
+FUSED_INSIDE = (*FUSED_AWAY, "reparameterize", "switch_to_deploy")  # and the parts of all these
 SIDE_WAYS = ("downsample", "shortcut", "skip", "identity")  # convolutions beside a block's own
 
 
@@ -65,7 +72,7 @@ class Choice:
 
 
 def find_hosts(
-    network: nn.Module, choice: Choice, *, num_frames: int, image_size: int | None = None
+    network: nn.Module, choice: Choice, *, num_frames: int, image_size: ImageSize | None = None
 ) -> list[Host]:
     """Choose hosts; nothing runs, and shapes flow only where a layer does not say what it takes.
 
@@ -73,7 +80,7 @@ def find_hosts(
         network: Without temporal modules.
         choice: Which hosts.
         num_frames: Frames of the clips that the network is given.
-        image_size: Their height and width; what the network says of itself where it is None.
+        image_size: Side, or height and width; what the network says of itself where it is None.
 
     Raises:
         ValueError: Nothing fits, or what comes to a host is no clip.
@@ -87,6 +94,8 @@ def find_hosts(
     watched = Watched(network, num_frames=num_frames, image_size=image_size)
     if not names:
         stages = _Rule(watched).hosts()
+        if not stages and watched.unknown_order():
+            raise ValueError(watched.unknown_order())
         if not stages:
             children = ", ".join(name for name, _ in network.named_children())
             raise ValueError(
@@ -178,9 +187,17 @@ class _Rule:
     def __init__(self, watched: Watched) -> None:
         self.watched = watched
         self.modules = watched.modules
+        self.lasting = True  # choose no host that fusing would replace
 
     def hosts(self) -> dict[str, list[str]]:
         """Hosts of the general rule, by stage."""
+        found = self._hosts()
+        if not found:
+            self.lasting = False
+            found = self._hosts()
+        return found
+
+    def _hosts(self) -> dict[str, list[str]]:
         rows = {name: self._row(name) for name in self.modules}
         repeated = {kind for row in rows.values() for kind in row}
         stages = {
@@ -199,7 +216,7 @@ class _Rule:
         convolutions = [
             n for n in self.watched.calls if isinstance(self.modules[n], nn.Conv2d | nn.Conv3d)
         ]
-        plain = [name for name in convolutions[1:] if self.watched.read(name)]
+        plain = [n for n in convolutions[1:] if self.watched.read(n) and self._may_host(n)]
         return {"": plain} if plain else {}
 
     def _row(self, parent: str) -> set[type[nn.Module]]:
@@ -232,7 +249,7 @@ class _Rule:
         watched, call = self.watched, self.watched.calls.get(name)
         inside = _layers_inside(watched, name)
         if call is None or call.given is None:  # a list, or keywords: look behind the door
-            return next((n for n in inside if self.watched.read(n)), None)
+            return self._first_weighted(inside)
         if self.watched.read(name) is None or call.shape == self.watched.calls[""].shape:
             return None  # no clip, or the picture itself: that is the stem
         takers = [n for n in inside if self.watched.calls[n].given is call.given]
@@ -242,8 +259,32 @@ class _Rule:
             if isinstance(self.modules[n], nn.Conv2d | nn.Conv3d)
             and not any(word in n.removeprefix(name) for word in SIDE_WAYS)
         ]
-        if len(convolutions) == 1:
+        if len(convolutions) == 1 and self._may_host(convolutions[0]):
             return convolutions[0]
         if not isinstance(self.modules[name], CONTAINERS):
-            return name
-        return next(iter(takers), None)
+            return name if self._may_host(name) else None
+        return self._first_weighted(takers) or self._first_weighted(inside)
+
+    def _first_weighted(self, names: Iterable[str]) -> str | None:
+        """The first layer with weights that takes a clip and may be a host."""
+        for name in names:
+            weighted = any(p.ndim > 1 for p in self.modules[name].parameters())
+            if weighted and self.watched.read(name) and self._may_host(name):
+                return name
+        return None
+
+    def _may_host(self, name: str) -> bool:
+        """True if a hook on the layer outlives the conversions of other libraries."""
+        if _is_norm(self.modules[name]):
+            return False
+        parts = name.split(".")
+        around = (self.modules[".".join(parts[:depth])] for depth in range(1, len(parts)))
+        return not self.lasting or not (
+            any(hasattr(self.modules[name], method) for method in FUSED_AWAY)
+            or any(hasattr(module, method) for module in around for method in FUSED_INSIDE)
+        )
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """True for norms of all libraries: BatchNorm2d, LayerNorm, RMSNorm, BatchNormAct2d, ..."""
+    return isinstance(module, _BatchNorm) or "norm" in type(module).__name__.lower()

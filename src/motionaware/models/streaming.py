@@ -16,8 +16,9 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from motionaware.models.insertion import adapters, twin
+from motionaware.models.insertion import twin
 from motionaware.models.recognizer import VideoRecognizer
+from motionaware.models.site_hooks import adapters, temporal_modules
 from motionaware.temporal.past import Memory, Steps
 
 SCORES = "scores"  # the stream's own memory, beside those of the modules
@@ -25,6 +26,8 @@ SCORES = "scores"  # the stream's own memory, beside those of the modules
 
 class Stepper(nn.Module):
     """Stands where a module looks back, and remembers for it."""
+
+    compares_places = False
 
     def __init__(self, module: Steps) -> None:
         super().__init__()
@@ -62,7 +65,7 @@ class Stream:
         self.num_frames = model.clip.num_frames
         looking = {
             f"{site}.{name}" if name else site: module
-            for site in (f"{host}.temporal" for host, _ in adapters(model))
+            for site in temporal_modules(model).values()
             for name, module in model.get_submodule(site).named_modules()
             if isinstance(module, Steps)
         }

@@ -1,18 +1,25 @@
-"""Read the tensors of a file that someone else wrote: a state dict, and nothing that runs."""
+"""Read files of tensors: checksums are verified, and nothing in a file is executed."""
 
-import pickle
+import hashlib
+import io
+import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+CHECKSUM = "checksum"  # key of the safetensors metadata
+_IS_DIRECTORY = 0x10  # MS-DOS attribute of a zip entry
+
+_REMEDY = "copy the file again from its source, or use another checkpoint"
 
 
 def read_weights(path: Path, *, what: str = "weights") -> dict[str, Tensor]:
-    """Read a state dict, of a `.safetensors` file or one that `torch.save` wrote.
+    """Read a state dict from a `.safetensors` file or from a file that `torch.save` wrote.
 
     Args:
         path: The file.
@@ -24,17 +31,109 @@ def read_weights(path: Path, *, what: str = "weights") -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{what} {path} do not exist; give the path of a file")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)[1]
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        content = read_torch(path)
+    except ValueError as error:
         raise ValueError(
-            f"{path} cannot be read as weights ({reason}); wanted a state dict that torch.save "
+            f"{path} cannot be read as weights ({error}); wanted a state dict that torch.save "
             "wrote, or a .safetensors file: fetch it again, or give another"
         ) from error
     return tensors_of(content, source=str(path))
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read metadata and tensors of a safetensors file, and verify the checksum if it has one.
+
+    Raises:
+        ValueError: The file is damaged or of another kind.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    except OSError:
+        raise
+    except Exception as error:  # SafetensorError, or what damaged text and dtypes raise in torch
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{path} cannot be read as weights: it is no safetensors file, or it is damaged "
+            f"({reason}); {_REMEDY}"
+        ) from error
+    if CHECKSUM in metadata and metadata.pop(CHECKSUM) != checksum_of(tensors, metadata):
+        raise ValueError(
+            f"{path} is damaged: its content does not match its checksum, so weights or class "
+            f"names are not what was saved; {_REMEDY}"
+        )
+    return metadata, tensors
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file; empty for any other file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, ValueError):  # ValueError: text that is no UTF-8
+        return {}
+
+
+def checksum_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 over metadata and over names, dtypes, shapes and bytes of all tensors.
+
+    The tensors are the full ones: a process that holds shards gathers them first. The order of the
+    names does not matter, nor does the device.
+
+    SHA-256 is the fastest hash of hashlib on CPUs with instructions for it, and a file's origin
+    can be stated by it.
+    """
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        content: Any = tensor.flatten().view(torch.uint8).numpy()  # a buffer, without a copy
+        digest.update(content)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file, as `sha256sum` prints it."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def read_torch(file: Path | io.BytesIO) -> Any:
+    """Read what `torch.save` wrote, on the CPU: tensors and plain values only.
+
+    `torch.load` does not verify the checksums of the zip file that it reads; this function does.
+    Files in the format before PyTorch 1.6 have none.
+
+    Raises:
+        ValueError: The file is damaged or of another kind. The message is the reason alone.
+    """
+    try:
+        if zipfile.is_zipfile(file):
+            _check_zip(file)
+        if not isinstance(file, Path):
+            file.seek(0)
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes raise whatever the unpickler stumbles over
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise ValueError(reason) from error
+
+
+def _check_zip(file: Path | io.BytesIO) -> None:
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        if not any(entry.CRC for entry in entries):  # saved with compute_crc32 off
+            return
+        damaged = archive.testzip() or next(
+            (entry.filename for entry in entries if entry.external_attr & _IS_DIRECTORY), None
+        )
+    if damaged:
+        raise ValueError(f"it is damaged: {damaged} does not match its checksum")
 
 
 def tensors_of(content: Any, *, source: str) -> dict[str, Tensor]:
@@ -54,3 +153,36 @@ def tensors_of(content: Any, *, source: str) -> dict[str, Tensor]:
                 "dict, or a checkpoint that has one as 'state_dict'"
             )
     return dict(tensors)
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load tensors of the right names and shapes, as of this version of the module's layers.
+
+    Some layers, MnasNet's for instance, refuse a state dict without versions.
+    """
+    state = module.state_dict()
+    state.update(tensors)
+    module.load_state_dict(state)
+
+
+def describe_misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
+    """Say how tensors differ from those wanted, in names and shapes; None if they do not.
+
+    >>> describe_misfits({"a": torch.zeros(2)}, {"a": torch.zeros(3), "b": torch.zeros(1)})
+    '1 missing, first b; 1 of another shape, first a: (2,), wanted (3,)'
+    """
+    missing = sorted(wanted.keys() - given.keys())
+    surplus = sorted(given.keys() - wanted.keys())
+    reshaped = sorted(n for n in wanted.keys() & given.keys() if wanted[n].shape != given[n].shape)
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} missing, first {missing[0]}")
+    if surplus:
+        problems.append(f"{len(surplus)} left over, first {surplus[0]}")
+    if reshaped:
+        name = reshaped[0]
+        problems.append(
+            f"{len(reshaped)} of another shape, first {name}: "
+            f"{tuple(given[name].shape)}, wanted {tuple(wanted[name].shape)}"
+        )
+    return "; ".join(problems) or None

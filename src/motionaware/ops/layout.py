@@ -1,4 +1,8 @@
-"""Layouts of clips: the only file in which time and batch share an axis."""
+"""Layouts of clips: the only file in which time and batch share an axis.
+
+`torch.fx.wrap` makes a function one node of a graph that torch.fx traces: its checks and einops
+would not run on the symbols of a tracer.
+"""
 
 from collections.abc import Callable
 from math import isqrt
@@ -7,15 +11,18 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, Shaped
 from torch import Tensor
+from torch.fx import wrap
 
 from motionaware.ops.modes import known_shape
 
 
+@wrap
 def fold_time(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "bt c h w"]:
     """Lay the frames of every clip along the batch axis: a 2-D network then sees plain images."""
     return rearrange(clips, "b t c h w -> (b t) c h w")
 
 
+@wrap
 def unfold_time(
     frames: Shaped[Tensor, "bt c h w"], *, num_frames: int
 ) -> Shaped[Tensor, "b t c h w"]:
@@ -50,11 +57,13 @@ def _with_num_frames(
     return clips
 
 
+@wrap
 def fold_maps(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "bt h w c"]:
     """Lay clips out as images with their channels last."""
     return rearrange(clips, "b t c h w -> (b t) h w c")
 
 
+@wrap
 def unfold_maps(
     maps: Shaped[Tensor, "bt h w c"], *, num_frames: int
 ) -> Shaped[Tensor, "b t c h w"]:
@@ -63,18 +72,20 @@ def unfold_maps(
     return _with_num_frames(rearrange(maps, "(b t) h w c -> b t c h w", t=num_frames), num_frames)
 
 
+@wrap
 def fold_tokens(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "bt n c"]:
     """Lay every frame out as a row of tokens, one a pixel, line by line."""
     return rearrange(clips, "b t c h w -> (b t) (h w) c")
 
 
+@wrap
 def unfold_tokens(
     tokens: Shaped[Tensor, "bt n c"], *, num_frames: int
 ) -> Shaped[Tensor, "b t c h w"]:
     """Gather rows of tokens into clips: undo `fold_tokens`.
 
-    A square number of tokens is a square frame; any other is a frame one pixel wide, since a row of
-    tokens does not say where its lines end.
+    A square number of tokens is a square frame, any other a frame one pixel wide. Where the height
+    is known, use `unfold_token_maps`.
 
     >>> import torch
     >>> unfold_tokens(torch.zeros(4, 9, 2), num_frames=4).shape
@@ -83,41 +94,78 @@ def unfold_tokens(
     torch.Size([1, 4, 2, 6, 1])
     """
     _check_whole(tokens, num_frames)
-    side = isqrt(tokens.shape[1])
-    w = side if side * side == tokens.shape[1] else 1
-    return rearrange(tokens, "(b t) (h w) c -> b t c h w", t=num_frames, w=w)
+    number = known_shape(tokens)[1]
+    side = isqrt(number)
+    w = side if side * side == number else 1
+    clips = rearrange(tokens, "(b t) (h w) c -> b t c h w", t=num_frames, w=w)
+    return _with_num_frames(clips, num_frames)
 
 
+@wrap
+def unfold_token_maps(
+    tokens: Shaped[Tensor, "bt n c"], *, num_frames: int, height: int
+) -> Shaped[Tensor, "b t c h w"]:
+    """Gather rows of tokens into clips of a known height: undo `fold_tokens`.
+
+    >>> import torch
+    >>> unfold_token_maps(torch.zeros(4, 6, 2), num_frames=4, height=2).shape
+    torch.Size([1, 4, 2, 2, 3])
+    """
+    _check_whole(tokens, num_frames)
+    clips = rearrange(tokens, "(b t) (h w) c -> b t c h w", t=num_frames, h=height)
+    return _with_num_frames(clips, num_frames)
+
+
+@wrap
 def fold_volumes(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b c t h w"]:
     """Put time behind the channels: the layout of 3-D convolutions."""
     return rearrange(clips, "b t c h w -> b c t h w")
 
 
+@wrap
 def unfold_volumes(volumes: Shaped[Tensor, "b c t h w"]) -> Shaped[Tensor, "b t c h w"]:
     """Put time before the channels again: undo `fold_volumes`."""
     return rearrange(volumes, "b c t h w -> b t c h w")
 
 
+@wrap
 def fold_volume_maps(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b t h w c"]:
     """Put the channels last: the layout of 3-D window attention."""
     return rearrange(clips, "b t c h w -> b t h w c")
 
 
+@wrap
 def unfold_volume_maps(maps: Shaped[Tensor, "b t h w c"]) -> Shaped[Tensor, "b t c h w"]:
     """Put the channels behind time again: undo `fold_volume_maps`."""
     return rearrange(maps, "b t h w c -> b t c h w")
 
 
+@wrap
 def fold_volume_tokens(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b n c"]:
     """Lay a clip out as one row of tokens: frame by frame, line by line."""
     return rearrange(clips, "b t c h w -> b (t h w) c")
 
 
+@wrap
 def unfold_volume_tokens(
     tokens: Shaped[Tensor, "b n c"], *, num_frames: int, height: int
 ) -> Shaped[Tensor, "b t c h w"]:
     """Gather one row of tokens a clip into clips: undo `fold_volume_tokens`."""
     return rearrange(tokens, "b (t h w) c -> b t c h w", t=num_frames, h=height)
+
+
+@wrap
+def fold_time_last_tokens(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b n c"]:
+    """Lay a clip out as one row of tokens: line by line, the frames of each place together."""
+    return rearrange(clips, "b t c h w -> b (h w t) c")
+
+
+@wrap
+def unfold_time_last_tokens(
+    tokens: Shaped[Tensor, "b n c"], *, num_frames: int, height: int
+) -> Shaped[Tensor, "b t c h w"]:
+    """Gather one row of tokens a clip into clips: undo `fold_time_last_tokens`."""
+    return rearrange(tokens, "b (h w t) c -> b t c h w", t=num_frames, h=height)
 
 
 def unfold_vectors(vectors: Shaped[Tensor, "bt d"], *, num_frames: int) -> Shaped[Tensor, "b t d"]:

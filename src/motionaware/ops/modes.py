@@ -33,7 +33,7 @@ def known_shape(tensor: Tensor) -> torch.Size:
     if not isinstance(shape[0], Tensor):
         return shape
     state = torch._C._get_tracing_state()
-    set_state = torch._C._set_tracing_state  # pyright: ignore[reportAttributeAccessIssue]
+    set_state = torch._C.__dict__["_set_tracing_state"]  # has no type stub
     set_state(None)
     try:
         return tensor.shape

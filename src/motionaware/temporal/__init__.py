@@ -11,13 +11,17 @@ A temporal module is chosen by one string, or by any callable that makes one:
 | `m2a(reduction=4)` | options in brackets, handed to the parts whose constructors name them |
 | `m2a(causal=true)` | looking backwards only; see causal.py |
 | `tea@official` | as the M2A authors' code has it, where that is not as its paper has it |
-| `lambda *, channels, num_frames: ...` | your own module; nothing to register |
+| `mix.py:Mix(kernel=5)` | your own class or function in a file; see own.py for the path |
+| `my_package.mix:Mix` | your own class or function in a module; likewise |
+| `lambda *, channels, num_frames: ...` | your own module, handed in from Python |
+
+An own module is handed `channels` and `num_frames` if its constructor names them, and the options
+in brackets. It joins others by `,`, not by `+`.
 """
 
 import ast
 import difflib
 import inspect
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,24 +29,32 @@ from typing import Any
 from torch import nn
 
 from motionaware.temporal.gate import Gate, narrow_width
+from motionaware.temporal.grammar import Written, split_terms
+from motionaware.temporal.own import find_own as find_own
+from motionaware.temporal.own import import_own
+from motionaware.temporal.own import names_own_code as names_own_code
+from motionaware.temporal.own import own_digests as own_digests
+from motionaware.temporal.own import relative_own as relative_own
+from motionaware.temporal.own import short_name as short_name
 from motionaware.temporal.table import CAUSAL as CAUSAL
 from motionaware.temporal.table import TEMPORAL as TEMPORAL
 from motionaware.temporal.table import Maker as Maker
 from motionaware.temporal.table import Mechanism as Mechanism
 
-_TERM = re.compile(r"\s*([\w@+\s]+?)\s*(?:\(([^()]*)\))?\s*(,|$)")
 
-
-def site_maker(temporal: str | Maker, *, causal: bool = False) -> Maker | None:
+def site_maker(
+    temporal: str | Maker, *, causal: bool = False, own: Maker | None = None
+) -> Maker | None:
     """Read a temporal name; give what makes its module at each site, or None for `none`.
 
     Args:
         temporal: The name, or a maker.
         causal: All modules look backwards only; a maker is told so by the keyword `causal`.
+        own: Stands for the own module that the name refers to; nothing is imported then.
 
     Raises:
-        ValueError: The name does not follow the grammar, an option is unknown, or something has no
-            causal variant; or what is given makes no modules.
+        ValueError: The name does not follow the grammar, an option is unknown, something has no
+            causal variant, what is given makes no modules, or an own module cannot be imported.
 
     >>> site_maker("m2a")(channels=64, num_frames=8).down
     Conv2d(64, 8, kernel_size=(1, 1), stride=(1, 1))
@@ -57,7 +69,7 @@ tea@official, tsm, none; join with '+' (motion feeds attention) and ',' (one aft
         return _own_maker(temporal, causal=causal)
     if temporal.strip() == "none":
         return None
-    terms = _read(temporal, causal=causal)
+    terms = _read(temporal, causal=causal, own=own)
 
     def make(*, channels: int, num_frames: int) -> nn.Module:
         modules = [term.make(channels=channels, num_frames=num_frames) for term in terms]
@@ -66,63 +78,106 @@ tea@official, tsm, none; join with '+' (motion feeds attention) and ',' (one aft
     return make
 
 
-def _own_maker(make: Maker, *, causal: bool) -> Maker:
-    """Hand a callable the facts that it names, or all where it takes any keyword."""
+_FACTS = ("channels", "num_frames", "causal")  # handed in; no options
+
+
+def _own_maker(
+    make: Any, *, causal: bool, name: str = "", options: Mapping[str, Any] | None = None
+) -> Maker:
+    """Hand a callable the options, and the facts that it names or all where it takes any keyword.
+
+    Args:
+        make: A class or function.
+        causal: Modules look backwards only.
+        name: As a user wrote it, for errors; that of the callable by default.
+        options: Further keywords, by a user's name.
+    """
+    name, options = name or str(make), options or {}
     if isinstance(make, nn.Module):
         raise ValueError(
             f"temporal is one {type(make).__name__}, wanted what makes one for each site: "
             "give its class or a function that makes it, not an instance"
         )
-    signature = inspect.signature(make)
+    if not callable(make):
+        raise ValueError(
+            f"temporal {name} is {make!r}, a {type(make).__name__}; wanted a class or a function "
+            "that makes a module"
+        )
+    try:
+        signature = inspect.signature(make)
+    except ValueError as error:
+        raise ValueError(
+            f"temporal {name} does not say which arguments it takes ({error}); wrap it into a "
+            "function that makes the module"
+        ) from error
     if causal and "causal" not in signature.parameters:
         raise ValueError(
-            f"{causal = }, but {make} takes no keyword 'causal'; let it take one, and then "
+            f"{causal = }, but {name} takes no keyword 'causal'; let it take one, and then "
             "make a module that looks backwards only (docs/streaming.md)"
         )
     takes_any = any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
     takes_any &= make.__init__ is not nn.Module.__init__  # which writes **kwargs and refuses them
+    by_keyword = [
+        one.name
+        for one in signature.parameters.values()
+        if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+    ]
+    for option in options:
+        if option in _FACTS or not (takes_any or option in by_keyword):
+            known = sorted(set(by_keyword) - set(_FACTS))
+            raise ValueError(
+                f"temporal {name} has no option {option!r}; its options are "
+                f"{', '.join(known) or 'none'}"
+            )
 
     def made(*, channels: int, num_frames: int) -> Any:  # `insert` looks at what it is
         facts = {"channels": channels, "num_frames": num_frames}
         facts |= {"causal": True} if causal else {}
         named = {key: facts[key] for key in facts if takes_any or key in signature.parameters}
+        named |= options
         try:
             signature.bind(**named)
         except TypeError as error:
             raise ValueError(
-                f"temporal {make} cannot be called: {error}; handed in are, where it names them, "
-                f"the keywords {', '.join(facts)}; give all else a default"
+                f"temporal {name} cannot be called: {error}; handed in are, where it names them, "
+                f"the keywords {', '.join(facts)}, and the options in brackets; give all else a "
+                "default"
             ) from error
         return make(**named)
 
     return made
 
 
-def is_causal(temporal: str | Maker) -> bool:
-    """Tell whether a name makes modules that look backwards only, by its own options."""
+def is_causal(temporal: str | Maker, *, own: Maker | None = None) -> bool:
+    """Tell whether a name makes modules that look backwards only; `own` as for `site_maker`."""
     if not isinstance(temporal, str) or temporal.strip() == "none":
         return False
-    return all(term.causal for term in _read(temporal, causal=False))
+    return all(term.causal for term in _read(temporal, causal=False, own=own))
 
 
-def _read(temporal: str, *, causal: bool) -> list["_Term"]:
-    return [_Term.read(names, options, causal=causal) for names, options in _split(temporal)]
+def _read(temporal: str, *, causal: bool, own: Maker | None = None) -> list["_Term | _OwnTerm"]:
+    return [
+        _Term.read(term.names, term.options, causal=causal)
+        if term.attribute is None
+        else _OwnTerm.read(term, causal=causal, own=own)
+        for term in split_terms(temporal)
+    ]
 
 
-def _split(temporal: str) -> list[tuple[str, str]]:
-    """`a+b(x=1),c` -> [("a+b", "x=1"), ("c", "")]."""
-    terms, end = [], 0
-    while True:
-        match = _TERM.match(temporal, end)
-        if match is None:
-            raise ValueError(
-                f"temporal {temporal!r} cannot be read from {temporal[end:]!r} on; "
-                "write e.g. 'm2a', 'motion+attention', 'm2a,tsm' or 'm2a(reduction=4)'"
-            )
-        terms.append((match[1], match[2] or ""))
-        end = match.end()
-        if match[3] == "":
-            return terms
+@dataclass(frozen=True)
+class _OwnTerm:
+    """One own module at a site."""
+
+    make: Maker
+    causal: bool
+
+    @classmethod
+    def read(cls, term: Written, *, causal: bool, own: Maker | None) -> "_OwnTerm":
+        name = f"{term.names}:{term.attribute}"
+        options = _read_options(name, term.options)
+        causal = _choose_causal(name, options.pop("causal", causal), asked=causal)
+        make = import_own(term) if own is None else own
+        return cls(_own_maker(make, causal=causal, name=name, options=options), causal)
 
 
 @dataclass(frozen=True)

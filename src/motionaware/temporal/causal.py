@@ -41,6 +41,8 @@ class PastDifference(nn.Module):
         ValueError: `last` is neither.
     """
 
+    compares_places = False
+
     def __init__(self, *, last: str = "neg") -> None:
         super().__init__()
         if last not in ("neg", "zero"):

@@ -52,6 +52,8 @@ class Gate(AnyMemoryFormat):
         ValueError: `start` or `combine` is none of these.
     """
 
+    compares_places = False
+
     def __init__(
         self,
         inner: nn.Module,

@@ -46,6 +46,8 @@ class TemporalDifference(nn.Module):
         ValueError: `last` is neither.
     """
 
+    compares_places = False
+
     def __init__(self, *, last: str = "neg", both_directions: bool = False) -> None:
         super().__init__()
         if last not in ("neg", "zero"):
@@ -82,6 +84,8 @@ class MotionAttention(nn.Module):
     Raises:
         ValueError: No heads, heads that do not fit, or no temperature above zero.
     """
+
+    compares_places = False
 
     def __init__(
         self,
@@ -158,6 +162,8 @@ class MotionSkip(nn.Module):
     Args:
         motion: Clip -> clip of the same shape: what counts as motion.
     """
+
+    compares_places = False
 
     def __init__(self, motion: nn.Module) -> None:
         super().__init__()

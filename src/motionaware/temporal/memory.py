@@ -17,6 +17,7 @@ Change = Callable[[Tensor], Tensor]
 class AnyMemoryFormat(nn.Module):
     """Base of modules that accept both channels-last formats, for kernels of 4 and of 5 axes.
 
+    >>> import torch
     >>> module = AnyMemoryFormat()
     >>> module.kernel = nn.Parameter(torch.zeros(8, 4, 3, 3, 3))
     >>> _ = module.to(memory_format=torch.channels_last)

@@ -31,6 +31,8 @@ class Steps(Protocol):
 class Delay(nn.Module):
     """Give each frame's predecessor."""
 
+    compares_places = False
+
     def forward(
         self,
         clips: Float[Tensor, "b t c h w"],
@@ -68,6 +70,8 @@ class GatherFromPast(nn.Module):
         temperature: Divides the logits.
         cosine: Compare by cosine similarity.
     """
+
+    compares_places = False
 
     def __init__(self, *, window: int, heads: int, temperature: float, cosine: bool) -> None:
         super().__init__()

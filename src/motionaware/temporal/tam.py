@@ -39,6 +39,8 @@ class TemporalAdaptation(nn.Module):
         reduction: How many times fewer channels the weights of frames are made from.
     """
 
+    compares_places = False
+
     def __init__(self, *, channels: int, num_frames: int, reduction: int = 4) -> None:
         super().__init__()
         self.num_frames = num_frames
@@ -87,6 +89,8 @@ class MotionAdaptation(nn.Module):
         channels: Channels of the clips.
         num_frames: Frames of the clips.
     """
+
+    compares_places = False
 
     def __init__(self, motion: nn.Module, *, channels: int, num_frames: int) -> None:
         super().__init__()

@@ -22,6 +22,8 @@ class TemporalShift(nn.Module):
         ValueError: So few channels that none would travel.
     """
 
+    compares_places = False
+
     def __init__(self, *, channels: int, fold: int = FOLD) -> None:
         super().__init__()
         if not 2 <= fold <= channels:

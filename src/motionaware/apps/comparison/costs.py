@@ -11,7 +11,6 @@ from motionaware.apps.profile import Cost, measure
 from motionaware.engine.config import recipe_to_dict
 from motionaware.engine.evaluate import pick_device
 from motionaware.files import write_atomically
-from motionaware.models.checkpoint import load
 
 NUM_REPEATS = 25
 
@@ -29,12 +28,13 @@ def measure_costs(
         num_classes: That the models tell apart.
     """
     path, now = out / "costs.json", present_facts()
+    recipes = {names: recipe_to_dict(run.recipe, folder=out) for names, run in runs.items()}
     key = {
         "machine": now["machine"],
         "versions": now["versions"],
         "columns": [
-            [*names, *(recipe_to_dict(run.recipe)[group] for group in ("model", "clip"))]
-            for names, run in runs.items()
+            [*names, *(recipe[group] for group in ("model", "clip"))]
+            for names, recipe in recipes.items()
         ],
         "num_classes": num_classes,
     }
@@ -47,7 +47,7 @@ def measure_costs(
         except (ValueError, KeyError, TypeError):
             pass  # damaged: measured again
     device = pick_device()
-    models = [load(run.folder.last).to(device) for run in runs.values()]
+    models = [run.load().to(device) for run in runs.values()]
     costs, _, num_threads = measure(models, num_repeats=NUM_REPEATS)
     facts = now | {
         "device": str(device),

@@ -8,11 +8,11 @@ import numpy as np
 from torch import Tensor
 
 from motionaware.apps.comparison.columns import Column, Gain
-from motionaware.apps.drawing import figure_maker
+from motionaware.apps.drawing import figure_maker, save_sheet
+from motionaware.apps.lettering import shortened
 from motionaware.apps.looking import look
 from motionaware.data.dataset import Request, Sample
 from motionaware.engine.opening import open_dataset
-from motionaware.models.checkpoint import load
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +73,7 @@ def draw_example(example: Example, path: Path, *, split: str) -> int:
     above, below = figure.subfigures(
         2, 1, height_ratios=[1.35, 1.9 if num_maps else 0.75], squeeze=False
     )[:, 0]
-    above.suptitle(f"{names[label]}   ({example.video})", fontsize=10)
+    above.suptitle(f"{shortened(names[label], 80)}   ({shortened(example.video, 60)})", fontsize=10)
     for axes, frame in zip(above.subplots(1, len(clip), squeeze=False)[0], clip, strict=True):
         axes.imshow(frame.permute(1, 2, 0).numpy())
         axes.axis("off")
@@ -83,10 +83,11 @@ def draw_example(example: Example, path: Path, *, split: str) -> int:
         axes = next(panels)
         axes.axis("off")
         lines = [
-            f"{'> ' if place == label else '   '}{names[place]}  {value:.0%}"
+            f"{'> ' if place == label else '   '}{shortened(names[place], 40)}  {value:.0%}"
             for value, place in _likeliest(probabilities, 3)
         ]
-        words = "\n".join([column.backbone, column.temporal, "", *lines])
+        heading = [shortened(one, 40) for one in (column.backbone, column.temporal)]
+        words = "\n".join([*heading, "", *lines])
         axes.text(0, 0.95, words, fontsize=8, va="top", transform=axes.transAxes)
         for _ in range(num_maps - len(maps)):
             next(panels).axis("off")
@@ -95,8 +96,7 @@ def draw_example(example: Example, path: Path, *, split: str) -> int:
             axes.imshow(weights.numpy(), vmin=0, vmax=1, cmap="viridis")
             axes.set_title(site, fontsize=7)
             axes.set(xticks=[], yticks=[])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    save_sheet(figure, path)
     return num_maps
 
 
@@ -114,7 +114,7 @@ def _judge(
     sample = dataset[Request(int(judged.indices[example.place]))]
     assert isinstance(sample, Sample)  # it was read when it was judged
     clip = sample.views[0]
-    seen = look(load(judged.run.folder.last), clip)
+    seen = look(judged.run.load(), clip)
     maps = [(site.name, site.attention) for site in seen.sites if site.attention is not None]
     chosen = sorted({0, len(maps) // 2, len(maps) - 1}) if maps else []
     return clip, seen.probabilities, [maps[place] for place in chosen]

@@ -4,16 +4,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from motionaware.apps.comparison.runs import Run, different_keys, with_cache
+from motionaware.data.shards import KIND as SHARDS
 from motionaware.engine.grid import check_pairs
 from motionaware.engine.run_folder import RunFolder
+from motionaware.temporal import names_own_code, short_name
 
 
-def open_finished(folder: Path, out: Path) -> Run:
+def open_finished(folder: Path, out: Path, *, allow_code: bool = False) -> Run:
     """The run in a folder.
+
+    Args:
+        folder: Of the run.
+        out: Folder of the report.
+        allow_code: The code that the run's recipe names may be imported.
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: It is not finished.
+        ValueError: It is not finished, its data are gone, or it names code while `allow_code` is false.
     """
     files = RunFolder(folder)
     if not files.holds_run():
@@ -23,9 +30,14 @@ def open_finished(folder: Path, out: Path) -> Run:
         )
     recipe = files.recipe()
     model = recipe.model
+    if names_own_code(model.temporal) and not allow_code:
+        raise ValueError(
+            f"{folder} names code of its author, {short_name(model.temporal)}, and judging it "
+            "would run that code; if you trust it, add --allow-code (allow_code=True in Python)"
+        )
     run = Run(
         backbone=model.backbone,
-        temporal=model.temporal,
+        temporal=short_name(model.temporal),
         seed=recipe.train.seed,
         recipe=with_cache(recipe, out),
         folder=files,
@@ -35,7 +47,20 @@ def open_finished(folder: Path, out: Path) -> Run:
             f"{folder} has {run.epochs_done()} of {recipe.train.epochs} epochs; finish it by "
             f"motionaware train --resume {folder}"
         )
+    _check_data_are_there(run)
     return run
+
+
+def _check_data_are_there(run: Run) -> None:
+    """Refuse a run whose data are elsewhere today, and say where it notes them."""
+    data = run.recipe.data
+    if data.kind in ("motionpairs", SHARDS) or data.root is None or Path(data.root).is_dir():
+        return
+    begin = "" if Path(data.root).is_absolute() else f" in {Path.cwd()}"
+    raise ValueError(
+        f"{run.folder.path} was trained on data.root {data.root}, which is not a folder{begin}; "
+        f"if the data were moved, change data.root in {run.folder.path / 'recipe.yaml'}"
+    )
 
 
 def check_columns(runs: Sequence[Run]) -> None:

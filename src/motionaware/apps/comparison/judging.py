@@ -17,7 +17,6 @@ from motionaware.apps.comparison.runs import Run
 from motionaware.engine.config import Recipe
 from motionaware.engine.evaluate import pick_device, predict_split
 from motionaware.files import write_atomically
-from motionaware.models.checkpoint import load
 
 _FORMAT = 1  # of the file of predictions; raise it with any change to what it holds
 
@@ -59,13 +58,13 @@ def judge_run(run: Run, *, split: str, progress: bool = False) -> JudgedRun:
 
     Raises:
         FileNotFoundError: The run has no checkpoint.
-        ValueError, DataError, VideoError: As for `evaluate`.
+        ValueError, DataError, VideoError, NonFiniteScores: As for `evaluate`.
     """
     path = run.folder.path / f"predictions-{split}.npz"
     key = json.dumps(_key(run, split), sort_keys=True)
     content = _read(path, key)
     if content is None:
-        model = load(run.folder.last).to(pick_device())
+        model = run.load().to(pick_device())
         found = predict_split(
             model, run.recipe.data, split=split, config=run.recipe.eval, progress=progress
         )
@@ -163,7 +162,9 @@ def _read(path: Path, key: str) -> dict[str, np.ndarray] | None:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             if str(file["key"]) != key:
                 return None
-            return {name: file[name] for name in file.files}
+            content = {name: file[name] for name in file.files}
+            # Older files may hold NaN, which evaluating again refuses.
+            return content if np.isfinite(content["probabilities"]).all() else None
     except (BadZipFile, zlib.error, ValueError, KeyError, EOFError):  # damaged: made again
         return None
 

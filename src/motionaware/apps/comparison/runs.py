@@ -19,12 +19,17 @@ from tqdm import tqdm
 
 from motionaware.apps.comparison.facts import present_facts
 from motionaware.engine.config import Recipe, recipe_to_dict, recipe_to_yaml
+from motionaware.engine.early_stopping import is_over
 from motionaware.engine.evaluate import check_classes
 from motionaware.engine.interrupt import TrainingInterrupted, stop_on_signal
 from motionaware.engine.model import make_model
 from motionaware.engine.opening import open_dataset
+from motionaware.engine.paths import with_absolute_paths
 from motionaware.engine.run_folder import RunFolder
 from motionaware.files import write_atomically
+from motionaware.models.checkpoint import load
+from motionaware.models.recognizer import VideoRecognizer
+from motionaware.temporal import names_own_code
 
 # Where a run computes and where its copy of the data lies: nothing of what it learns.
 _CIRCUMSTANCES = frozenset({"data.num_workers", "train.device", "train.num_threads"})
@@ -51,7 +56,17 @@ class Run:
 
     def is_finished(self) -> bool:
         """Whether nothing is left to train."""
-        return self.epochs_done() >= self.recipe.train.epochs and self.folder.last.is_file()
+        return is_over(self.folder.read_log(), self.recipe.train) and self.folder.last.is_file()
+
+    def load(self) -> VideoRecognizer:
+        """Its last model; an own module is the one that the run's recipe names.
+
+        Raises:
+            FileNotFoundError: There is no checkpoint.
+            ValueError: The checkpoint is damaged, or names code that the recipe does not name.
+        """
+        temporal = self.recipe.model.temporal
+        return load(self.folder.last, temporal=temporal if names_own_code(temporal) else None)
 
     def beside(self, suffix: str) -> Path:
         """A file beside the run's folder."""
@@ -104,10 +119,11 @@ def with_cache(recipe: Recipe, out: Path) -> Recipe:
 
 def different_keys(one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
     """The dotted keys in which two recipes differ, with both values; circumstances do not count."""
-    plain, plain_other = recipe_to_dict(one), recipe_to_dict(other)
+    plain, plain_other = (recipe_to_dict(with_absolute_paths(recipe)) for recipe in (one, other))
     ignored = set(_CIRCUMSTANCES)
     if one.data.kind == "motionpairs":
         ignored.add("data.root")  # of its cache
+        ignored.add("clip.square_pixels")  # drawn frames have square pixels
     return {
         f"{group}.{key}": (value, plain_other[group][key])
         for group, keys in plain.items()
@@ -215,7 +231,8 @@ def train_missing(
     if stop.is_set():
         raise TrainingInterrupted(
             f"stopped; {finished} of {len(runs)} runs are done, and what the others did is saved. "
-            "Go on with the same command"
+            "Go on with the same command",
+            stop.signal_number,
         )
     return failures
 
@@ -224,7 +241,7 @@ def _start(run: Run, *, slot: int, jobs: int) -> "subprocess.Popen[bytes]":
     words = ["--resume", str(run.folder.path)]
     if not run.folder.holds_run():
         recipe = run.beside(".yaml")
-        write_atomically(recipe, recipe_to_yaml(run.recipe).encode())
+        write_atomically(recipe, recipe_to_yaml(run.recipe, folder=recipe.parent).encode())
         words = [str(recipe), "--run", str(run.folder.path)]
     environment = dict(os.environ)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
@@ -266,7 +283,10 @@ def _outcome(run: Run, failure: str | None) -> str:
 def _show(bar: "tqdm[NoReturn]", runs: Sequence[Run], active: Sequence[_Child]) -> None:
     """Show how far all runs have come, from their logs."""
     bar.set_postfix_str("; ".join(child.run.name for child in active), refresh=False)
-    bar.update(sum(run.epochs_done() for run in runs) - bar.n)
+    done = (
+        run.recipe.train.epochs if run.is_finished() else run.epochs_done() for run in runs
+    )  # a run that stopped early has no more epochs to come
+    bar.update(sum(done) - bar.n)
 
 
 def _end(active: Sequence[_Child]) -> None:

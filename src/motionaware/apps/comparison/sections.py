@@ -17,6 +17,7 @@ from motionaware.apps.comparison.figures import (
 from motionaware.apps.comparison.runs import different_keys, safe_name
 from motionaware.apps.words import count
 from motionaware.engine.config import Recipe, recipe_to_yaml
+from motionaware.temporal import short_name
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -128,8 +129,10 @@ def pictures_section(found: Findings, out: Path) -> list[b.Block]:
     made.append(b.Heading("Confusion"))
     for backbone in backbones:
         path = _figure(out, "confusion", backbone)
-        draw_confusion(found.columns, backbone, path)
+        left_out = draw_confusion(found.columns, backbone, path)
         words = f"{backbone}: share of each class's videos taken for each class, mean over seeds."
+        if left_out:
+            words += f" Drawn are {left_out}; a row does not add up to 1 where others are left out."
         made.append(b.Picture(path, words))
     return made
 
@@ -206,7 +209,8 @@ def _shown_recipe(recipe: Recipe) -> str:
         for key in ("root", "cache_dir")
         if (path := getattr(data, key)) and Path(path).is_absolute()
     }
-    return recipe_to_yaml(replace(recipe, data=replace(data, **short)))
+    model = replace(recipe.model, temporal=short_name(recipe.model.temporal))
+    return recipe_to_yaml(replace(recipe, model=model, data=replace(data, **short)))
 
 
 def _figure(out: Path, *names: str) -> Path:

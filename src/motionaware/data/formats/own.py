@@ -10,11 +10,11 @@ The classes of the first two are those of training, in alphabetic order; ROOT/cl
 a line, gives another order. Text is UTF-8; the mark that Excel puts before it is no part of it.
 """
 
-import csv
-import io
+import shlex
 from collections import Counter
 from pathlib import Path
 
+from motionaware.data.formats.rows import CsvRow, ListRow, read_csv_rows, read_list_rows
 from motionaware.data.split import (
     SPLITS,
     DataError,
@@ -25,16 +25,17 @@ from motionaware.data.split import (
     lines_of,
     nearest,
     position,
-    text_of,
 )
-from motionaware.data.video import VIDEO_SUFFIXES, is_frame_folder
+from motionaware.data.video import VIDEO_SUFFIXES, is_animated_webp, is_frame_folder
 
 
 def is_video(path: Path) -> bool:
     """Whether a path looks like a video: by its name, or as a folder of frames."""
     if path.name.startswith("."):
         return False
-    return is_frame_folder(path) if path.is_dir() else path.suffix.lower() in VIDEO_SUFFIXES
+    if path.is_dir():
+        return is_frame_folder(path)
+    return path.suffix.lower() in VIDEO_SUFFIXES or is_animated_webp(path)
 
 
 # ----------------------------------------------------------------------------- folders of classes
@@ -66,26 +67,49 @@ def read_folder(root: Path, split: str) -> Split:
     return Split(split, examples, class_names)
 
 
-_SPLIT_THEM = "list them as splits with: motionaware prepare split --root {root}"
+def detect_kind(root: Path) -> str | None:
+    """Return the kind of one's own data that a folder holds, by its names; None if it shows none.
+
+    Folders of splits make `folder`; lists make `csv` or `list`, also beside class folders.
+    """
+    if any((root / name).is_dir() for name in SPLITS):
+        return "folder"
+    if any((root / f"{name}.csv").is_file() for name in SPLITS):
+        return "csv"
+    if any((root / form.format(name)).is_file() for form in _LISTS for name in SPLITS):
+        return "list"
+    return None
+
+
+def _other_kind(root: Path, kind: str) -> str:
+    """Say, for an error, which other kind the folder is of, or how to list its videos."""
+    if not root.is_dir():
+        return ""
+    found = detect_kind(root)
+    if found not in (None, kind):
+        what = f"{found} (--data.kind {found}; of doctor, evaluate and visualize --kind {found})"
+        return f"; it looks like data.kind {what}"
+    if found is None and _is_unsplit(root):
+        command = shlex.join(["motionaware", "prepare", "split", "--root", str(root)])
+        return f"; list its videos as splits with: {command}"
+    return ""
 
 
 def _is_unsplit(root: Path) -> bool:
     """Whether folders with videos lie there."""
-    return any(is_video(video) for one in root.iterdir() if one.is_dir() for video in one.iterdir())
+    folders = (one for one in root.iterdir() if one.is_dir() and one.name not in SPLITS)
+    return any(is_video(video) for one in folders for video in one.iterdir())
 
 
 def _class_folders(root: Path, split: str) -> tuple[str, ...]:
     folder = root / split
     if not folder.is_dir():
-        if not any((root / name).is_dir() for name in SPLITS) and _is_unsplit(root):
-            raise SplitAbsent(
-                f"{root} holds class folders and no splits, wanted {root}/SPLIT/CLASS/VIDEO; "
-                + _SPLIT_THEM.format(root=root)
-                + (f"; or give {root.parent}" if root.name in SPLITS else "")
-            )
+        hint = _other_kind(root, "folder")
+        if hint and root.name in SPLITS:
+            hint += f"; or give {root.parent}"
         raise SplitAbsent(
             f"{folder} does not exist; wanted {root}/SPLIT/CLASS/VIDEO with SPLIT one of "
-            f"{', '.join(SPLITS)}; {root} holds {contents(root)}"
+            f"{', '.join(SPLITS)}; {root} holds {contents(root)}{hint}"
         )
     names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not names:
@@ -116,52 +140,31 @@ def read_csv(root: Path, split: str) -> Split:
     return Split(split, tuple(examples), class_names)
 
 
-def _are_positions(rows: list[tuple[int, str, str]], class_names: tuple[str, ...]) -> bool:
+def _are_positions(rows: list[CsvRow], class_names: tuple[str, ...]) -> bool:
     """Whether all labels are whole numbers, of which some is not itself the name of a class."""
     labels = {label for _, _, label in rows}
     return all(label.isdecimal() for label in labels) and not labels <= {*class_names}
 
 
-def _with_numbers(rows: list[tuple[int, str, str]]) -> list[tuple[int, str, int]]:
+def _with_numbers(rows: list[CsvRow]) -> list[ListRow]:
     return [(line, path, int(label)) for line, path, label in rows]
 
 
-def _training_rows(root: Path) -> list[tuple[int, str, str]]:
+def _training_rows(root: Path) -> list[CsvRow]:
     try:
         return _rows(root / "train.csv")
     except SplitAbsent as error:  # the split asked for is there: what lacks is its class order
         raise DataError(f"{error}; or list the classes in classes.txt") from error
 
 
-def _rows(path: Path) -> list[tuple[int, str, str]]:
+def _rows(path: Path) -> list[CsvRow]:
     """Line number, path and label of every line."""
     if not path.is_file():
-        listed = any((path.parent / f"{name}.csv").is_file() for name in SPLITS)
-        unsplit = path.parent.is_dir() and not listed and _is_unsplit(path.parent)
-        hint = "; " + _SPLIT_THEM.format(root=path.parent) if unsplit else ""
         raise SplitAbsent(
             f"{path} does not exist; wanted lines path,label; {path.parent} holds "
-            f"{contents(path.parent)}" + hint
+            f"{contents(path.parent)}{_other_kind(path.parent, 'csv')}"
         )
-    rows = []
-    for line, row in enumerate(csv.reader(io.StringIO(text_of(path), newline="")), start=1):
-        fields = [field.strip() for field in row]
-        if not fields or (line == 1 and fields == ["path", "label"]):
-            continue
-        if len(fields) == 1 and ";" in fields[0]:
-            raise DataError(
-                f"{path}, line {line}: found {row[0]!r}, wanted path,label; its separator is ';', "
-                "wanted ','"
-            )
-        if len(fields) != 2 or not all(fields):
-            raise DataError(
-                f"{path}, line {line}: found {','.join(row)!r}, wanted path,label; "
-                'put a path that has a comma between double quotes ("a, b.mp4",label)'
-            )
-        rows.append((line, *fields))
-    if not rows:
-        raise DataError(f"{path} is empty; wanted lines path,label")
-    return rows
+    return read_csv_rows(path)
 
 
 def _how_to_list(root: Path, otherwise: str) -> str:
@@ -210,9 +213,9 @@ def _numbered_split(
     root: Path,
     split: str,
     path: Path,
-    rows: list[tuple[int, str, int]],
+    rows: list[ListRow],
     class_names: tuple[str, ...] | None,
-    training: tuple[Path, list[tuple[int, str, int]]],
+    training: tuple[Path, list[ListRow]],
 ) -> Split:
     """A list whose labels are numbers; without class names, those of training name the classes."""
     if class_names is None:
@@ -229,7 +232,7 @@ def _numbered_split(
     return Split(split, tuple(Example(root / p, label) for _, p, label in rows), class_names)
 
 
-def _numbered(root: Path, split: str) -> tuple[Path, list[tuple[int, str, int]]]:
+def _numbered(root: Path, split: str) -> tuple[Path, list[ListRow]]:
     """The list of a split, and line number, path and label of every line."""
     names = [name.format(split) for name in _LISTS]
     path = next((root / name for name in names if (root / name).is_file()), None)
@@ -238,23 +241,10 @@ def _numbered(root: Path, split: str) -> tuple[Path, list[tuple[int, str, int]]]
             f"{root / names[0]} does not exist, nor {names[1]}; wanted lines path frames label; "
             f"{root} holds {contents(root)}"
         )
-    rows = []
-    for line, content in lines_of(path):
-        fields = content.rsplit(maxsplit=2)
-        if len(fields) != 3 or not (fields[1].isdecimal() and fields[2].isdecimal()):
-            raise DataError(
-                f"{path}, line {line}: found {content!r}, wanted path frames label, the last two "
-                "whole numbers"
-            )
-        rows.append((line, fields[0], int(fields[2])))
-    if not rows:
-        raise DataError(f"{path} is empty; wanted lines path frames label")
-    return path, rows
+    return path, read_list_rows(path)
 
 
-def _check_zero_based(
-    path: Path, rows: list[tuple[int, str, int]], *, num_classes: int | None
-) -> None:
+def _check_zero_based(path: Path, rows: list[ListRow], *, num_classes: int | None) -> None:
     """Refuse labels that count from 1: each would be read as the class after its own.
 
     Without a class list the training list must use label 0; with one, no label may be its length.

@@ -1,0 +1,115 @@
+"""Curves of a run: loss, accuracy and learning rate over its epochs, as `curves.png`."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from motionaware.apps.drawing import figure_maker, save_sheet
+from motionaware.apps.lettering import lettering, shortened
+from motionaware.engine.run_folder import RunFolder
+
+NAME = "curves.png"
+_TRAINING, _VALIDATION, _RATE = "#4477aa", "#ee6677", "#228833"  # as in a comparison
+_SHARE_OF_TIME = 0.05  # that drawing may take of training
+
+
+class CurvesPicture:
+    """Keeps the picture of a run's curves up to date while it trains.
+
+    Args:
+        folder: Of the run.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.path = folder.path / NAME
+        self.problem: str | None = None
+        """Why there is no picture, a sentence; None while there is nothing to say."""
+        self._drawn: list[dict[str, str]] = []
+        self._next = time.monotonic()
+        try:
+            figure_maker()
+        except ImportError as error:
+            self.problem = f"{NAME} is not drawn: {error}"
+
+    def update(self, *, last: bool = False) -> None:
+        """Draw the epochs that the log holds; does nothing where there are no new ones.
+
+        Args:
+            last: Draw in any case; else drawing may wait, so that it takes little of the time.
+        """
+        if self.problem is not None or not (last or time.monotonic() >= self._next):
+            return
+        began = time.monotonic()
+        try:
+            rows = self.folder.read_log()
+            if not rows or rows == self._drawn:
+                return
+            draw_run(rows, self.path, title=self.folder.path.name)
+        except OSError as error:  # training goes on without its picture
+            self.problem = f"{NAME} is not drawn: {error.strerror or error}"
+            return
+        except (KeyError, ValueError) as error:  # someone edited the log
+            self.problem = f"{NAME} is not drawn: {self.folder.path / 'log.csv'} lacks {error}"
+            return
+        self._drawn = rows
+        ended = time.monotonic()
+        self._next = ended + (ended - began) / _SHARE_OF_TIME
+
+
+def draw_run(rows: Sequence[Mapping[str, str]], path: Path, *, title: str) -> None:
+    """Draw the log of a run as PNG, whole or not at all.
+
+    Args:
+        rows: Of `log.csv`, one an epoch.
+        path: The picture.
+        title: Above it.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        OSError: It cannot be written.
+    """
+    title = shortened(title, 80)
+    with lettering([title]):
+        _draw(rows, path, title)
+
+
+def _draw(rows: Sequence[Mapping[str, str]], path: Path, title: str) -> None:
+    epochs = [int(row["epoch"]) for row in rows]
+
+    def values(key: str, factor: float = 1.0) -> list[float]:
+        return [factor * float(row[key]) for row in rows]
+
+    figure = figure_maker()(figsize=(11.0, 3.4), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    loss, top1, rate = figure.subplots(1, 3)
+    mark = {"marker": "." if len(epochs) <= 60 else ""}  # a run of one epoch has no lines
+    loss.plot(epochs, values("train_loss"), color=_TRAINING, label="training", **mark)
+    loss.plot(epochs, values("val_loss"), color=_VALIDATION, label="validation", **mark)
+    loss.set(title="loss", ylim=(0, None))
+    top1.plot(epochs, values("train_top1", 100.0), color=_TRAINING, label="training", **mark)
+    accuracy = values("val_top1", 100.0)
+    top1.plot(epochs, accuracy, color=_VALIDATION, label="validation", **mark)
+    best = accuracy.index(max(accuracy))  # the first of equal ones, as best.safetensors
+    top1.plot(
+        epochs[best],
+        accuracy[best],
+        color=_VALIDATION,
+        marker="o",
+        markersize=8,
+        fillstyle="none",
+        linestyle="none",
+        label=f"best: {accuracy[best]:.1f} %, epoch {epochs[best]}",
+    )
+    top1.set(title="top-1, %", ylim=(0, 100.0))
+    rate.plot(epochs, values("learning_rate"), color=_RATE, **mark)
+    rate.set(title="learning rate at the end of the epoch", ylim=(0, None))
+    for axes in (loss, top1, rate):
+        axes.title.set_fontsize(9)
+        axes.set_xlabel("epoch", fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    loss.legend(fontsize=8)
+    top1.legend(fontsize=8)
+    save_sheet(figure, path)

@@ -1,0 +1,78 @@
+"""Worker processes end when their parent does, and on no signal that the whole job gets."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PARENT = """
+import multiprocessing, sys, time
+from motionaware.data.processes import obey_parent_only, stop_signals_blocked
+
+def work(queue):
+    obey_parent_only()
+    queue.put("ready")
+    while True:
+        time.sleep(0.1)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    with stop_signals_blocked():
+        worker = context.Process(target=work, args=(queue,))
+        worker.start()
+    queue.get()
+    print(worker.pid, flush=True)
+    sys.stdin.readline()
+    worker.terminate()
+    worker.join(10)
+    print(worker.exitcode, flush=True)
+"""
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(signal, "sigtimedwait"), reason="the system does not say who sent a signal"
+)
+
+
+@pytest.fixture
+def parent():
+    process = subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        yield process
+        process.kill()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_worker_survives_signals_of_others_and_ends_at_once_when_its_parent_terminates_it(parent):
+    worker = int(parent.stdout.readline())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
+        os.kill(worker, number)
+    time.sleep(0.5)
+    assert is_alive(worker)
+    began = time.monotonic()
+    parent.stdin.write("\n")
+    parent.stdin.flush()
+    assert parent.stdout.readline() == "0\n"
+    assert time.monotonic() - began < 2
+
+
+def test_a_worker_ends_within_seconds_of_a_parent_that_was_killed(parent):
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    deadline = time.monotonic() + 10
+    while is_alive(worker):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
