@@ -23,7 +23,7 @@ NETWORKS = {
     "test_vit": (160, "tokens", "blocks.0", 6),
     "test_vit4": (160, "tokens", "blocks.0", 9),
     "vgg11": (32, "frames", "features.3", 9),
-    "densenet121": (32, "frames", "features.denseblock1.denselayer1.norm1", 58),
+    "densenet121": (32, "frames", "features.denseblock1.denselayer1.conv1", 58),
     "mobilevit_xxs": (64, "frames", "stages.0.0.conv1_1x1.conv", 10),
     "deit_tiny_distilled_patch16_224": (224, "tokens", "blocks.0", 12),
     "squeezenet1_1": (64, "frames", "features.3.squeeze", 8),
