@@ -12,6 +12,7 @@ from motionaware.clip import ClipSpec
 from motionaware.models.backbones import Backbone
 from motionaware.models.insertion import insert
 from motionaware.models.recognizer import VideoRecognizer, create_model
+from motionaware.models.site_hooks import SiteError
 
 CLIP = ClipSpec(num_frames=4, image_size=32)
 
@@ -237,18 +238,24 @@ def test_a_table_of_sites_has_a_line_a_site():
     assert len(lines) == 9
 
 
-def test_a_module_of_torch_is_named_and_one_that_no_clip_reaches_sees_none():
+def identity(*, channels: int, num_frames: int) -> nn.Module:
+    return nn.Identity()
+
+
+def test_a_module_of_torch_is_named():
+    network = insert(TwoConvolutions(), identity, num_frames=4, where="conv1")
+    table = sites_table(profile_sites(wrap(network, num_features=8)))
+    assert table.splitlines()[1:] == ["conv1  frames         3       4  Identity"]
+
+
+def test_a_site_that_no_clip_reaches_is_an_error():
     class Forgetful(TwoConvolutions):
         def forward(self, frames: torch.Tensor) -> torch.Tensor:
             return self.conv1(frames).mean(dim=(2, 3))
 
-    network = insert(
-        Forgetful(), lambda *, channels, num_frames: nn.Identity(), num_frames=4, where="conv*"
-    )
-    assert sites_table(profile_sites(wrap(network, num_features=8))).splitlines()[1:] == [
-        "conv1  frames         3       4  Identity",
-        "conv2  frames      none    none  Identity",
-    ]
+    network = insert(Forgetful(), identity, num_frames=4, where="conv*")
+    with pytest.raises(SiteError, match="conv2 of Forgetful did not run"):
+        profile_sites(wrap(network, num_features=8))
 
 
 def test_a_model_without_modules_has_no_sites():

@@ -256,10 +256,10 @@ def other_drawing(file: Path) -> None:
         (other_drawing, "last clip differs"),
     ],
 )
-def test_a_harmed_cache_file_is_drawn_anew_and_the_cause_is_named(tmp_path, harm, cause):
+def test_a_harmed_cache_file_is_drawn_again_and_the_cause_is_named(tmp_path, harm, cause):
     pairs(cache_dir=tmp_path)
     harm(only_file(tmp_path))
-    with pytest.warns(UserWarning, match=f"drawn anew: .*{cause}"):
+    with pytest.warns(UserWarning, match=f"drawn again: .*{cause}"):
         data = pairs(cache_dir=tmp_path)
     assert torch.equal(clips_of(data), clips_of(pairs()))
     only_file(tmp_path)

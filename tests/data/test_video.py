@@ -669,14 +669,17 @@ def test_images_of_another_series_are_not_taken_for_frames(folder, other):
         open_video(folder)
 
 
-def test_images_of_any_names_or_numbers_are_one_series(tmp_path):
-    Image.new("RGB", (64, 48)).save(tmp_path / "dawn.png")
-    Image.new("RGB", (64, 48)).save(tmp_path / "noon.jpg")
-    assert open_video(tmp_path).num_frames == 2
-    (tmp_path / "numbers").mkdir()
+def test_images_whose_names_differ_in_any_numbers_are_one_series(tmp_path):
     for name in ("clip_01_t0.5.PNG", "clip_01_t12.75.png", "clip_02_t3.0.png"):
-        Image.new("RGB", (64, 48)).save(tmp_path / "numbers" / name)
-    assert open_video(tmp_path / "numbers").num_frames == 3
+        Image.new("RGB", (64, 48)).save(tmp_path / name)
+    assert open_video(tmp_path).num_frames == 3
+
+
+def test_pictures_without_numbers_are_no_video(tmp_path):
+    for name in ("cat.jpg", "dog.jpg"):
+        Image.new("RGB", (64, 48)).save(tmp_path / name)
+    with pytest.raises(VideoError, match="2 images of 2 series, cat.jpg, dog.jpg; wanted the"):
+        open_video(tmp_path)
 
 
 def test_a_frame_folder_is_told_by_its_images(folder):

@@ -14,7 +14,7 @@ import torch
 from av.codec import CodecContext
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
-from PIL import Image
+from PIL import Image, ImageOps
 
 from motionaware.clip import ClipSpec
 from motionaware.data.dataset import VideoDataset
@@ -402,3 +402,18 @@ def test_a_note_is_logged_by_the_logger_of_the_module(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         video.frames([12])
     assert [record.name for record in caplog.records] == ["motionaware.data.video"]
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_picture_with_exif_data_is_shown_upright(tmp_path: Path, orientation: int):
+    picture = np.zeros((32, 48, 3), np.uint8)
+    picture[:16, :24] = 255  # a white corner
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "a maker", orientation
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(picture).save(path, exif=exif, quality=95)
+    with Image.open(path) as image:
+        wanted = np.asarray(ImageOps.exif_transpose(image))
+    (frame,) = open_video(path).frames([0]).permute(0, 2, 3, 1).numpy()
+    assert frame.shape == wanted.shape
+    assert np.abs(frame.astype(int) - wanted).mean() < 8

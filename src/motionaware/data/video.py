@@ -230,10 +230,11 @@ def _open_folder(path: Path) -> Video:
     names = frame_names(path)
     _check_is_one_video(path, names)
     series = sorted({re.sub("[0-9]+", "*", name.lower()) for name in names})
-    if 1 < len(series) < len(names):  # all of another name each are one series in their order
+    if len(series) > 1:
         raise VideoError(
             f"{path} holds {len(names)} images of {len(series)} series, {', '.join(series[:4])}; "
-            "wanted the frames of one video and nothing else: move the others to another folder"
+            "wanted the frames of one video, whose names differ in their numbers only, and nothing "
+            "else: move the others to another folder"
         )
     height, width, _ = _read_image(path / names[0]).shape
     return _FrameFolder(

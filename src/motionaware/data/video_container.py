@@ -311,9 +311,18 @@ def _is_turned(frame: VideoFrame) -> bool:
     return a == 0 and d == 0
 
 
+# By quarter turns anticlockwise.
+_QUARTER_TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
+
+
 def _matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
-    """A point (x, y) is shown at (a x + c y, b x + d y)."""
-    stored = frame.side_data.get("DISPLAYMATRIX")
+    """Return a, b, c, d: a point (x, y) is shown at (a x + c y, b x + d y)."""
+    try:
+        stored = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # PyAV 18.1 has no name for some kinds of side data, such as EXIF, and then gives none.
+        # The rotation is read another way; a mirrored EXIF orientation is shown unmirrored.
+        return _QUARTER_TURNS[round(frame.rotation / 90) % 4]
     if stored is None:
         return 1, 0, 0, 1
     a, b, _, c, d = np.frombuffer(bytes(stored), dtype=np.int32)[:5].tolist()

@@ -75,7 +75,11 @@ class Adapter(ABC):
         elif not is_traced():
             _hosts_that_ran().add(id(layer))
             if getattr(seen, "shape", None) != clips.shape:
-                came = f"shape {tuple(seen.shape)}" if isinstance(seen, Tensor) else type(seen)
+                came = (
+                    f"shape {tuple(seen.shape)}"
+                    if isinstance(seen, Tensor)
+                    else type(seen).__name__
+                )
                 raise ValueError(
                     f"the temporal module {type(module).__name__} at {self.host.name} gave back "
                     f"{came}; wanted that of the clips b t c h w it was given, {tuple(clips.shape)}"

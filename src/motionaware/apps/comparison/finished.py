@@ -20,7 +20,8 @@ def open_finished(folder: Path, out: Path, *, allow_code: bool = False) -> Run:
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: It is not finished, its data are gone, or it names code while `allow_code` is false.
+        ValueError: It is not finished, its data are gone, or it names code while `allow_code` is
+            false.
     """
     files = RunFolder(folder)
     if not files.holds_run():
