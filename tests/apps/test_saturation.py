@@ -100,17 +100,23 @@ def test_several_attentions_at_a_site_have_their_own_names(tiny_recipe: Recipe):
     assert names[:2] == ["layer1.0.conv1.temporal.0.inner", "layer1.0.conv1.temporal.1.inner"]
 
 
+def hooks(network: nn.Module) -> list[object]:
+    """All forward hooks: those of `insert`, and those of others."""
+    return [hook for module in network.modules() for hook in module._forward_hooks.values()]
+
+
 def test_nothing_stays_on_the_model(tiny_recipe: Recipe):
     model = model_with("m2a", tiny_recipe).train()
+    hooks_before = hooks(model)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     saturation(model, tiny_recipe.data, config=tiny_recipe.eval)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    assert not any(module._forward_hooks for module in model.modules())
+    assert hooks(model) == hooks_before
     assert all(module.training for module in model.modules())
     with pytest.raises(ValueError, match="class 0 is"):
         model.class_names = tuple("abcdefghijkl")
         saturation(model, tiny_recipe.data)
-    assert not any(module._forward_hooks for module in model.modules())
+    assert hooks(model) == hooks_before
 
 
 def test_the_maps_of_all_sites_are_drawn(tiny_recipe: Recipe, tmp_path: Path):
@@ -130,6 +136,7 @@ def test_the_maps_of_all_sites_are_drawn(tiny_recipe: Recipe, tmp_path: Path):
 def test_with_the_identity_for_its_map_attention_is_the_motion_skip(tiny_recipe: Recipe):
     maps_replaced = runpy.run_path(str(ABLATION))["maps_replaced"]
     attending = model_with("m2a", tiny_recipe).eval()
+    hooks_before = hooks(attending)
     skipping = model_with("motion+identity", tiny_recipe).eval()
     skipping.load_state_dict(attending.state_dict())
     clip = torch.rand(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -139,13 +146,14 @@ def test_with_the_identity_for_its_map_attention_is_the_motion_skip(tiny_recipe:
         torch.testing.assert_close(attending(clip), skipping(clip))
     assert not torch.equal(before, skipping(clip))
     assert torch.equal(attending(clip), before)
-    assert not any(module._forward_hooks for module in attending.modules())
+    assert hooks(attending) == hooks_before
 
 
 def test_the_ablation_leaves_no_hook_though_a_site_is_unknown(tiny_recipe: Recipe):
     maps_replaced = runpy.run_path(str(ABLATION))["maps_replaced"]
     network: nn.Module = model_with("m2a", tiny_recipe).backbone
+    hooks_before = hooks(network)
     maps = {"layer1.0.conv1": torch.eye(4), "layer9": torch.eye(4)}
     with pytest.raises(KeyError), maps_replaced(network, maps):
         pass
-    assert not any(module._forward_hooks for module in network.modules())
+    assert hooks(network) == hooks_before
