@@ -476,8 +476,10 @@ def test_a_misspelt_key_in_a_recipe_is_one_line(tmp_path: Path, capsys: pytest.C
 def test_recipe_and_resume_do_not_go_together(
     recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert "either a recipe" in complaint(capsys, ["train", recipe_file, "--resume", tmp_path])
-    assert "either a recipe" in complaint(capsys, ["train"])
+    assert "leave one of the two out" in complaint(
+        capsys, ["train", recipe_file, "--resume", tmp_path]
+    )
+    assert "give a recipe to start a run" in complaint(capsys, ["train"])
     found = complaint(capsys, ["train", "--resume", tmp_path, "--run", tmp_path])
     assert found == "a resumed run keeps its folder; give --resume RUN without --run"
     assert "holds no run to resume" in complaint(capsys, ["train", "--resume", tmp_path])

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from motionaware import ClipSpec, create_model
+from motionaware.errors import MotionAwareWarning
 
 
 @pytest.fixture
@@ -220,3 +221,16 @@ def test_a_compiled_model_runs_its_own_temporal_modules_beside_others_of_the_sam
     # In a process of its own: here the checks of shapes stand in the compiler's way.
     done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_clips_that_were_normalised_already_are_warned_of():
+    model = create_model("resnet18_quarter", temporal="none", num_classes=2, num_frames=2)
+    clips = (torch.rand(1, 2, 3, 32, 32) - model.mean) / model.std
+    with pytest.warns(MotionAwareWarning, match=r"wanted floats in \[0, 1\]. If you normalised"):
+        model(clips)
+    model(torch.rand(1, 2, 3, 32, 32) - 0.1)  # resampling undershoots
+
+
+def test_class_names_are_unique():
+    with pytest.raises(ValueError, match="class_names has 'left' more than once"):
+        create_model("resnet18_quarter", temporal="none", class_names=["left", "right", "left"])

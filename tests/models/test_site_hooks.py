@@ -154,7 +154,7 @@ def test_torch_save_keeps_modules_and_guards(network, images):
 
 def test_a_replaced_host_is_an_error_that_names_the_site(network, images):
     network.layer2[1].conv1 = nn.Conv2d(128, 128, 3, padding=1)
-    words = r"layer2.1.conv1 in ResNet is lost: a Conv2d without it .* insert again"
+    words = r"layer2.1.conv1 in ResNet is lost: a Conv2d without it .*Build the network again"
     with pytest.raises(SiteError, match=words):
         network(images)
     assert "layer2.1.conv1" not in sites(network)

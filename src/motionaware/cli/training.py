@@ -42,8 +42,13 @@ def run_train(args: argparse.Namespace) -> int:
     if args.keys:
         print(describe_keys())
         return 0
-    if (args.recipe is None) == (args.resume is None):
-        raise ValueError("give either a recipe to start from, or --resume RUN to go on with a run")
+    if args.recipe is None and args.resume is None:
+        raise ValueError("give a recipe to start a run from, or --resume RUN to continue a run")
+    if args.recipe is not None and args.resume is not None:
+        raise ValueError(
+            f"both the recipe {args.recipe} and --resume {args.resume} were given; a resumed run "
+            "has its recipe in its folder: leave one of the two out"
+        )
     if args.resume and args.run_folder:
         raise ValueError("a resumed run keeps its folder; give --resume RUN without --run")
     if args.resume:

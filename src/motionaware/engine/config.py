@@ -48,7 +48,10 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if path.is_dir():
         raise RecipeError(f"{path} is a folder, wanted a YAML file; it holds {contents(path)}")
     if not path.is_file():
-        raise FileNotFoundError(f"recipe {path} does not exist; those that ship are in recipes/")
+        raise FileNotFoundError(
+            f"recipe {path.absolute()} does not exist; give the path of a YAML file. Recipes "
+            "such as folder.yaml are in the folder recipes/ of motionaware's source"
+        )
     content = read_yaml(path)
     if content is None:
         raise RecipeError(f"{path} is empty; wanted keys such as model:, as in recipes/folder.yaml")

@@ -67,10 +67,10 @@ def check_changes(
     assert isinstance(before, int) and isinstance(now, int)
     if not can_be_extended(optim):
         raise RecipeError(
-            f"{folder.path} cannot go on with {EPOCHS} {now} in place of {before}: its learning "
+            f"{folder.path} cannot continue with {EPOCHS} {now} in place of {before}: its learning "
             f"rate {_FALLS_TO_THE_END[optim.schedule]} over the {before} epochs that it was begun "
-            f"with (optim.schedule: {optim.schedule}), and would have been another one in the "
-            f"{epochs_done} epochs behind it; {new_run} --{EPOCHS} {max(now - epochs_done, 1)}. "
+            f"with (optim.schedule: {optim.schedule}), so its first {epochs_done} epochs would "
+            f"have had other learning rates; {new_run} --{EPOCHS} {max(now - epochs_done, 1)}. "
             "Runs with optim.schedule step can be extended"
         )
     if now <= epochs_done:

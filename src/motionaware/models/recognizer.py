@@ -1,5 +1,7 @@
 """VideoRecognizer: clips -> scores, the whole journey in one forward."""
 
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from motionaware.clip import ClipSpec
+from motionaware.errors import MotionAwareWarning
 from motionaware.models.backbones import PACKAGE, Backbone, open_backbone
 from motionaware.models.checkpoint_file import Origin
 from motionaware.models.insertion import insert
@@ -24,6 +27,7 @@ from motionaware.ops.modes import is_traced, known_shape
 from motionaware.temporal import Maker, find_own
 from motionaware.temporal.memory import AnyMemoryFormat
 
+_NORMALIZED = -0.5  # below what resampling undershoots
 _TOO_LARGE_FOR_PIXELS = 16.0  # beyond what resampling overshoots, and noise in place of a picture
 
 
@@ -158,11 +162,19 @@ class VideoRecognizer(AnyMemoryFormat):
             raise ValueError(f"clips are {clips.dtype}; wanted uint8, or floats in [0, 1]")
         if clips.dtype == torch.uint8 or clips.is_meta or is_traced() or not clips.numel():
             return
-        largest = clips.detach().amax().item()
+        smallest, largest = (bound.item() for bound in clips.detach().aminmax())
         if largest > _TOO_LARGE_FOR_PIXELS:
             raise ValueError(
                 f"clips have floats up to {largest:g}; wanted floats in [0, 1]: divide by 255, or "
                 "hand over uint8 as it is"
+            )
+        if smallest < _NORMALIZED:
+            warnings.warn(
+                f"clips have floats from {smallest:.2g} to {largest:.2g}; wanted floats in [0, 1]. "
+                "If you normalised them, do not: the model subtracts its mean and divides by its "
+                "standard deviation itself",
+                MotionAwareWarning,
+                stacklevel=4,
             )
 
 
@@ -218,6 +230,11 @@ def create_model(
     elif num_classes not in (None, len(class_names)):
         raise ValueError(
             f"{num_classes = } but class_names has {len(class_names)}; give one of them"
+        )
+    repeated = [name for name, times in Counter(class_names).items() if times > 1]
+    if repeated:
+        raise ValueError(
+            f"class_names has {repeated[0]!r} more than once; each class needs its name"
         )
     if len(class_names) < 1:
         raise ValueError("a classifier needs at least one class; class_names is empty")

@@ -274,8 +274,9 @@ class SiteGuard:
     def _lost(self, module: nn.Module, name: str, now: str) -> NoReturn:
         raise SiteError(
             f"the temporal module at {self.prefix}{name} in {type(module).__name__} is lost: "
-            f"{now}. The network was changed after motionaware.insert: fuse, convert or replace "
-            "its layers first, then insert again"
+            f"{now}. The network was changed after motionaware.insert. Build the network again, "
+            "change its layers first, then insert; or, for a new module at this place, insert with "
+            f"where={self.prefix + name!r}"
         )
 
 
