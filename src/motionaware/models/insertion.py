@@ -185,6 +185,7 @@ def insert(
             cannot be causal. The network is then as it was.
 
     >>> from torchvision.models import resnet18
+    >>> from motionaware import sites
     >>> network = insert(resnet18(), "m2a,tsm", num_frames=8)
     >>> sites(network)[:2]
     ['layer1.0.conv1', 'layer1.1.conv1']
