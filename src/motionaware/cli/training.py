@@ -42,8 +42,6 @@ def run_train(args: argparse.Namespace) -> int:
     if args.keys:
         print(describe_keys())
         return 0
-    if args.recipe is None and args.resume is None:
-        raise ValueError("give a recipe to start a run from, or --resume RUN to continue a run")
     if args.recipe is not None and args.resume is not None:
         raise ValueError(
             f"both the recipe {args.recipe} and --resume {args.resume} were given; a resumed run "
@@ -51,8 +49,10 @@ def run_train(args: argparse.Namespace) -> int:
         )
     if args.resume and args.run_folder:
         raise ValueError("a resumed run keeps its folder; give --resume RUN without --run")
-    if args.resume:
+    if args.resume is not None:
         folder, recipe = Path(args.resume), None
+    elif args.recipe is None:
+        raise ValueError("give a recipe to start a run from, or --resume RUN to continue a run")
     else:
         folder = Path(args.run_folder or Path("runs") / Path(args.recipe).stem)
         recipe = read_recipe(args.recipe, args.overrides)

