@@ -8,6 +8,7 @@ import sys
 import types
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 from torch.ao.quantization import fuse_modules
@@ -96,6 +97,17 @@ def test_a_norm_as_host_keeps_its_module_when_it_is_synchronised(images):
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(network).eval()
     assert_same(scores(converted, images), wanted)
     assert len(sites(converted)) == 8
+
+
+def test_norms_that_timm_synchronises_or_freezes_leave_the_scores(network, images):
+    wanted = scores(network, images)
+    assert_same(scores(timm.layers.convert_sync_batchnorm(network).eval(), images), wanted)
+    torch.manual_seed(0)
+    other = insert(timm.create_model("resnet18"), "m2a", num_frames=4, where="layer1.*.bn1").eval()
+    wanted = scores(other, images)
+    assert_same(scores(timm.layers.convert_sync_batchnorm(other).eval(), images), wanted)
+    with pytest.raises(SiteError, match="layer1.0.bn1 .*a FrozenBatchNorm2d without it"):
+        timm.layers.freeze_batch_norm_2d(other)(images)
 
 
 @pytest.mark.parametrize("names", [("conv1", "bn1"), ("conv1", "bn1", "relu"), ("conv2", "bn2")])
@@ -315,7 +327,6 @@ def test_the_rule_chooses_no_norms():
 
 @pytest.mark.parametrize("name", ["shvit_s1", "repvit_m1", "efficientvim_m1", "repghostnet_050"])
 def test_networks_that_timm_can_fuse_keep_their_scores(name, images):
-    timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     network = insert(timm.create_model(name), "m2a", num_frames=4, image_size=64).eval()
     fused = timm.utils.reparameterize_model(network)
