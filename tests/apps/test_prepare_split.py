@@ -160,7 +160,7 @@ def test_a_class_that_a_list_cannot_name_is_refused(name: str, folders: Path):
 
 def test_a_class_folder_without_videos_is_named(folders: Path):
     make_videos(folders, "yawn/person/a.mp4")
-    with pytest.raises(DataError, match=r"yawn holds no video; wanted .* move its videos up"):
+    with pytest.raises(DataError, match=r"yawn holds no video; wanted .* move them up; else"):
         prepare_split(folders)
 
 

@@ -146,7 +146,8 @@ def _check_data(root: Path, kind: str, progress: bool) -> Checkup:
         checkup.facts.append(("no label", f"{number} beside those listed, first {unlisted[0]}"))
     if kind == "folder":
         checkup.faults.extend(
-            f"{path} is no video by its name, and left out: rename it, or take it away"
+            f"{path} is not read: its name is not that of a video, or it is a still image; give it "
+            "the suffix of its format, or take it away"
             for path in _strangers(root)
         )
     return checkup

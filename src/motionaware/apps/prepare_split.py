@@ -130,7 +130,8 @@ def _videos(root: Path) -> tuple[list[Video], list[Path]]:
         if not found:
             raise DataError(
                 f"class folder {folder} holds no video; wanted {root}/CLASS/VIDEO, a file or a "
-                "folder of frames; take it out, or move its videos up"
+                "folder of frames. If its videos are in folders below it, move them up; else take "
+                "the folder out"
             )
         videos += [(path.relative_to(root).as_posix(), folder.name) for path in found]
         left_out += sorted({*there} - {*found})
