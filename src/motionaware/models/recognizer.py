@@ -27,7 +27,7 @@ from motionaware.ops.modes import is_traced, known_shape
 from motionaware.temporal import Maker, find_own
 from motionaware.temporal.memory import AnyMemoryFormat
 
-_NORMALIZED = -0.5  # below what resampling undershoots
+_NORMALIZED = -0.9  # below what resampling undershoots; normalised pictures reach -1 or less
 _TOO_LARGE_FOR_PIXELS = 16.0  # beyond what resampling overshoots, and noise in place of a picture
 
 
