@@ -10,6 +10,8 @@ import types
 import pytest
 import timm
 import torch
+from timm.layers.norm_act import convert_sync_batchnorm, freeze_batch_norm_2d
+from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 from torch.ao.quantization import fuse_modules
 from torch.fx import symbolic_trace
@@ -101,13 +103,13 @@ def test_a_norm_as_host_keeps_its_module_when_it_is_synchronised(images):
 
 def test_norms_that_timm_synchronises_or_freezes_leave_the_scores(network, images):
     wanted = scores(network, images)
-    assert_same(scores(timm.layers.convert_sync_batchnorm(network).eval(), images), wanted)
+    assert_same(scores(convert_sync_batchnorm(network).eval(), images), wanted)
     torch.manual_seed(0)
     other = insert(timm.create_model("resnet18"), "m2a", num_frames=4, where="layer1.*.bn1").eval()
     wanted = scores(other, images)
-    assert_same(scores(timm.layers.convert_sync_batchnorm(other).eval(), images), wanted)
+    assert_same(scores(convert_sync_batchnorm(other).eval(), images), wanted)
     with pytest.raises(SiteError, match="layer1.0.bn1 .*a FrozenBatchNorm2d without it"):
-        timm.layers.freeze_batch_norm_2d(other)(images)
+        freeze_batch_norm_2d(other)(images)
 
 
 @pytest.mark.parametrize("names", [("conv1", "bn1"), ("conv1", "bn1", "relu"), ("conv2", "bn2")])
@@ -329,7 +331,7 @@ def test_the_rule_chooses_no_norms():
 def test_networks_that_timm_can_fuse_keep_their_scores(name, images):
     torch.manual_seed(0)
     network = insert(timm.create_model(name), "m2a", num_frames=4, image_size=64).eval()
-    fused = timm.utils.reparameterize_model(network)
+    fused = reparameterize_model(network)
     wanted = scores(network, images)
     assert (scores(fused, images) - wanted).abs().max() < 1e-3 * wanted.abs().max()
     assert sites(fused) == sites(network)
