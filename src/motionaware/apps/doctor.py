@@ -157,7 +157,7 @@ def _about_index(kind: str, root: Path, split: Split) -> str:
     try:
         open_index(kind, root, split.name)
     except IndexUnusable as error:
-        return f"{error}: lists are read anew at each start; to write one: " + shlex.join(
+        return f"{error}: the lists are read at each start instead; to write an index: " + shlex.join(
             ["motionaware", "prepare", kind, "--root", str(root)]
         )
     return "fresh: read at once"

@@ -205,7 +205,7 @@ class _Witness:
 
 
 def takes_volumes(network: nn.Module) -> bool:
-    """Return whether a network takes volumes `b c t h w`: it has 3-D convolutions of its own.
+    """Return whether a network takes volumes `b c t h w`, that is, has 3-D convolutions itself.
 
     Networks of the transformers library for videos take clips `b t c h w` and are none of these.
     """
