@@ -157,9 +157,8 @@ def _about_index(kind: str, root: Path, split: Split) -> str:
     try:
         open_index(kind, root, split.name)
     except IndexUnusable as error:
-        return f"{error}: the lists are read at each start instead; to write an index: " + shlex.join(
-            ["motionaware", "prepare", kind, "--root", str(root)]
-        )
+        command = shlex.join(["motionaware", "prepare", kind, "--root", str(root)])
+        return f"{error}: the lists are read at each start instead; to write an index: {command}"
     return "fresh: read at once"
 
 
