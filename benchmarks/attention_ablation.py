@@ -24,9 +24,9 @@ import torch
 from einops import repeat
 from torch import Tensor, nn
 
-from motionaware.apps.saturation import attentions, saturation
 from motionaware.cli.training import recipe_on_data
 from motionaware.engine.evaluate import evaluate
+from motionaware.explain.saturation import attentions, saturation
 from motionaware.models.checkpoint import load
 from motionaware.ops.attention import gather_over_time, normalize_frames
 from motionaware.temporal.m2a import MotionAttention

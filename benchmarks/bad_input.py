@@ -36,8 +36,10 @@ import numpy as np
 from av.video.stream import VideoStream
 from PIL import Image
 
-from motionaware.data.sampling import segment_indices
-from motionaware.data.video import IMAGE_SUFFIXES, VideoError, open_video
+from motionaware.data.transforms.frame_sampling import segment_indices
+from motionaware.data.video.base import IMAGE_SUFFIXES
+from motionaware.data.video.open import open_video
+from motionaware.errors import VideoError
 
 GOOD = ("frames", "error")
 TIME_LIMIT_SECONDS = 20.0

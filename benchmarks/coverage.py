@@ -32,8 +32,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from motionaware.models.backbones import open_backbone
 from motionaware.models.insertion import insert
+from motionaware.models.shape_tracing import takes_volumes
 from motionaware.models.sites import Choice, find_hosts
-from motionaware.models.watching import takes_volumes
 
 FOUND = Path(__file__).with_name("coverage.jsonl")
 TABLE = Path(__file__).parents[1] / "docs" / "backbones.md"

@@ -38,12 +38,13 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from motionaware.clip import ClipSpec
-from motionaware.data.annotations import read_split
-from motionaware.data.dataset import TrainingOrder, VideoDataset, batches_of, make_loader
-from motionaware.data.frame_cache import FrameCache
-from motionaware.data.sampling import segment_indices
-from motionaware.data.transforms import frame_for_testing
-from motionaware.data.video import open_video
+from motionaware.data.annotations.table import read_split
+from motionaware.data.dataset import VideoDataset
+from motionaware.data.loader import TrainingBatchSampler, batches_of, make_loader
+from motionaware.data.transforms.crop_flip import frame_for_testing
+from motionaware.data.transforms.frame_sampling import segment_indices
+from motionaware.data.video.frame_cache import FrameCache
+from motionaware.data.video.open import open_video
 
 NUM_FRAMES = 8
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -219,7 +220,7 @@ def dataset(root: Path, cache: FrameCache | None = None) -> VideoDataset:
 
 def epochs(clips: VideoDataset, num_workers: int) -> tuple[list[float], bool]:
     """Seconds of each of three epochs, and whether its workers were those of the first."""
-    order = TrainingOrder(len(clips), batch_size=16, seed=0)
+    order = TrainingBatchSampler(len(clips), batch_size=16, seed=0)
     loader = make_loader(clips, order, num_workers=num_workers)
     seconds, workers = [], []
     for order.epoch in range(3):

@@ -23,10 +23,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from motionaware.data.annotations import check_videos_exist, read_lists, read_split
-from motionaware.data.index import facts_of, write_index
-from motionaware.data.loader import TrainingOrder
-from motionaware.data.split import Split
+from motionaware.data.annotations.index import facts_of, write_index
+from motionaware.data.annotations.split import Split
+from motionaware.data.annotations.table import check_videos_exist, read_lists, read_split
+from motionaware.data.loader import TrainingBatchSampler
 
 NUM_CLASSES = 174
 LISTS = {"something-v2": "train.json", "csv": "train.csv"}
@@ -77,7 +77,7 @@ def start(kind: str, root: Path, use_index: bool, answer: Connection) -> None:
     check_videos_exist(split)
     ready = time.perf_counter()
     memory = memory_mb("Rss") - before
-    next(iter(TrainingOrder(len(split.examples), batch_size=16, seed=0)))
+    next(iter(TrainingBatchSampler(len(split.examples), batch_size=16, seed=0)))
     first_batch = time.perf_counter()
     asked, heard = multiprocessing.Pipe()
     worker = multiprocessing.get_context("fork").Process(target=ask_for_all, args=(split, heard))

@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 
 from motionaware import ClipSpec, Stream, VideoRecognizer, create_model
-from motionaware.data.transforms import frame_for_testing
-from motionaware.data.video_live import live_frames
-from motionaware.data.video_writer import write_video
+from motionaware.data.transforms.crop_flip import frame_for_testing
+from motionaware.data.video.live import live_frames
+from motionaware.data.video.writer import write_video
 
 T = 8
 

@@ -27,10 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from motionaware.engine.allocation import keep_freed_memory
+from motionaware.engine.malloc import keep_freed_memory
 from motionaware.models.backbones import open_backbone
 from motionaware.models.insertion import insert
-from motionaware.temporal import site_maker
+from motionaware.temporal.names import site_maker
 
 SITES = [(64, 56), (128, 28), (256, 14), (512, 7)]  # channels, pixels a side
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}

@@ -38,7 +38,7 @@ def take_apart(*, num_steps: int, keeps: bool) -> Iterator[dict[str, Any]]:
     for name, recipe in recipes().items():
         with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
             run = TrainingRun(
-                recipe, RunFolder(Path(folder) / "run"), resume=False, progress=False, tell=None
+                recipe, RunFolder(Path(folder) / "run"), resume=False, progress=False, log=None
             )
             yield {"recipe": name} | _steps(run, num_steps)
 

@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 from torch import Tensor
 
-from motionaware.apps.prepare import prepare
+from motionaware.apps.prepare_motionpairs import prepare
 from motionaware.clip import ClipSpec
 from motionaware.engine.config import (
     DataConfig,
@@ -277,7 +277,7 @@ def _film(path: Path) -> None:
 @pytest.fixture
 def changing_video(tmp_path: Path) -> Path:
     """A transport stream whose frames are 48 x 64 pixels, and after ten of them 64 x 48."""
-    from motionaware.data.video_writer import write_video
+    from motionaware.data.video.writer import write_video
 
     content = b""
     for height, width in ((48, 64), (64, 48)):

@@ -20,15 +20,16 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from motionaware.apps.prepare_shards import prepare_shards
-from motionaware.apps.saturation import saturation
 from motionaware.apps.visualize import visualize
 from motionaware.cli import RUN, main
 from motionaware.cli.verbs import make_parser
 from motionaware.data.motionpairs import CLASS_NAMES
-from motionaware.engine.config import DataConfig, Recipe, recipe_to_dict, recipe_to_yaml
+from motionaware.engine.config import DataConfig, Recipe
+from motionaware.engine.config_io import recipe_to_dict, recipe_to_yaml
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import train
 from motionaware.errors import MotionAwareWarning
+from motionaware.explain.saturation import saturation
 from motionaware.models.checkpoint import load, save
 from motionaware.models.recognizer import create_model
 
@@ -207,7 +208,7 @@ def test_train_says_which_videos_it_skipped(
     assert report.startswith("validation, last epoch: 11 of 12 videos (1 skipped)  top-1 ")
     assert skipped == f"skipped: 2 videos, listed in {run / 'skipped.csv'}"
     told: list[str] = []
-    again = train(RunFolder(run).recipe(), run, resume=True, tell=told.append)  # now it is
+    again = train(RunFolder(run).recipe(), run, resume=True, log=told.append)  # now it is
     assert "12 training and 12 validation videos, 2 skipped" in told[0]
     assert again.summary().startswith("11 of 12 videos (1 skipped)  top-1 ")
 

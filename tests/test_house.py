@@ -68,25 +68,25 @@ ROOMS = {
     "print, exit": (calling("print", "exit"), ["cli/", "__main__.py"]),
     "timm": (importing("timm"), ["models/backbones.py"]),
     "torchvision.models": (importing("torchvision.models"), ["models/backbones.py"]),
-    "decoders": (importing("av", "torchcodec"), ["data/video"]),
-    "yaml": (importing("yaml", "jsonargparse"), ["engine/config.py"]),
+    "decoders": (importing("av", "torchcodec"), ["data/video/"]),
+    "yaml": (importing("yaml", "jsonargparse"), ["engine/config_io.py"]),
     "a change to someone's network": (
         calling(".add_module", ".set_submodule", ".register_forward_pre_hook"),
         ["models/insertion.py", "models/site_hooks.py"],
     ),
     "a hook that looks": (
         calling(".register_forward_hook"),
-        ["apps/looking.py", "models/insertion.py", "models/site_hooks.py"],
+        ["explain/activations.py", "models/insertion.py", "models/site_hooks.py"],
     ),
-    "pictures": (importing("matplotlib"), ["apps/"]),
+    "pictures": (importing("matplotlib"), ["apps/", "explain/", "report/"]),
     "fake tensors": (importing("torch._subclasses"), ["models/fake_tensors.py"]),
     "blind reshapes": (calling(".view", ".reshape"), []),
     "draws of chance": (calling(".randint", ".rand", ".randperm", ".manual_seed"), ["data/"]),
 }
 EXCEPTIONS = {
     # Its witnesses stand in a copy of the network whose tensors are fake; the network has none.
-    ("a change to someone's network", "models/watching.py"),
-    ("a hook that looks", "models/watching.py"),
+    ("a change to someone's network", "models/shape_tracing.py"),
+    ("a hook that looks", "models/shape_tracing.py"),
     # It stops a copy of the network, which shares its parameters, at one layer.
     ("a change to someone's network", "models/token_order.py"),
     # A run's own seed: of initial weights and dropout.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from motionaware.cli import main
-from motionaware.temporal import TEMPORAL
+from motionaware.temporal.table import TEMPORAL
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from motionaware.engine.config import Recipe, read_recipe
+from motionaware.engine.config import Recipe
+from motionaware.engine.config_io import read_recipe
 from motionaware.engine.grid import grid_recipes, read_grid
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import train

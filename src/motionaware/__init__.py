@@ -16,48 +16,48 @@ if TYPE_CHECKING:
     from motionaware.apps.stream import stream as stream
     from motionaware.apps.visualize import visualize as visualize
     from motionaware.clip import ClipSpec as ClipSpec
-    from motionaware.data.annotations import DataError as DataError
     from motionaware.data.motionpairs import MotionPairs as MotionPairs
-    from motionaware.data.video import VideoError as VideoError
-    from motionaware.data.video import open_video as open_video
+    from motionaware.data.video.open import open_video as open_video
     from motionaware.engine.config import Recipe as Recipe
-    from motionaware.engine.config import read_recipe as read_recipe
+    from motionaware.engine.config_io import read_recipe as read_recipe
     from motionaware.engine.evaluate import evaluate as evaluate
     from motionaware.engine.train import train as train
+    from motionaware.errors import DataError as DataError
+    from motionaware.errors import MotionAwareError as MotionAwareError
+    from motionaware.errors import MotionAwareWarning as MotionAwareWarning
+    from motionaware.errors import VideoError as VideoError
     from motionaware.models.checkpoint import load as load
     from motionaware.models.checkpoint import save as save
     from motionaware.models.insertion import insert as insert
     from motionaware.models.official import load_official as load_official
-    from motionaware.models.recognizer import (
-        VideoRecognizer as VideoRecognizer,
-    )
-    from motionaware.models.recognizer import (
-        create_model as create_model,
-    )
+    from motionaware.models.recognizer import VideoRecognizer as VideoRecognizer
+    from motionaware.models.recognizer import create_model as create_model
     from motionaware.models.site_hooks import sites as sites
     from motionaware.models.streaming import Stream as Stream
-    from motionaware.temporal import TEMPORAL as TEMPORAL
+    from motionaware.temporal.table import TEMPORAL as TEMPORAL
 
 __version__ = version("motionaware")
 
-_ROOMS = {  # name -> where it lives; opened at first use, so that the command line starts at once
+_HOMES = {  # name -> its module, imported at first use so that the command line starts quickly
     "ClipSpec": "clip",
-    "DataError": "data.annotations",
+    "DataError": "errors",
+    "MotionAwareError": "errors",
+    "MotionAwareWarning": "errors",
     "MotionPairs": "data.motionpairs",
     "Prediction": "apps.predict",
     "Recipe": "engine.config",
     "Stream": "models.streaming",
-    "TEMPORAL": "temporal",
-    "VideoError": "data.video",
+    "TEMPORAL": "temporal.table",
+    "VideoError": "errors",
     "VideoRecognizer": "models.recognizer",
     "create_model": "models.recognizer",
     "evaluate": "engine.evaluate",
     "insert": "models.insertion",
     "load": "models.checkpoint",
     "load_official": "models.official",
-    "open_video": "data.video",
+    "open_video": "data.video.open",
     "predict": "apps.predict",
-    "read_recipe": "engine.config",
+    "read_recipe": "engine.config_io",
     "save": "models.checkpoint",
     "sites": "models.site_hooks",
     "stream": "apps.stream",
@@ -65,13 +65,13 @@ _ROOMS = {  # name -> where it lives; opened at first use, so that the command l
     "visualize": "apps.visualize",
 }
 
-__all__ = list(_ROOMS)  # pyright: ignore[reportUnsupportedDunderAll] - the table is the list
+__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - the table is the list
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
+    if name not in _HOMES:
         raise AttributeError(f"module 'motionaware' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"motionaware.{_ROOMS[name]}"), name)
+    return getattr(importlib.import_module(f"motionaware.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

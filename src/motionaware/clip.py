@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from motionaware.errors import UsageError
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSpec:
@@ -32,11 +34,11 @@ class ClipSpec:
     def __post_init__(self) -> None:
         for name in ("num_frames", "image_size", "frame_stride"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it counts and starts at 1")
+                raise UsageError(f"{name} is {getattr(self, name)}; it counts and starts at 1")
         if self.sampling not in ("segments", "dense"):
-            raise ValueError(f"sampling is {self.sampling!r}; choose 'segments' or 'dense'")
+            raise UsageError(f"sampling is {self.sampling!r}; choose 'segments' or 'dense'")
         if not 0 < self.crop_fraction <= 1:
-            raise ValueError(f"crop_fraction is {self.crop_fraction}; it lies in (0, 1]")
+            raise UsageError(f"crop_fraction is {self.crop_fraction}; it lies in (0, 1]")
 
 
 def stored_clip(facts: Mapping[str, Any]) -> dict[str, Any]:

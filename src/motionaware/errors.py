@@ -1,26 +1,89 @@
-"""Which errors are meant for the user, and their words on one line."""
+"""All errors and warnings that are meant for users.
 
+    MotionAwareError                        base; says what came, what was wanted, what to do
+    ├── UsageError (ValueError)             an argument, option, name or file cannot be used
+    │   └── RecipeError                     a key or value of a recipe or grid
+    ├── DataError (ValueError)              a data set does not have the layout of its kind
+    │   └── SplitAbsent                     it has no such split
+    ├── VideoError (ValueError)             one video cannot be read or written
+    ├── SiteError (RuntimeError)            a temporal module of a network no longer runs
+    ├── MissingPackage (ImportError)        an optional package is not installed
+    ├── NonFiniteScores (ValueError)        a model's scores are infinite or NaN
+    ├── TrainingDiverged (RuntimeError)     the loss became infinite or NaN
+    └── TrainingInterrupted (RuntimeError)  a signal stopped training; its state was saved
+
+Each is also the built-in class in brackets, so code that catches `ValueError` keeps working. An
+error of the operating system (OSError) is for users too. Any other exception is a fault of
+motionaware: the command line shows its traceback.
+"""
+
+import signal
 import traceback
 
-OWN_CODE_MARK = "__motionaware_own__"
-"""A global of modules that a user named in a recipe, a grid or a call; see temporal/own.py."""
+
+class MotionAwareError(Exception):
+    """Base of all errors that are meant for users."""
+
+
+class UsageError(MotionAwareError, ValueError):
+    """An argument, an option, a name or a file cannot be used as given."""
+
+
+class RecipeError(UsageError):
+    """A key or a value of a recipe or grid is wrong; the message names the key."""
+
+
+class DataError(MotionAwareError, ValueError):
+    """A data set does not have the layout of its kind; the message names the place."""
+
+
+class SplitAbsent(DataError):
+    """A data set has no such split."""
+
+
+class VideoError(MotionAwareError, ValueError):
+    """One video cannot be read or written; the message names the video."""
+
+
+class SiteError(MotionAwareError, RuntimeError):
+    """A temporal module of a network no longer runs; the message names its site."""
+
+
+class MissingPackage(MotionAwareError, ImportError):
+    """An optional package is not installed; the message gives the command that installs it."""
+
+
+class NonFiniteScores(MotionAwareError, ValueError):
+    """A model gave infinite or NaN scores; the message names the videos and the cause."""
+
+
+class TrainingDiverged(MotionAwareError, RuntimeError):
+    """The loss or the scores are infinite or NaN; the checkpoints of earlier epochs are kept."""
+
+
+class TrainingInterrupted(MotionAwareError, RuntimeError):
+    """A signal asked to stop the run, and its state was saved.
+
+    Attributes:
+        signal_number: The signal; a command line exits with 128 plus this number.
+    """
+
+    def __init__(self, message: str, signal_number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
 
 
 class MotionAwareWarning(UserWarning):
     """A fact that the user should know; the command line prints it as one line."""
 
 
-def is_expected(error: Exception) -> bool:
-    """Whether an error's words are meant for the user.
+OWN_CODE_MARK = "__motionaware_own__"
+"""A global of modules that a user named in a recipe, a grid or a call; see temporal/own.py."""
 
-    They are where the machine refused something (OSError), and where a line of ours raised them. A
-    ValueError from inside a library that we called is a fault of ours: its traceback is wanted.
-    """
-    if isinstance(error, OSError) or type(error).__module__.startswith("motionaware."):
-        return True
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    ours = frame.f_globals["__name__"].startswith("motionaware.")
-    return ours and isinstance(error, (ValueError, ImportError))
+
+def is_expected(error: Exception) -> bool:
+    """True if an error is meant for the user: ours, or the operating system's."""
+    return isinstance(error, (MotionAwareError, OSError))
 
 
 def one_line(error: Exception) -> str:

@@ -15,17 +15,17 @@ import torch
 
 from motionaware.apps import compare as compare_module
 from motionaware.apps.compare import Comparison, compare, compare_runs
-from motionaware.apps.comparison import costs, runs
-from motionaware.apps.comparison.runs import Run, plan_runs, safe_name, train_missing
 from motionaware.cli import main
 from motionaware.engine.config import Recipe
 from motionaware.engine.grid import grid_recipes, read_grid
-from motionaware.engine.interrupt import TrainingInterrupted
-from motionaware.engine.keys import RecipeError
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import train
+from motionaware.errors import RecipeError, TrainingInterrupted
 from motionaware.files import alone_in
 from motionaware.models.checkpoint import load, save
+from motionaware.report import costs
+from motionaware.report import train_runs as runs
+from motionaware.report.train_runs import Run, plan_runs, safe_name, train_missing
 
 RECIPE = """
 clip: {num_frames: 4, image_size: 24}
@@ -56,7 +56,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison, li
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(costs, "NUM_REPEATS", 2)
-        found = compare(grid, grid.parent / "out", jobs=2, num_examples=1, tell=said.append)
+        found = compare(grid, grid.parent / "out", jobs=2, num_examples=1, log=said.append)
     return grid, found, said
 
 
@@ -193,11 +193,11 @@ def test_what_is_finished_is_neither_trained_nor_judged_again(again: Path, monke
         raise AssertionError("done before")
 
     monkeypatch.setattr(runs, "_start", must_not)
-    monkeypatch.setattr("motionaware.apps.comparison.judging.predict_split", must_not)
-    monkeypatch.setattr("motionaware.apps.comparison.costs.measure", must_not)
+    monkeypatch.setattr("motionaware.report.predictions.predict_split", must_not)
+    monkeypatch.setattr("motionaware.report.costs.measure", must_not)
     said: list[str] = []
     before = (again.parent / "out" / "results.csv").read_text()
-    compare(again, again.parent / "out", num_examples=0, tell=said.append)
+    compare(again, again.parent / "out", num_examples=0, log=said.append)
     assert said == []
     assert (again.parent / "out" / "results.csv").read_text() == before
 
@@ -270,7 +270,7 @@ def test_a_half_trained_run_goes_on_to_the_same_numbers(tmp_path: Path, monkeypa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(run.recipe, run.folder.path, tell=stop_after_an_epoch)
+        train(run.recipe, run.folder.path, log=stop_after_an_epoch)
     compare(grid, out, num_examples=0)
     whole = tmp_path / "whole"
     train(run.recipe, whole)

@@ -5,8 +5,8 @@ import pytest
 
 from motionaware.apps import doctor as doctor_module
 from motionaware.apps.doctor import Checkup, doctor
-from motionaware.data.shards import INDEX
-from motionaware.data.video_writer import write_video
+from motionaware.data.shards.layout import INDEX
+from motionaware.data.video.writer import write_video
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from motionaware.apps.predict import predict, seconds_at
 from motionaware.apps.visualize import visualize
 from motionaware.clip import ClipSpec
 from motionaware.data.dataset import choose_frames
-from motionaware.data.transforms import frame_for_testing
-from motionaware.data.video import VideoError, open_video
-from motionaware.data.video_writer import write_video
-from motionaware.engine.scores import NonFiniteScores
+from motionaware.data.transforms.crop_flip import frame_for_testing
+from motionaware.data.video.open import open_video
+from motionaware.data.video.writer import write_video
+from motionaware.errors import NonFiniteScores, VideoError
 from motionaware.models.checkpoint import save
 from motionaware.models.recognizer import VideoRecognizer, create_model
 

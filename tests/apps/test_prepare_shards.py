@@ -12,14 +12,14 @@ import pytest
 from motionaware.apps.doctor import doctor
 from motionaware.apps.prepare_shards import prepare_shards
 from motionaware.cli import main
-from motionaware.data import shard_writer
-from motionaware.data.annotations import DataError, read_lists
-from motionaware.data.shards import INDEX, ShardedExamples, read_shards, read_shared
+from motionaware.data.annotations.table import read_lists
+from motionaware.data.shards import writer as shard_writer
+from motionaware.data.shards.layout import INDEX, ShardedExamples, read_shards, read_shared
 from motionaware.engine.config import DataConfig, Recipe
-from motionaware.engine.interrupt import TrainingInterrupted
-from motionaware.engine.opening import look_for_test
+from motionaware.engine.dataset_factory import look_for_test
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import TrainingRun, train
+from motionaware.errors import DataError, TrainingInterrupted
 from motionaware.models.checkpoint import load
 
 SMALL = 0.02
@@ -309,5 +309,5 @@ def test_a_launched_run_says_that_it_has_a_part_only(shards, tiny_recipe, tmp_pa
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     lines: list[str] = []
-    train(on_shards(tiny_recipe, shards), tmp_path / "run", tell=lines.append)
+    train(on_shards(tiny_recipe, shards), tmp_path / "run", log=lines.append)
     assert "training (of rank 1 of 2) and 12 validation videos" in lines[0]

@@ -5,8 +5,9 @@ import pytest
 
 from motionaware.apps.prepare_split import prepare_split
 from motionaware.cli import main
-from motionaware.data.annotations import DataError, read_split
-from motionaware.data.split import Split
+from motionaware.data.annotations.split import Split
+from motionaware.data.annotations.table import read_split
+from motionaware.errors import DataError
 
 
 def make_videos(root: Path, *names: str) -> Path:

@@ -6,13 +6,14 @@ import torch
 from torch import nn
 from torchvision.models import VisionTransformer
 
-from motionaware.apps.profile import count, profile, profile_table
+from motionaware.apps.profile import profile, profile_table
 from motionaware.apps.profile_sites import Site, profile_sites, sites_table
 from motionaware.clip import ClipSpec
+from motionaware.engine.cost import count
+from motionaware.errors import SiteError
 from motionaware.models.backbones import Backbone
 from motionaware.models.insertion import insert
 from motionaware.models.recognizer import VideoRecognizer, create_model
-from motionaware.models.site_hooks import SiteError
 
 CLIP = ClipSpec(num_frames=4, image_size=32)
 

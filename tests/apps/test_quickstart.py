@@ -7,8 +7,9 @@ import pytest
 from motionaware.apps import quickstart as quickstart_module
 from motionaware.apps.quickstart import BASELINE, CHALLENGER, RECIPE, quickstart
 from motionaware.data.motionpairs import CLASS_NAMES
-from motionaware.data.video import open_video
-from motionaware.engine.config import Recipe, read_recipe
+from motionaware.data.video.open import open_video
+from motionaware.engine.config import Recipe
+from motionaware.engine.config_io import read_recipe
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import train
 

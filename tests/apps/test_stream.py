@@ -12,9 +12,8 @@ import torch
 from motionaware.apps.stream import stream
 from motionaware.cli import main
 from motionaware.clip import ClipSpec
-from motionaware.data.video import VideoError
-from motionaware.data.video_writer import write_video
-from motionaware.engine.scores import NonFiniteScores
+from motionaware.data.video.writer import write_video
+from motionaware.errors import NonFiniteScores, VideoError
 from motionaware.models.checkpoint import save
 from motionaware.models.recognizer import VideoRecognizer, create_model
 
@@ -56,7 +55,7 @@ def rewritten(video: Path, path: Path) -> Path:
 
 def test_every_frame_of_a_file_is_answered_with_its_time(video):
     said: list[str] = []
-    moments = list(stream(tiny(causal=True), video, tell=said.append, clock=lambda: 0.0))
+    moments = list(stream(tiny(causal=True), video, log=said.append, clock=lambda: 0.0))
     assert [moment.frame for moment in moments] == list(range(20))
     assert [moment.seconds for moment in moments] == pytest.approx([n / 10 for n in range(20)])
     assert said == [
@@ -67,7 +66,7 @@ def test_every_frame_of_a_file_is_answered_with_its_time(video):
 
 def test_frames_between_those_asked_for_are_counted(video):
     said: list[str] = []
-    found = stream(tiny(causal=True), video, fps=2, tell=said.append, clock=lambda: 0.0)
+    found = stream(tiny(causal=True), video, fps=2, log=said.append, clock=lambda: 0.0)
     assert [moment.frame for moment in found] == [0, 5, 10, 15]
     assert "looked at 4, 16 lay between" in said[-1]
 
@@ -75,7 +74,7 @@ def test_frames_between_those_asked_for_are_counted(video):
 def test_falling_behind_is_said_and_drops_nothing(video):
     said: list[str] = []
     clock = count(0.0, 0.5)
-    moments = list(stream(tiny(causal=True), video, tell=said.append, clock=lambda: next(clock)))
+    moments = list(stream(tiny(causal=True), video, log=said.append, clock=lambda: next(clock)))
     assert len(moments) == 20
     assert "behind real time; look at fewer frames a second" in said[0]
     assert moments[-1].behind_seconds > 5
@@ -84,7 +83,7 @@ def test_falling_behind_is_said_and_drops_nothing(video):
 def test_late_frames_are_dropped_where_asked_counted_and_said(video):
     said: list[str] = []
     clock = count(0.0, 0.3)
-    found = stream(tiny(causal=True), video, drop=True, tell=said.append, clock=lambda: next(clock))
+    found = stream(tiny(causal=True), video, drop=True, log=said.append, clock=lambda: next(clock))
     moments = list(found)
     dropped = 20 - len(moments)
     assert 0 < dropped < 20
@@ -179,6 +178,6 @@ def test_a_pipe_is_read_or_its_remedy_said(suffix, code, video, tmp_path):
 
 def test_a_size_that_changes_is_said_once(changing_video):
     told: list[str] = []
-    moments = list(stream(tiny(causal=True), changing_video, tell=told.append))
+    moments = list(stream(tiny(causal=True), changing_video, log=told.append))
     assert len(moments) == 20
     assert sum("the size of its frames changes" in line for line in told) == 1

@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from motionaware.apps.drawing import Scene, draw_sheet
-from motionaware.apps.looking import look
 from motionaware.apps.visualize import class_number, visualize
 from motionaware.clip import ClipSpec
-from motionaware.data.video import open_video
-from motionaware.data.video_writer import write_video
-from motionaware.engine.scores import NonFiniteScores
+from motionaware.data.video.open import open_video
+from motionaware.data.video.writer import write_video
+from motionaware.errors import NonFiniteScores
+from motionaware.explain.activations import look
+from motionaware.explain.drawing import Scene, draw_sheet
 from motionaware.models.checkpoint import save
 from motionaware.models.recognizer import VideoRecognizer, create_model
 

@@ -11,9 +11,10 @@ import pytest
 from av.video.stream import VideoStream
 from PIL import Image
 
-from motionaware.data import video as video_module
-from motionaware.data import video_container
-from motionaware.data.video import VideoError, open_video
+from motionaware.data.video import base
+from motionaware.data.video import container as video_container
+from motionaware.data.video.open import open_video
+from motionaware.errors import VideoError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED = REPOSITORY.parent / "shared" / "data" / "videos"
@@ -121,7 +122,7 @@ def test_frames_for_which_there_is_no_memory_say_how_much_they_need(tmp_path, mo
     def full(shape: tuple[int, ...], dtype: type) -> np.ndarray:
         raise MemoryError
 
-    monkeypatch.setattr(video_module.np, "empty", full)
+    monkeypatch.setattr(base.np, "empty", full)
     words = r"50 frames of 1000 x 2000 pixels need 0\.3 GB, more than there is; ask for fewer, or"
     with pytest.raises(VideoError, match=words):
         open_video(tmp_path).frames([0] * 50)

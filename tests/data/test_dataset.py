@@ -9,28 +9,29 @@ import torch
 from torch import Tensor
 
 from motionaware.clip import ClipSpec
-from motionaware.data.annotations import Split, read_split
-from motionaware.data.dataset import (
+from motionaware.data.annotations.split import Split
+from motionaware.data.annotations.table import read_split
+from motionaware.data.dataset import MotionPairsDataset, VideoDataset, choose_frames
+from motionaware.data.loader import (
     Batch,
-    Broken,
     ClipDataset,
-    MotionPairsDataset,
+    FailedSample,
     Request,
     Sample,
-    TrainingOrder,
-    VideoDataset,
+    TrainingBatchSampler,
+    balanced_order,
     batches_of,
-    choose_frames,
     in_order,
     make_loader,
+    smallest_batch,
 )
-from motionaware.data.loader import balanced_order, smallest_batch
-from motionaware.data.mixing import Mixing
 from motionaware.data.motionpairs import MotionPairs, render_clip
-from motionaware.data.sampling import dense_indices, segment_indices
-from motionaware.data.transforms import cut, frame_for_testing, view_boxes
-from motionaware.data.video import VideoError, open_video
-from motionaware.data.video_writer import write_video
+from motionaware.data.transforms.crop_flip import cut, frame_for_testing, view_boxes
+from motionaware.data.transforms.frame_sampling import dense_indices, segment_indices
+from motionaware.data.transforms.mixup import Mixing
+from motionaware.data.video.open import open_video
+from motionaware.data.video.writer import write_video
+from motionaware.errors import VideoError
 
 SPEC = ClipSpec(num_frames=4, image_size=16)
 
@@ -56,7 +57,7 @@ def broken(tmp_path: Path) -> Split:
     return read_split("folder", tmp_path, "train")
 
 
-def made(sample: Sample | Broken) -> Sample:
+def made(sample: Sample | FailedSample) -> Sample:
     assert isinstance(sample, Sample)
     return sample
 
@@ -191,8 +192,10 @@ def test_a_data_set_remembers_no_more_videos_than_its_bound(split, monkeypatch):
 # -------------------------------------------------------------------------------- order and chance
 
 
-def order(epoch: int = 0, start: int = 0, seed: int = 0, batch_size: int = 4) -> TrainingOrder:
-    order = TrainingOrder(10, batch_size=batch_size, seed=seed)
+def order(
+    epoch: int = 0, start: int = 0, seed: int = 0, batch_size: int = 4
+) -> TrainingBatchSampler:
+    order = TrainingBatchSampler(10, batch_size=batch_size, seed=seed)
     order.epoch, order.start = epoch, start
     return order
 
@@ -224,7 +227,7 @@ LABELS = [0] * 17 + [2] * 3 + [3] * 10
 
 
 def balanced(*, epoch: int = 0, seed: int = 0, start: int = 0) -> list[list[Request]]:
-    made = TrainingOrder(len(LABELS), batch_size=4, seed=seed, labels=LABELS)
+    made = TrainingBatchSampler(len(LABELS), batch_size=4, seed=seed, labels=LABELS)
     made.epoch, made.start = epoch, start
     return list(made)
 
@@ -260,7 +263,7 @@ def test_balanced_sampling_is_a_function_of_seed_and_epoch_and_goes_on_at_any_ba
     [(10, 3, [3, 3, 4]), (10, 4, [4, 4, 2]), (9, 3, [3, 3, 3]), (1, 3, [1]), (3, 1, [1, 1, 1])],
 )
 def test_a_last_batch_of_one_is_appended_on_request(num_examples, batch_size, sizes):
-    made = TrainingOrder(num_examples, batch_size=batch_size, seed=0)
+    made = TrainingBatchSampler(num_examples, batch_size=batch_size, seed=0)
     apart = [request for batch in made for request in batch]
     made.merge_single = True
     batches = list(made)
@@ -275,7 +278,7 @@ def test_a_last_batch_of_one_is_appended_on_request(num_examples, batch_size, si
 
 def test_a_batch_without_clips_is_refused():
     with pytest.raises(ValueError, match="batch_size = 0; a batch holds at least 1 clip"):
-        TrainingOrder(10, batch_size=0, seed=0)
+        TrainingBatchSampler(10, batch_size=0, seed=0)
 
 
 def test_testing_goes_in_order():
@@ -308,7 +311,7 @@ def test_a_batch_is_its_samples_in_company(split):
 def test_workers_change_nothing(split):
     def epochs(num_workers: int) -> list[Batch]:
         dataset = VideoDataset(split, spec=SPEC, flip=True)
-        order = TrainingOrder(6, batch_size=2, seed=3)
+        order = TrainingBatchSampler(6, batch_size=2, seed=3)
         loader = make_loader(dataset, order, num_workers=num_workers)
         batches = []
         for order.epoch, order.start in ((0, 0), (1, 0), (2, 1)):
@@ -322,7 +325,7 @@ def test_workers_change_nothing(split):
 
 def test_epochs_show_other_clips_of_the_same_videos(split):
     dataset = VideoDataset(split, spec=SPEC)
-    order = TrainingOrder(6, batch_size=6, seed=3)
+    order = TrainingBatchSampler(6, batch_size=6, seed=3)
     clips = []
     for order.epoch in range(2):
         (batch,) = taken(dataset, order)
@@ -437,7 +440,7 @@ def test_a_mixed_batch_does_not_depend_on_the_worker_that_makes_it(split):
     mixing = Mixing(num_classes=2, mixup_alpha=1.0)
 
     def batches(num_workers: int) -> list[Batch]:
-        order = TrainingOrder(6, batch_size=3, seed=1)
+        order = TrainingBatchSampler(6, batch_size=3, seed=1)
         loader = make_loader(dataset, order, num_workers=num_workers, mixing=mixing)
         return list(batches_of(loader))
 
@@ -448,7 +451,7 @@ def test_a_mixed_batch_does_not_depend_on_the_worker_that_makes_it(split):
 
 
 def test_unmixed_targets_are_the_labels(split):
-    (batch,) = taken(VideoDataset(split, spec=SPEC), TrainingOrder(6, batch_size=6, seed=1))
+    (batch,) = taken(VideoDataset(split, spec=SPEC), TrainingBatchSampler(6, batch_size=6, seed=1))
     assert torch.equal(batch.targets, batch.labels)
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from motionaware.data.annotations import DataError, read_split
+from motionaware.data.annotations.split import Example, Split
+from motionaware.data.annotations.table import read_split
 from motionaware.data.hints import (
     empty_classes,
     hints_on_training,
@@ -12,7 +13,7 @@ from motionaware.data.hints import (
     similar_classes,
     untrained_classes,
 )
-from motionaware.data.split import Example, Split
+from motionaware.errors import DataError
 
 
 def split_of(*labels: int, name: str = "train", classes: int = 3) -> Split:

@@ -13,15 +13,18 @@ from motionaware.engine.config import (
     OptimConfig,
     Recipe,
     TrainConfig,
+)
+from motionaware.engine.config_io import (
     describe_keys,
     read_recipe,
     recipe_from_dict,
     recipe_to_dict,
     recipe_to_yaml,
 )
-from motionaware.engine.keys import RecipeError, explanations, known_keys
+from motionaware.engine.config_validation import explanations, known_keys
 from motionaware.engine.model import make_model
 from motionaware.engine.run_folder import RunFolder
+from motionaware.errors import RecipeError
 from motionaware.models.site_hooks import sites
 
 UNUSUAL = Recipe(
@@ -147,10 +150,10 @@ def test_numbers_in_the_exponent_spelling_that_yaml_takes_for_words_are_numbers(
     [
         (
             "train: {epoch: 3}",
-            r"recipe.yaml: key train.epoch is unknown; did you mean train.epochs\?",
+            r"recipe.yaml: key train.epoch is unknown; did you mean 'train.epochs'\?",
         ),
-        ("trian: {epochs: 3}", r"key trian is unknown; did you mean train\?"),
-        ("learning_rate: 1", r"key learning_rate is unknown; did you mean optim.learning_rate\?"),
+        ("trian: {epochs: 3}", r"key trian is unknown; did you mean 'train'\?"),
+        ("learning_rate: 1", r"key learning_rate is unknown; did you mean 'optim.learning_rate'\?"),
         (
             "1: 2",
             "1 is unknown; the groups are model, clip, data, augment, optim, train, eval; ",
@@ -189,7 +192,7 @@ def test_what_a_recipe_may_not_hold_is_named(text: str, words: str, tmp_path: Pa
     ("overrides", "words"),
     [
         (["--train.epoch=3"], r"the command line: key train.epoch is unknown; did you mean"),
-        (["--epochs", "3"], r"key epochs is unknown; did you mean train.epochs\?"),
+        (["--epochs", "3"], r"key epochs is unknown; did you mean 'train.epochs'\?"),
         (["--train", "3"], r"the command line: train is a group; give a key below it, --train.KEY"),
         (["--train.epochs", "many"], "the command line: train.epochs is many, wanted int"),
         (["--train.epochs"], "argument --train.epochs: expected one argument"),

@@ -1,7 +1,7 @@
 import pytest
 
+from motionaware.engine.config import TrainConfig
 from motionaware.engine.early_stopping import epochs_without_improvement, is_over, stopped_early
-from motionaware.engine.groups import TrainConfig
 
 
 def log(*top1: float) -> list[dict[str, float]]:

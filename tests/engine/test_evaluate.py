@@ -8,8 +8,8 @@ import torch
 
 from motionaware.clip import ClipSpec
 from motionaware.data.motionpairs import CLASS_NAMES
-from motionaware.data.video import VideoError
 from motionaware.engine.config import DataConfig, EvalConfig, Recipe
+from motionaware.engine.dataset_factory import open_dataset
 from motionaware.engine.evaluate import (
     check_classes,
     evaluate,
@@ -17,8 +17,7 @@ from motionaware.engine.evaluate import (
     pick_device,
     view_probabilities,
 )
-from motionaware.engine.opening import open_dataset
-from motionaware.engine.scores import NonFiniteScores
+from motionaware.errors import NonFiniteScores, VideoError
 from motionaware.models.recognizer import VideoRecognizer, create_model
 
 
@@ -156,7 +155,7 @@ def test_the_order_of_one_something_something_is_refused_by_the_other(trees, pla
 
 
 def test_videos_that_must_be_skipped_are_counted(model: VideoRecognizer, tmp_path: Path):
-    from motionaware.apps.prepare import prepare
+    from motionaware.apps.prepare_motionpairs import prepare
 
     prepare(tmp_path, num_clips={"val": 24}, num_frames=4, image_size=32)
     broken, gone = sorted((tmp_path / "val").glob("*/*.mp4"))[:2]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from motionaware.engine.grid import CellConfig, Grid, grid_recipes, read_grid
-from motionaware.engine.keys import RecipeError
+from motionaware.errors import RecipeError
 
 RECIPE = "clip: {num_frames: 4}\ntrain: {epochs: 5}\ndata: {kind: motionpairs}\n"
 GRID = """
@@ -66,7 +66,7 @@ def test_every_run_has_the_recipe_with_what_is_overridden(write):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("temporal:", "tempural:"), "key tempural is unknown; did you mean temporal?"),
+        (("temporal:", "tempural:"), "key tempural is unknown; did you mean 'temporal'?"),
         (("temporal:", "zzz:"), "key zzz is unknown; a grid has recipe, backbones, temporal"),
         (("recipe: shared/recipe.yaml", ""), "key recipe is missing; a grid needs it"),
         (("[0, 3]", "[0, 0]"), r"seeds is \[0, 0\], wanted at least one value and none twice"),
@@ -92,7 +92,7 @@ def test_a_wrong_grid_is_refused_by_its_words(write, change: tuple[str, str], wo
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("train.epoch: 7", "overrides: key train.epoch is unknown; did you mean train.epochs?"),
+        ("train.epoch: 7", "overrides: key train.epoch is unknown; did you mean 'train.epochs'?"),
         ("train: 7", "overrides: train is a group; give a key below it"),
         ("train.epochs: many", "train.epochs is many, wanted int"),
         ("train.seed: 7", "overrides name train.seed, which the grid itself varies"),

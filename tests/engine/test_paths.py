@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from motionaware.data.split import DataError
 from motionaware.engine.config import DataConfig, ModelConfig, Recipe
 from motionaware.engine.paths import RUN_FOLDER, locate_data, with_absolute_paths
+from motionaware.errors import DataError
 
 
 def test_relative_paths_begin_at_the_current_folder(

@@ -20,7 +20,7 @@ def run(*, seconds_a_step: float, done: int = 0, bar: bool = False) -> list[str]
         total=100,
         done=done,
         bar=bar,
-        tell=lines.append,
+        log=lines.append,
         every_seconds=60,
         clock=clock,
     )

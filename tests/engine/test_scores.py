@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from motionaware.engine.scores import NonFiniteScores, check_scores, shorten
+from motionaware.engine.scores import check_scores, shorten
+from motionaware.errors import NonFiniteScores
 
 MODEL = nn.Linear(2, 3)
 

@@ -64,11 +64,11 @@ def test_the_trial_changes_neither_the_model_nor_the_random_state():
 
 
 def test_an_error_with_another_cause_is_raised():
-    class Broken(nn.Module):
+    class FailedSample(nn.Module):
         def forward(self, features: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("another cause")
 
     model = network("resnet18_quarter", 4, 32)
-    put_on_top(model, Broken())
+    put_on_top(model, FailedSample())
     with pytest.raises(RuntimeError, match="another cause"):
         trains_on_one_clip(model)

@@ -11,18 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from motionaware.apps.prepare_data import prepare_data
-from motionaware.data.dataset import Batch
-from motionaware.data.split import DataError
-from motionaware.data.video import VideoError
-from motionaware.engine import interrupt as interrupt_module
+from motionaware.apps.prepare_index import prepare_data
+from motionaware.data.loader import Batch
 from motionaware.engine import progress as progress_module
 from motionaware.engine import run_folder as run_folder_module
+from motionaware.engine import signals as interrupt_module
 from motionaware.engine.config import DataConfig, Recipe
-from motionaware.engine.interrupt import TrainingDiverged, TrainingInterrupted
 from motionaware.engine.optim import freeze_batch_norms
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import TrainingRun, train
+from motionaware.errors import DataError, TrainingDiverged, TrainingInterrupted, VideoError
 from motionaware.models.checkpoint import load
 from motionaware.models.recognizer import create_model
 from motionaware.models.site_hooks import sites
@@ -41,7 +39,7 @@ def on_videos(recipe: Recipe, video_folder: Path, **data: object) -> Recipe:
 
 
 def begin(recipe: Recipe, folder: Path, *, resume: bool = False) -> TrainingRun:
-    return TrainingRun(recipe, RunFolder(folder), resume=resume, progress=False, tell=None)
+    return TrainingRun(recipe, RunFolder(folder), resume=resume, progress=False, log=None)
 
 
 def log_of(folder: Path) -> list[dict[str, str]]:
@@ -92,7 +90,7 @@ def test_the_loss_goes_down_on_a_few_clips(tiny_recipe: Recipe, tmp_path: Path):
 
 def test_a_run_leaves_recipe_log_curves_and_checkpoints(tiny_recipe: Recipe, tmp_path: Path):
     lines: list[str] = []
-    report = train(tiny_recipe, tmp_path / "run", tell=lines.append)
+    report = train(tiny_recipe, tmp_path / "run", log=lines.append)
     folder = RunFolder(tmp_path / "run")
     assert folder.recipe() == tiny_recipe
     assert [row["epoch"] for row in log_of(folder.path)] == ["1", "2"]
@@ -277,7 +275,7 @@ def test_an_extended_run_ends_as_if_it_had_begun_with_more_epochs(
     train(whole, tmp_path / "whole")
     train(changed(whole, train={"epochs": epochs_before}), tmp_path / "run")
     lines = []
-    train(whole, tmp_path / "run", resume=True, tell=lines.append)
+    train(whole, tmp_path / "run", resume=True, log=lines.append)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
     assert f"resumed with train.epochs 3 (was {epochs_before})" in lines
     assert RunFolder(tmp_path / "run").recipe() == whole
@@ -360,7 +358,7 @@ def test_a_run_begins_with_the_weights_of_another_and_needs_them_no_more(
         train={"epochs": 2},
     )
     lines = []
-    train(second, tmp_path / "whole", tell=lines.append)
+    train(second, tmp_path / "whole", log=lines.append)
     best = tmp_path / "first" / "best.safetensors"
     assert f"weights from {best}: 154 of 156 tensors" in lines
     assert "  new: head.weight, head.bias (12 classes in the file, 2 here)" in lines
@@ -659,7 +657,7 @@ def test_a_run_without_improvement_stops_early_says_why_and_counts_as_finished(
     recipe = changed(tiny_recipe, train={"epochs": 9, "early_stopping_epochs": 1, "batch_size": 30})
     recipe = changed(recipe, optim={"learning_rate": 1e-9})
     lines: list[str] = []
-    report = train(recipe, tmp_path / "run", tell=lines.append)
+    report = train(recipe, tmp_path / "run", log=lines.append)
     rows = log_of(tmp_path / "run")
     assert len(rows) < 9
     assert lines[-1].startswith(f"stopped early after {len(rows)} of 9 epochs: validation top-1")
@@ -760,7 +758,7 @@ def test_a_batch_of_which_skipped_videos_leave_one_clip_is_left_out_with_a_note(
     singles = sum(sum(request.index >= 6 for request in batch) == 1 for batch in batches)
     assert singles > 0
     lines: list[str] = []
-    train(recipe, tmp_path / "run", tell=lines.append)
+    train(recipe, tmp_path / "run", log=lines.append)
     (note,) = [line for line in lines if "were left out" in line]
     assert note.startswith(f"note: {singles} batches were left out: skipped videos left one clip")
 
@@ -776,7 +774,7 @@ def test_videos_shorter_than_a_clip_are_noted_once(
         prepare_data("folder", root)
     recipe = on_videos(tiny_recipe, root, num_workers=num_workers)
     lines: list[str] = []
-    train(changed(recipe, clip={"num_frames": 7}), tmp_path / "short", tell=lines.append)
+    train(changed(recipe, clip={"num_frames": 7}), tmp_path / "short", log=lines.append)
     (place,) = [place for place, line in enumerate(lines) if line.startswith("note: ")]
     assert place == (1 if indexed else 2)  # at the start, or after the first epoch
     assert lines[place] == (
@@ -784,7 +782,7 @@ def test_videos_shorter_than_a_clip_are_noted_once(
         "6; their clips show some frames more than once. A lower clip.num_frames avoids that"
     )
     lines.clear()
-    train(changed(recipe, clip={"num_frames": 6}), tmp_path / "long", tell=lines.append)
+    train(changed(recipe, clip={"num_frames": 6}), tmp_path / "long", log=lines.append)
     assert not [line for line in lines if line.startswith("note: ")]
 
 
@@ -793,7 +791,7 @@ def test_without_bars_a_long_epoch_and_a_long_validation_tell_how_far_they_are(
 ):
     monkeypatch.setattr(progress_module, "LINE_SECONDS", 0.0)
     lines: list[str] = []
-    train(changed(tiny_recipe, train={"epochs": 1}), tmp_path / "run", tell=lines.append)
+    train(changed(tiny_recipe, train={"epochs": 1}), tmp_path / "run", log=lines.append)
     step, batch = lines[1:3]
     assert re.fullmatch(
         r"epoch 1/1  step 1/2  loss \d\.\d{3}  [\d.]+ videos/s  about \d+ s left", step
@@ -933,7 +931,7 @@ def test_a_cache_of_decoded_frames_changes_no_number_and_says_once_when_it_is_fu
         tiny_recipe, video_folder, cache_dir=str(tmp_path / "cache"), cache_gib=1e-4, num_workers=1
     )
     lines: list[str] = []
-    train(cached, tmp_path / "cached", tell=lines.append)
+    train(cached, tmp_path / "cached", log=lines.append)
     assert_same_run(tmp_path / "plain", tmp_path / "cached")
     assert f"decoded frames kept in {tmp_path / 'cache'}" in lines[0]
     (full,) = [line for line in lines if "is full at 0.00 GiB" in line]

@@ -165,6 +165,6 @@ def test_where_convolutions_are_named_nothing_is_traced(monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("shapes were traced")
 
-    monkeypatch.setattr("motionaware.models.watching.run_fake", refuse)
+    monkeypatch.setattr("motionaware.models.shape_tracing.run_fake", refuse)
     plain = network("a dict")
     assert sites(insert(plain, "m2a", num_frames=2, where="0.patches")) == ["0.patches"]

@@ -20,8 +20,9 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models import convnext_tiny, densenet121, resnet18, swin_t
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from motionaware.errors import SiteError
 from motionaware.models.insertion import copy_without_modules, insert
-from motionaware.models.site_hooks import SiteError, adapters, sites, temporal_modules
+from motionaware.models.site_hooks import adapters, sites, temporal_modules
 
 SITE = "layer1.0.conv1"
 

@@ -9,9 +9,9 @@ from torch import nn
 from motionaware import insert
 from motionaware.models.backbones import open_backbone
 from motionaware.models.insertion import ADAPTERS
+from motionaware.models.shape_tracing import Host, takes_volumes
 from motionaware.models.site_hooks import sites
 from motionaware.models.sites import Choice, find_hosts
-from motionaware.models.watching import Host, takes_volumes
 
 # name -> height and width of a frame, layout of its sites, the first of them, their number
 NETWORKS = {

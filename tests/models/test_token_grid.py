@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from motionaware import insert
 from motionaware.models.insertion import ADAPTERS, twin
+from motionaware.models.shape_tracing import Host
 from motionaware.models.site_hooks import sites
-from motionaware.models.watching import Host
-from motionaware.temporal import TEMPORAL, site_maker
+from motionaware.temporal.names import site_maker
 from motionaware.temporal.places import compares_places
+from motionaware.temporal.table import TEMPORAL
 
 T = 4
 SIZES = [(64, 256), (96, 160), (128, 128), (256, 64)]

@@ -9,8 +9,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from motionaware import insert
+from motionaware.models.shape_tracing import own_image_size
 from motionaware.models.site_hooks import sites
-from motionaware.models.watching import own_image_size
 
 transformers: Any = pytest.importorskip("transformers", reason="transformers is not installed")
 

@@ -170,7 +170,7 @@ def test_modules_compile_as_one_graph_for_any_batch():
     # In a process of its own: the type checks that the tests put on every call would break it.
     script = """
 import torch
-from motionaware.temporal import site_maker
+from motionaware.temporal.names import site_maker
 for name in ("m2a", "m2a(start=identity)", "m2a(heads=2, cosine=True)", "m2a(causal=true)"):
     module = site_maker(name)(channels=16, num_frames=4)
     compiled = torch.compile(module, fullgraph=True, dynamic=True, backend="aot_eager")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from motionaware.models.official import translate_gate
 from motionaware.ops.layout import fold_time, unfold_time
-from motionaware.temporal import site_maker
+from motionaware.temporal.names import site_maker
 
 NUMBERS = Path(__file__).parent / "numbers"
 OURS = {

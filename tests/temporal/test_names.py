@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from torch import nn
 
-from motionaware.temporal import site_maker
 from motionaware.temporal.gate import Gate
 from motionaware.temporal.m2a import MotionAttention, MotionSkip, TemporalDifference
+from motionaware.temporal.names import site_maker
 from motionaware.temporal.tam import MotionAdaptation, TemporalAdaptation
 from motionaware.temporal.tdn import BidirectionalDifference, LongTermDifference
 from motionaware.temporal.tea import AlignedDifference, MotionExcitation

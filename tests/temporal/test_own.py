@@ -9,15 +9,8 @@ import torch
 from torch import nn
 
 from motionaware.errors import place_in_own_code
-from motionaware.temporal import (
-    find_own,
-    is_causal,
-    names_own_code,
-    own_digests,
-    relative_own,
-    short_name,
-    site_maker,
-)
+from motionaware.temporal.names import is_causal, site_maker
+from motionaware.temporal.own import find_own, names_own_code, own_digests, relative_own, short_name
 
 MIX = """
 from torch import nn

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from motionaware import insert
 from motionaware.models.site_hooks import sites
 from motionaware.ops.motion import shift_channels
-from motionaware.temporal import TEMPORAL, Mechanism, site_maker
 from motionaware.temporal.action import Action
+from motionaware.temporal.names import site_maker
 from motionaware.temporal.official import OfficialPatchAttention
 from motionaware.temporal.patch import PatchMotionAttention
+from motionaware.temporal.table import TEMPORAL, Mechanism
 from motionaware.temporal.tam import TemporalAdaptation
 from motionaware.temporal.tdn import LongTermDifference, ShortTermStem
 from motionaware.temporal.tea import MotionExcitation

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from motionaware.temporal import TEMPORAL, Mechanism, site_maker
+from motionaware.temporal.names import site_maker
+from motionaware.temporal.table import TEMPORAL, Mechanism
 
 
 def having(*roles: str) -> list[str]:
@@ -211,7 +212,7 @@ def test_every_module_traces_in_silence_to_the_same_numbers():
     # In another process: the type checks of the tests cannot read the sizes that a trace gives.
     script = f"""
 import torch, warnings
-from motionaware.temporal import site_maker
+from motionaware.temporal.names import site_maker
 warnings.simplefilter("error")
 warnings.filterwarnings("ignore", "`torch.jit.*is deprecated")
 for name in {NAMES}:

@@ -1,4 +1,4 @@
-"""Compare: train what a grid names and is missing, judge everything, write a report."""
+"""Compare: train what a grid names and is missing, evaluate everything, write a report."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -7,36 +7,35 @@ from pathlib import Path
 
 import torch
 
-from motionaware.apps.comparison.columns import Column, make_gains
-from motionaware.apps.comparison.costs import measure_costs
-from motionaware.apps.comparison.facts import commit_of, present_facts
-from motionaware.apps.comparison.finished import (
+from motionaware.engine.grid import grid_recipes, read_grid
+from motionaware.errors import DataError, NonFiniteScores, UsageError
+from motionaware.explain.drawing import figure_maker
+from motionaware.explain.lettering import lettering
+from motionaware.files import alone_in, check_folder
+from motionaware.messages import count
+from motionaware.report.columns import Column, make_gains
+from motionaware.report.costs import measure_costs
+from motionaware.report.environment import commit_of, present_facts
+from motionaware.report.finished_runs import (
     check_columns,
     check_comparable,
     columns_in_order,
     open_finished,
 )
-from motionaware.apps.comparison.judging import (
-    JudgedRun,
+from motionaware.report.predictions import (
+    EvaluatedRun,
     check_same_data,
     check_same_videos,
-    judge_run,
+    evaluate_run,
 )
-from motionaware.apps.comparison.report import write_report
-from motionaware.apps.comparison.runs import (
+from motionaware.report.sections import Findings
+from motionaware.report.train_runs import (
     Run,
     check_runs,
     plan_runs,
     train_missing,
 )
-from motionaware.apps.comparison.sections import Findings
-from motionaware.apps.drawing import figure_maker
-from motionaware.apps.lettering import lettering
-from motionaware.apps.words import count
-from motionaware.data.split import DataError
-from motionaware.engine.grid import grid_recipes, read_grid
-from motionaware.engine.scores import NonFiniteScores
-from motionaware.files import alone_in, check_folder
+from motionaware.report.write import write_report
 
 Tell = Callable[[str], None]
 
@@ -65,9 +64,9 @@ def compare(
     jobs: int | None = None,
     num_examples: int = 2,
     progress: bool = False,
-    tell: Tell = lambda line: None,
+    log: Tell = lambda line: None,
 ) -> Comparison:
-    """Train what is missing of a grid, judge every run, write a report.
+    """Train what is missing of a grid, evaluate every run, write a report.
 
     Interrupted and called again, it goes on. A run that fails is reported, the others go on.
 
@@ -77,7 +76,7 @@ def compare(
         jobs: Runs that are trained at a time; one a GPU if None, one without.
         num_examples: Clips drawn of each pair that is drawn, each way.
         progress: Show bars on the error stream.
-        tell: Is handed a line before anything trains, and when a run ends.
+        log: Is handed a line before anything trains, and when a run ends.
 
     Raises:
         RecipeError, ValueError, DataError: Something in the grid cannot be; before anything trains.
@@ -87,7 +86,7 @@ def compare(
     """
     figure_maker()  # missed before hours of training, not after
     if jobs is not None and jobs < 1:
-        raise ValueError(f"{jobs = }; runs trained at a time start at 1")
+        raise UsageError(f"{jobs = }; runs trained at a time start at 1")
     grid, out = Path(grid), Path(out)
     check_folder(out)
     config = read_grid(grid)
@@ -98,7 +97,7 @@ def compare(
         check_same_data(runs, split=config.split)
     with _alone(out):
         failures = train_missing(
-            runs, jobs=jobs or max(1, torch.cuda.device_count()), progress=progress, tell=tell
+            runs, jobs=jobs or max(1, torch.cuda.device_count()), progress=progress, log=log
         )
         whole = [run for run in runs if run.name not in failures]
         commit = commit_of(grid)
@@ -136,7 +135,7 @@ def compare_runs(
     Args:
         folders: Of the runs.
         out: Folder of the report.
-        split: On which runs are judged.
+        split: On which runs are evaluated.
         baseline: The temporal module that gains are counted from.
         pairs: Two temporal modules each, to be compared besides.
         title: Of the report.
@@ -210,21 +209,21 @@ def _report(
     num_examples: int,
     progress: bool,
 ) -> Comparison:
-    judged, failures = [], list(failures)
+    evaluated, failures = [], list(failures)
     for run in runs:
         try:
-            judged.append(judge_run(run, split=split, progress=progress))
+            evaluated.append(evaluate_run(run, split=split, progress=progress))
         except NonFiniteScores as error:  # of one run; the others are reported all the same
             failures.append((run, str(error)))
-    if judged:
-        check_same_videos(judged)
-    by_column: dict[tuple[str, str], list[JudgedRun]] = {}
-    for one in judged:
+    if evaluated:
+        check_same_videos(evaluated)
+    by_column: dict[tuple[str, str], list[EvaluatedRun]] = {}
+    for one in evaluated:
         by_column.setdefault((one.run.backbone, one.run.temporal), []).append(one)
     present = {names: by_column[names][0].run for names in order if names in by_column}
     costs, cost_facts = {}, {}
-    if judged:
-        num_classes = len(judged[0].class_names)
+    if evaluated:
+        num_classes = len(evaluated[0].class_names)
         costs, cost_facts = measure_costs(present, out, num_classes=num_classes)
     columns = tuple(
         Column(

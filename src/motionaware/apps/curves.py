@@ -4,9 +4,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from motionaware.apps.drawing import figure_maker, save_sheet
-from motionaware.apps.lettering import lettering, shortened
 from motionaware.engine.run_folder import RunFolder
+from motionaware.explain.drawing import figure_maker, save_sheet
+from motionaware.explain.lettering import lettering, shortened
 
 NAME = "curves.png"
 _TRAINING, _VALIDATION, _RATE = "#4477aa", "#ee6677", "#228833"  # as in a comparison

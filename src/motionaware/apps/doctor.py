@@ -14,17 +14,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from motionaware.apps.words import count
 from motionaware.clip import ClipSpec
-from motionaware.data.annotations import (
+from motionaware.data.annotations.folders_and_csv import is_video
+from motionaware.data.annotations.index import IndexUnusable, missing_places, open_index
+from motionaware.data.annotations.split import Shared, Split
+from motionaware.data.annotations.table import (
     OWN_KINDS,
     SPLITS,
-    DataError,
-    Split,
-    SplitAbsent,
     check_videos_exist,
     detect_kind,
-    is_video,
     read_lists,
     shared_videos,
     unlisted_videos,
@@ -35,13 +33,13 @@ from motionaware.data.hints import (
     similar_classes,
     untrained_classes,
 )
-from motionaware.data.index import IndexUnusable, missing_places, open_index
-from motionaware.data.shard_reader import ShardReader
-from motionaware.data.shards import KIND as SHARDS
-from motionaware.data.shards import ShardedExamples, read_shards, read_shared
-from motionaware.data.split import Shared
-from motionaware.data.video import VideoError, open_video
-from motionaware.data.video_container import can_decode
+from motionaware.data.shards.layout import KIND as SHARDS
+from motionaware.data.shards.layout import ShardedExamples, read_shards, read_shared
+from motionaware.data.shards.reader import ShardReader
+from motionaware.data.video.container import can_decode
+from motionaware.data.video.open import open_video
+from motionaware.errors import DataError, SplitAbsent, VideoError
+from motionaware.messages import count
 
 _PACKAGES = ("torch", "torchvision", "timm", "av", "safetensors", "jsonargparse", "tensorboard")
 _EXTRAS = {
@@ -77,8 +75,8 @@ def doctor(
 
     Args:
         data: Folder of a data set.
-        kind: Its layout; see `motionaware.data.annotations`. None takes `folder`, `csv`, `list` or
-            `shards` by the names in the folder; the facts say which.
+        kind: Its layout; see `motionaware.data.annotations.table`. None detects `folder`, `csv`,
+            `list` or `shards` from the file names; the facts name the kind found.
         progress: Show a bar on the error stream.
     """
     facts, faults = _check_installation()

@@ -9,9 +9,11 @@ from pathlib import Path
 import torch
 
 from motionaware.data.dataset import choose_frames
-from motionaware.data.transforms import frame_for_testing
-from motionaware.data.video import Video, open_video
+from motionaware.data.transforms.crop_flip import frame_for_testing
+from motionaware.data.video.base import Video
+from motionaware.data.video.open import open_video
 from motionaware.engine.evaluate import evaluation_mode, view_probabilities
+from motionaware.errors import UsageError
 from motionaware.models.checkpoint import load
 from motionaware.models.recognizer import VideoRecognizer
 
@@ -86,7 +88,7 @@ def predict(
         FileNotFoundError: The checkpoint does not exist.
     """
     if top_k < 1:
-        raise ValueError(f"{top_k = }; name at least 1 class")
+        raise UsageError(f"{top_k = }; name at least 1 class")
     check_path(video)
     if not isinstance(model, VideoRecognizer):
         model = load(model)
@@ -131,7 +133,7 @@ def check_path(video: object) -> None:
         ValueError: It is none.
     """
     if not isinstance(video, (str, os.PathLike)):
-        raise ValueError(
+        raise UsageError(
             f"video is a {type(video).__name__}, wanted the path of a video file or of a folder of "
             "frames; for tensors, clips b t 3 h w, call the model: model(clips)"
         )
@@ -158,7 +160,7 @@ def part_bounds(video: Video, num_clips: int | None = None) -> list[tuple[int, i
         seconds = 0.0 if times is None else float(times[-1])
         num_clips = math.floor(seconds / _SECONDS_A_CLIP) + 1
     if num_clips < 1:
-        raise ValueError(f"{num_clips = }; a prediction needs at least 1 clip")
+        raise UsageError(f"{num_clips = }; a prediction needs at least 1 clip")
     num_clips = min(num_clips, video.num_frames)
     edges = [part * video.num_frames // num_clips for part in range(num_clips + 1)]
     return list(pairwise(edges))

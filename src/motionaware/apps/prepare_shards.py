@@ -9,9 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from motionaware.apps.prepare_data import prepare_data, read_all
-from motionaware.data.annotations import DataError, Split, count_shared
-from motionaware.data.index import (
+from motionaware.apps.prepare_index import prepare_data, read_all
+from motionaware.data.annotations.index import (
     MISSING,
     UNREADABLE,
     IndexedExamples,
@@ -19,15 +18,17 @@ from motionaware.data.index import (
     open_index,
     without_places,
 )
+from motionaware.data.annotations.split import Shared, Split
+from motionaware.data.annotations.table import count_shared
 from motionaware.data.processes import in_processes
-from motionaware.data.shard_writer import (
+from motionaware.data.shards.writer import (
     Shard,
     num_bytes_in_shard,
     plan_shards,
     write_shard,
     write_shard_index,
 )
-from motionaware.data.split import Shared
+from motionaware.errors import DataError
 from motionaware.files import check_folder, write_atomically
 
 _SIGNATURE = "written-from.json"
@@ -60,11 +61,11 @@ def prepare_shards(
     """Write every video of a data set into shards, which `data.kind: shards` reads.
 
     A data set without a fresh index is checked and indexed first, as by `prepare_data`; videos that
-    are missing or unreadable are left out and counted. Broken off and repeated, it goes on where it
-    was: a shard appears whole or not at all, and their index at the end.
+    are missing or unreadable are left out and counted. Called again after an interruption, it
+    continues. A shard appears whole or not at all; the index of the shards is written last.
 
     Args:
-        kind: The layout; see `motionaware.data.annotations`.
+        kind: The layout; see `motionaware.data.annotations.table`.
         root: The folder of the data set. Nothing in it changes but `.motionaware`.
         shards: Folder to write to.
         shard_mib: Size of a shard in MiB; a video that is larger has a shard of its own.

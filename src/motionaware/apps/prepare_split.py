@@ -7,8 +7,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from motionaware.data.annotations import SPLITS, DataError, is_video, listed_classes
-from motionaware.data.dealing import Video, deal, quotas_of
+from motionaware.data.annotations.folders_and_csv import is_video, listed_classes
+from motionaware.data.annotations.split import SPLITS
+from motionaware.data.annotations.stratified_split import Video, deal, quotas_of
+from motionaware.errors import DataError, UsageError
 from motionaware.files import write_atomically
 
 
@@ -97,11 +99,11 @@ def prepare_split(
 
 def _check_shares(*, val: float, test: float) -> None:
     if not 0 < val < 1:
-        raise ValueError(f"val_share is {val}; wanted more than 0, and less than 1")
+        raise UsageError(f"val_share is {val}; wanted more than 0, and less than 1")
     if not 0 <= test < 1:
-        raise ValueError(f"test_share is {test}; wanted 0 or more, and less than 1")
+        raise UsageError(f"test_share is {test}; wanted 0 or more, and less than 1")
     if val + test >= 1:
-        raise ValueError(
+        raise UsageError(
             f"val_share and test_share are {val} and {test}, which leaves nothing to train on; "
             "wanted less than 1 together"
         )
@@ -147,7 +149,7 @@ def _sources(videos: list[Video], group: str | None) -> list[list[Video]]:
     try:
         pattern = re.compile(group)
     except re.error as error:
-        raise ValueError(f"group {group} is no regular expression: {error}") from error
+        raise UsageError(f"group {group} is no regular expression: {error}") from error
     sources: dict[str, list[Video]] = {}
     for video in videos:
         found = pattern.search(video[0])

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from motionaware.apps.profile import make_clips
+from motionaware.engine.cost import make_clips
 from motionaware.models.insertion import copy_without_modules
 from motionaware.models.recognizer import VideoRecognizer
 from motionaware.models.site_hooks import adapters, sites, temporal_modules

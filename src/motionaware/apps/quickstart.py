@@ -10,13 +10,11 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from motionaware.apps.curves import CurvesPicture
-from motionaware.apps.drawing import figure_maker
 from motionaware.apps.predict import Prediction, predict
 from motionaware.apps.visualize import visualize
 from motionaware.clip import ClipSpec
 from motionaware.data.motionpairs import MotionPairs
-from motionaware.data.video_writer import write_video
-from motionaware.engine.allocation import keep_freed_memory
+from motionaware.data.video.writer import write_video
 from motionaware.engine.config import (
     DataConfig,
     EvalConfig,
@@ -25,12 +23,15 @@ from motionaware.engine.config import (
     Recipe,
     TrainConfig,
 )
+from motionaware.engine.dataset_factory import open_dataset
 from motionaware.engine.evaluate import evaluate
-from motionaware.engine.interrupt import TrainingInterrupted, deaf_to_interrupts, stop_on_signal
+from motionaware.engine.malloc import keep_freed_memory
 from motionaware.engine.metrics import Report
-from motionaware.engine.opening import open_dataset
 from motionaware.engine.run_folder import RunFolder
+from motionaware.engine.signals import deaf_to_interrupts, stop_on_signal
 from motionaware.engine.train import train
+from motionaware.errors import TrainingInterrupted
+from motionaware.explain.drawing import figure_maker
 from motionaware.files import check_folder
 from motionaware.models.checkpoint import load
 
@@ -66,7 +67,7 @@ class Comparison:
 def quickstart(
     out: str | Path, *, recipe: Recipe = RECIPE, seed: int = 0, progress: bool = False
 ) -> Comparison:
-    """Train the baseline and M2A with one recipe and seed, judge both, predict on a video.
+    """Train the baseline and M2A with one recipe and seed, evaluate both, predict on a video.
 
     Each training has a process and a thread of its own. Interrupted and called again, it goes on.
 

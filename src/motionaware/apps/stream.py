@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from motionaware.clip import ClipSpec
-from motionaware.data.transforms import frame_for_testing
-from motionaware.data.video_live import LiveFrame, live_frames
+from motionaware.data.transforms.crop_flip import frame_for_testing
+from motionaware.data.video.live import LiveFrame, live_frames
 from motionaware.engine.scores import check_scores
+from motionaware.errors import UsageError
 from motionaware.models.checkpoint import load
 from motionaware.models.recognizer import VideoRecognizer
 from motionaware.models.streaming import Stream
@@ -45,7 +46,7 @@ def stream(
     fps: float | int | None = None,
     drop: bool = False,
     top_k: int = 1,
-    tell: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Generator[Moment, None, None]:
     """Name what happens after each frame that is looked at.
@@ -58,7 +59,7 @@ def stream(
             on dense clips, at every frame `clip.frame_stride` apart.
         drop: Leave frames out where the answers fall more than a second behind real time.
         top_k: Classes to name.
-        tell: Takes lines about how it goes: frames left out, real time.
+        log: Takes lines about how it goes: frames left out, real time.
         clock: Seconds that pass.
 
     Raises:
@@ -68,12 +69,12 @@ def stream(
         FileNotFoundError: The checkpoint does not exist.
     """
     if top_k < 1:
-        raise ValueError(f"{top_k = }; name at least 1 class")
+        raise UsageError(f"{top_k = }; name at least 1 class")
     if fps is not None and not 0 < fps < math.inf:
-        raise ValueError(f"{fps = }; it counts frames a second and lies above 0")
+        raise UsageError(f"{fps = }; it counts frames a second and lies above 0")
     if not isinstance(model, VideoRecognizer):
         model = load(model)
-    run = _Run(tell or (lambda _: None), clock)
+    run = _Run(log or (lambda _: None), clock)
     return _moments(model, Stream(model), source, fps=fps, drop=drop, top_k=top_k, run=run)
 
 
@@ -90,7 +91,7 @@ def _moments(
     chosen = _Chooser(model.clip, fps)
     try:
         square = model.clip.square_pixels
-        for frame in live_frames(source, square_pixels=square, note=run.tell):
+        for frame in live_frames(source, square_pixels=square, note=run.log):
             run.meet(frame)
             if not chosen.takes(frame):
                 continue
@@ -128,7 +129,7 @@ class _Chooser:
             stride = self.clip.frame_stride if self.clip.sampling == "dense" else 1
             return frame.number % stride == 0
         if frame.seconds is None:
-            raise ValueError(
+            raise UsageError(
                 f"fps = {self.fps}, but the frames have no times; leave fps out to look at every "
                 "frame"
             )
@@ -142,7 +143,7 @@ class _Chooser:
 class _Run:
     """Counts frames, and holds the time that passes against that of the source."""
 
-    tell: Callable[[str], None]
+    log: Callable[[str], None]
     clock: Callable[[], float]
     start: float | None = None
     last_seconds: float = 0.0
@@ -158,7 +159,7 @@ class _Run:
         self.num_frames += 1
         if frame.num_lost:
             self.num_lost += frame.num_lost
-            self.tell(f"{_at(frame)}: the camera lost {frame.num_lost} frames before this one")
+            self.log(f"{_at(frame)}: the camera lost {frame.num_lost} frames before this one")
 
     def behind_seconds(self, frame: LiveFrame) -> float:
         if frame.seconds is None or self.start is None:
@@ -170,7 +171,7 @@ class _Run:
         behind = self.behind_seconds(frame)
         if behind >= 2 * self.said_seconds:  # at 1 s, 2 s, 4 s, ...: not with every frame
             self.said_seconds = behind
-            self.tell(
+            self.log(
                 f"{_at(frame)}: {behind:.1f} s behind real time; look at fewer frames a second "
                 "(fps), or let late frames be dropped (drop)"
             )
@@ -179,13 +180,13 @@ class _Run:
     def drop(self, frame: LiveFrame) -> None:
         self.num_dropped += 1
         if self.num_dropped.bit_count() == 1:  # the 1st, 2nd, 4th, ...
-            self.tell(f"{_at(frame)}: late, not looked at; {self.num_dropped} dropped so far")
+            self.log(f"{_at(frame)}: late, not looked at; {self.num_dropped} dropped so far")
 
     def sum_up(self) -> None:
         if self.start is None:
             return
         rest = self.num_frames - self.num_looked - self.num_dropped
-        self.tell(
+        self.log(
             f"{self.num_frames} frames, {self.last_seconds:.1f} s, in "
             f"{self.clock() - self.start:.1f} s; looked at {self.num_looked}, {rest} lay between "
             f"those asked for, {self.num_dropped} dropped because they were late, {self.num_lost} "

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import torch
 
-from motionaware.apps.drawing import (
+from motionaware.apps.predict import check_path, part_bounds, seconds_at
+from motionaware.data.dataset import choose_frames
+from motionaware.data.transforms.crop_flip import frame_for_testing
+from motionaware.data.video.base import Video
+from motionaware.data.video.open import open_video
+from motionaware.data.video.writer import write_video
+from motionaware.errors import UsageError
+from motionaware.explain.activations import check_known, look
+from motionaware.explain.drawing import (
     Scene,
     draw_movie,
     draw_sheet,
@@ -14,13 +22,7 @@ from motionaware.apps.drawing import (
     save_gif,
     save_sheet,
 )
-from motionaware.apps.lettering import lettering
-from motionaware.apps.looking import check_known, look
-from motionaware.apps.predict import check_path, part_bounds, seconds_at
-from motionaware.data.dataset import choose_frames
-from motionaware.data.transforms import frame_for_testing
-from motionaware.data.video import Video, open_video
-from motionaware.data.video_writer import write_video
+from motionaware.explain.lettering import lettering
 from motionaware.files import check_folder
 from motionaware.models.checkpoint import load
 from motionaware.models.recognizer import VideoRecognizer
@@ -112,9 +114,9 @@ def visualize(
     check_path(video)
     out = Path(out)
     if out.suffix.lower() not in ENDINGS:
-        raise ValueError(f"{out} ends with {out.suffix!r}; choose {', '.join(ENDINGS)}")
+        raise UsageError(f"{out} ends with {out.suffix!r}; choose {', '.join(ENDINGS)}")
     if top_k < 1 or fps <= 0:
-        raise ValueError(f"{top_k = }, {fps = }; name at least 1 class, and play above 0 a second")
+        raise UsageError(f"{top_k = }, {fps = }; name at least 1 class, and play above 0 a second")
     check_folder(out.parent)
     figure_maker()  # missed before the work, not after
     if not isinstance(model, VideoRecognizer):
@@ -126,7 +128,7 @@ def visualize(
     if not 1 <= clip <= len(bounds):
         last = len(bounds)
         parts = f"parts 1 to {last}" if last > 1 else "part 1 only: it is no longer than one"
-        raise ValueError(f"{clip = }; {video} has {parts}; give one of them")
+        raise UsageError(f"{clip = }; {video} has {parts}; give one of them")
     start, end = bounds[clip - 1]
     indices = [start + index for index in choose_frames(end - start, model.clip)]
     frames = frame_for_testing(opened.frames(indices), spec=model.clip)
@@ -200,7 +202,7 @@ def class_number(shown_class: str | int, class_names: tuple[str, ...]) -> int:
         check_known(str(shown_class), class_names, what="class")
         raise
     if not 0 <= number < len(class_names):
-        raise ValueError(f"class {number} is none of the {len(class_names)} classes, from 0 on")
+        raise UsageError(f"class {number} is none of the {len(class_names)} classes, from 0 on")
     return number
 
 

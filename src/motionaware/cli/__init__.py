@@ -13,9 +13,14 @@ from motionaware.cli.models import run_predict, run_profile, run_stream, run_vis
 from motionaware.cli.say import plain_warnings, say_error
 from motionaware.cli.training import run_evaluate, run_quickstart, run_train
 from motionaware.cli.verbs import make_parser
-from motionaware.engine.allocation import keep_freed_memory
-from motionaware.engine.interrupt import TrainingInterrupted
-from motionaware.errors import is_expected, one_line, place_in_own_code
+from motionaware.engine.malloc import keep_freed_memory
+from motionaware.errors import (
+    TrainingInterrupted,
+    UsageError,
+    is_expected,
+    one_line,
+    place_in_own_code,
+)
 
 # Nothing heavy is imported here: `motionaware --help` answers at once. Each verb imports its own.
 
@@ -80,7 +85,7 @@ def _check_nothing_is_empty(args: argparse.Namespace) -> None:
     """
     for name, value in vars(args).items():
         if name != "title" and (value == "" or (isinstance(value, list) and "" in value)):
-            raise ValueError(
+            raise UsageError(
                 f"argument {name.upper()} is empty; is a variable of the shell not set? Give a "
                 "value, or leave the argument out"
             )

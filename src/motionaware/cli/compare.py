@@ -4,16 +4,17 @@ import argparse
 from pathlib import Path
 
 from motionaware.cli.say import say_error, show_progress
+from motionaware.errors import UsageError
 
 
 def run_compare(args: argparse.Namespace) -> int:
     """Compare the runs of a grid, or runs that are finished."""
-    from motionaware.apps.comparison.numbers import mean_and_spread
+    from motionaware.report.tables import mean_and_spread
 
     what = [Path(one) for one in args.what]
     are_grids = [one.suffix in (".yaml", ".yml") for one in what]
     if any(are_grids) and len(what) > 1:
-        raise ValueError("give one grid, or folders of finished runs, not both")
+        raise UsageError("give one grid, or folders of finished runs, not both")
     found = _grid(args, what[0]) if are_grids[0] else _runs(args, what)
     for column in found.findings.columns:
         top1 = f"{mean_and_spread(column.top1())} %" if column.runs else "failed"
@@ -31,14 +32,14 @@ def _grid(args: argparse.Namespace, grid: Path):
 
     stray = [f"--{name}" for name in ("split", "pair", "title", "baseline") if getattr(args, name)]
     if stray:
-        raise ValueError(f"{', '.join(stray)} is written in the grid; see docs/comparing.md")
+        raise UsageError(f"{', '.join(stray)} is written in the grid; see docs/comparing.md")
     return compare(
         grid,
         args.out or Path("runs") / grid.stem,
         jobs=args.jobs,
         num_examples=args.examples,
         progress=show_progress(),
-        tell=lambda line: print(line, flush=True),
+        log=lambda line: print(line, flush=True),
     )
 
 
@@ -46,7 +47,7 @@ def _runs(args: argparse.Namespace, folders: list[Path]):
     from motionaware.apps.compare import compare_runs
 
     if args.jobs is not None:
-        raise ValueError("--jobs is for a grid: finished runs are not trained")
+        raise UsageError("--jobs is for a grid: finished runs are not trained")
     return compare_runs(
         folders,
         args.out or "comparison",

@@ -5,11 +5,12 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from motionaware.apps.words import count
 from motionaware.cli.say import prints_notes, say_error, show_progress
+from motionaware.errors import UsageError
+from motionaware.messages import count
 
 if TYPE_CHECKING:
-    from motionaware.data.split import Shared
+    from motionaware.data.annotations.split import Shared
 
 OF_MOTIONPAIRS = {"train": 1200, "val": 240, "test": 240, "frames": 8, "size": 64, "seed": 0}
 _OF_DRAWING = {"out", *OF_MOTIONPAIRS}
@@ -26,15 +27,15 @@ def run_prepare(args: argparse.Namespace) -> int:
     other = (_OF_DRAWING | _OF_SPLIT | _OF_OTHERS) - options
     stray = sorted(f"--{key.replace('_', '-')}" for key in other & vars(args).keys())
     if stray:
-        raise ValueError(f"prepare {args.kind} has no {', '.join(stray)}; see prepare --help")
+        raise UsageError(f"prepare {args.kind} has no {', '.join(stray)}; see prepare --help")
     folder = "out" if options is _OF_DRAWING else "root"
     if folder not in args:
-        raise ValueError(f"prepare {args.kind} needs its folder; give --{folder} DIR")
+        raise UsageError(f"prepare {args.kind} needs its folder; give --{folder} DIR")
     return work(args)
 
 
 def _motionpairs(args: argparse.Namespace) -> int:
-    from motionaware.apps.prepare import prepare
+    from motionaware.apps.prepare_motionpairs import prepare
 
     given = argparse.Namespace(**OF_MOTIONPAIRS | vars(args))
     written = prepare(
@@ -70,10 +71,10 @@ def _split(args: argparse.Namespace) -> int:
 
 
 def _indexed(args: argparse.Namespace) -> int:
-    from motionaware.apps.prepare_data import prepare_data
+    from motionaware.apps.prepare_index import prepare_data
 
     if "shard_mib" in args:
-        raise ValueError("--shard-mib is of shards; give --shards DIR too")
+        raise UsageError("--shard-mib is of shards; give --shards DIR too")
     names = {"frames_to": "frames_to", "short_side": "short_side", "workers": "num_workers"}
     options = {name: getattr(args, key) for key, name in names.items() if key in args}
     found = prepare_data(args.kind, args.root, progress=show_progress(), **options)
@@ -93,7 +94,7 @@ def _sharded(args: argparse.Namespace) -> int:
     from motionaware.apps.prepare_shards import prepare_shards
 
     if "frames_to" in args or "short_side" in args:
-        raise ValueError(
+        raise UsageError(
             "--shards takes videos as they are; for shards of frames, prepare with --frames-to "
             "first, and give that folder as --root"
         )

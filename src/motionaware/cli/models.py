@@ -8,6 +8,7 @@ from pathlib import Path
 
 from motionaware.cli.say import prints_notes, say_error, show_progress
 from motionaware.cli.training import recipe_on_data
+from motionaware.errors import UsageError
 
 _OF_VIDEO = ("sites", "shown_class", "clip", "layer", "fps")
 _OF_DATA = ("split", "kind", "root")
@@ -17,9 +18,8 @@ _OF_DATA = ("split", "kind", "root")
 def run_predict(args: argparse.Namespace) -> int:
     """Name what happens in videos."""
     from motionaware.apps.predict import predict
-    from motionaware.data.video import VideoError
     from motionaware.engine.evaluate import pick_device
-    from motionaware.engine.scores import NonFiniteScores
+    from motionaware.errors import NonFiniteScores, VideoError
     from motionaware.models.checkpoint import load
 
     model = load(args.checkpoint, allow_code="allow_code" in args).to(pick_device())
@@ -42,12 +42,12 @@ def run_visualize(args: argparse.Namespace) -> int:
     of_data = "saturation" in args
     stray = [key for key in (_OF_VIDEO if of_data else _OF_DATA) if key in args]
     if not of_data and "video" not in args:
-        raise ValueError(
+        raise UsageError(
             "there is nothing to look at: give a VIDEO, or --saturation to measure a data set"
         )
     if stray or (of_data and "video" in args):
         options = ", ".join(f"--{key.replace('shown_', '')}" for key in stray)
-        raise ValueError(
+        raise UsageError(
             f"{options or args.video} does not fit: give either a VIDEO, with --sites, --class, "
             "--clip, --layer, --fps, or --saturation, with --split, --kind, --root"
         )
@@ -68,8 +68,8 @@ def _visualize(args: argparse.Namespace) -> int:
 
 
 def _saturation(args: argparse.Namespace) -> int:
-    from motionaware.apps.saturation import check_picture, draw_saturation, saturation
     from motionaware.engine.evaluate import pick_device
+    from motionaware.explain.saturation import check_picture, draw_saturation, saturation
     from motionaware.models.checkpoint import load
 
     if "out" in args:
@@ -93,7 +93,7 @@ def run_stream(args: argparse.Namespace) -> int:
 
     model = load(args.checkpoint, allow_code="allow_code" in args).to(pick_device())
     moments = stream(
-        model, args.source, fps=args.fps, drop=args.drop, top_k=args.top, tell=say_error
+        model, args.source, fps=args.fps, drop=args.drop, top_k=args.top, log=say_error
     )
     with closing(moments):  # so that it sums up before we say what ended it
         for moment in moments:

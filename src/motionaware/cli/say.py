@@ -23,7 +23,7 @@ def show_progress() -> bool:
 @contextmanager
 def prints_notes() -> Iterator[None]:
     """For a verb that prints the notes of videos itself: keep them out of the log meanwhile."""
-    log = logging.getLogger("motionaware.data.video")
+    log = logging.getLogger("motionaware.data.video.open")
     level = log.level
     log.setLevel(logging.ERROR)
     try:

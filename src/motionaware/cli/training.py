@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from motionaware.apps.words import count
 from motionaware.cli.say import prints_notes, say_error, show_progress
+from motionaware.errors import UsageError
+from motionaware.messages import count
 
 if TYPE_CHECKING:
     from motionaware.engine.config import Recipe
-    from motionaware.engine.opening import HeldOut
+    from motionaware.engine.dataset_factory import HeldOut
     from motionaware.engine.run_folder import RunFolder
 
 
@@ -37,41 +38,41 @@ def run_quickstart(args: argparse.Namespace) -> int:
 @prints_notes()
 def run_train(args: argparse.Namespace) -> int:
     """Train a model from a recipe."""
-    from motionaware.engine.config import describe_keys, read_recipe
+    from motionaware.engine.config_io import describe_keys, read_recipe
 
     if args.keys:
         print(describe_keys())
         return 0
     if args.recipe is not None and args.resume is not None:
-        raise ValueError(
+        raise UsageError(
             f"both the recipe {args.recipe} and --resume {args.resume} were given; a resumed run "
             "has its recipe in its folder: leave one of the two out"
         )
     if args.resume and args.run_folder:
-        raise ValueError("a resumed run keeps its folder; give --resume RUN without --run")
+        raise UsageError("a resumed run keeps its folder; give --resume RUN without --run")
     if args.resume is not None:
         folder, recipe = Path(args.resume), None
     elif args.recipe is None:
-        raise ValueError("give a recipe to start a run from, or --resume RUN to continue a run")
+        raise UsageError("give a recipe to start a run from, or --resume RUN to continue a run")
     else:
         folder = Path(args.run_folder or Path("runs") / Path(args.recipe).stem)
         recipe = read_recipe(args.recipe, args.overrides)
 
     from motionaware.apps.curves import CurvesPicture
-    from motionaware.data.video import VideoError
+    from motionaware.engine.dataset_factory import look_for_test
     from motionaware.engine.early_stopping import is_over, stopped_early
-    from motionaware.engine.opening import look_for_test
     from motionaware.engine.run_folder import RunFolder
     from motionaware.engine.train import train
+    from motionaware.errors import VideoError
 
     files = RunFolder(folder)
     recipe = recipe or files.recipe(args.overrides)
     curves = CurvesPicture(files)
     test = look_for_test(recipe.data)
     state = files.load_state() if args.resume else None
-    log = state["log"] if state else []
-    if args.resume and recipe == files.recipe() and is_over(log, recipe.train):
-        reason = stopped_early(log, recipe.train)
+    history = state["log"] if state else []
+    if args.resume and recipe == files.recipe() and is_over(history, recipe.train):
+        reason = stopped_early(history, recipe.train)
         print(f"{folder} is finished: {reason}" if reason else _finished(files, recipe))
         curves.update(last=True)
         return _say_next(files, test)
@@ -86,14 +87,12 @@ def run_train(args: argparse.Namespace) -> int:
             f"{files.best.name} is chosen on the test, so judge {files.last.name}"
         )
 
-    def tell(line: str) -> None:
+    def log(line: str) -> None:
         print(line, flush=True)
         curves.update()
 
     try:
-        report = train(
-            recipe, folder, resume=bool(args.resume), progress=show_progress(), tell=tell
-        )
+        report = train(recipe, folder, resume=bool(args.resume), progress=show_progress(), log=log)
     except VideoError as error:
         raise VideoError(
             f"{error}. What was trained is saved: mend that video and go on with motionaware train "
@@ -128,8 +127,13 @@ def _say_next(files: "RunFolder", test: "HeldOut") -> int:
     print(f"best on validation: {files.best}")
     if test.num_shared:
         print(f"of the last epoch, for the test: {files.last}")
-    judged = files.last if test.num_shared else files.best
-    words = ["motionaware", "evaluate", str(judged), *([] if test.exists else ["--split", "val"])]
+    evaluated = files.last if test.num_shared else files.best
+    words = [
+        "motionaware",
+        "evaluate",
+        str(evaluated),
+        *([] if test.exists else ["--split", "val"]),
+    ]
     if ":" in files.recipe().model.temporal:
         words.append("--allow-code")
     print(f"next: {shlex.join(words)}")
@@ -173,15 +177,15 @@ def recipe_on_data(
     Raises:
         ValueError: It does not follow which data are meant, or where they are.
     """
-    from motionaware.engine.config import recipe_from_dict
+    from motionaware.engine.config_io import recipe_from_dict
     from motionaware.engine.paths import locate_data
 
     trained = {key: value for key, value in recipe.items() if key != "trained"}
     found = recipe_from_dict(trained, source=checkpoint)
     if not trained and not root:
-        raise ValueError(f"{checkpoint} does not say what data it was trained on; give --root")
+        raise UsageError(f"{checkpoint} does not say what data it was trained on; give --root")
     if root and not kind and found.data.kind == "motionpairs":
-        raise ValueError(
+        raise UsageError(
             f"{checkpoint} was trained on motionpairs, which is drawn, not read; say of what "
             f"kind {root} is: --kind folder or --kind csv, for example"
         )

@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
         "quickstart",
         help="train frame averaging and M2A side by side",
         description="Draw MotionPairs, train a small network on it twice, with its frames averaged "
-        "and with M2A, judge both on the test clips, and draw what M2A looks at. Takes minutes.",
+        "and with M2A, evaluate both on the test clips, and draw what M2A looks at. Takes minutes.",
     )
     verb.add_argument(
         "--out", default="quickstart", help="folder for what it writes; %(default)s by default"
@@ -84,8 +84,8 @@ def make_parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser(
         "compare",
         parents=[code],
-        help="compare backbones and temporal modules: train, judge, report",
-        description="Train what is missing of a grid, judge every run, write a report; or report "
+        help="compare backbones and temporal modules: train, evaluate, report",
+        description="Train the missing runs of a grid, evaluate all, write a report; or report "
         "on runs that are finished. See docs/comparing.md.",
     )
     verb.add_argument("what", nargs="+", metavar="GRID.yaml|RUN", help="a grid, or folders of runs")

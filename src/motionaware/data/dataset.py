@@ -13,23 +13,27 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
 from motionaware.clip import ClipSpec
-from motionaware.data.annotations import Split
-from motionaware.data.augment import Augment
-from motionaware.data.index import labels_of
-from motionaware.data.labels import Flip, mirrored_positions
-from motionaware.data.loader import Batch as Batch
-from motionaware.data.loader import Broken as Broken
-from motionaware.data.loader import ClipDataset as ClipDataset
-from motionaware.data.loader import Request as Request
-from motionaware.data.loader import Sample as Sample
-from motionaware.data.loader import TrainingOrder as TrainingOrder
-from motionaware.data.loader import batches_of as batches_of
-from motionaware.data.loader import in_order as in_order
-from motionaware.data.loader import make_loader as make_loader
+from motionaware.data.annotations.index import labels_of
+from motionaware.data.annotations.split import Split
+from motionaware.data.loader import (
+    FailedSample,
+    Request,
+    Sample,
+)
 from motionaware.data.motionpairs import MotionPairs
-from motionaware.data.sampling import dense_indices, segment_indices
-from motionaware.data.transforms import Crop, cut, frame_for_training, mirror_some, view_boxes
-from motionaware.data.video import Video, VideoError, open_video
+from motionaware.data.transforms.augment import Augment
+from motionaware.data.transforms.crop_flip import (
+    Crop,
+    cut,
+    frame_for_training,
+    mirror_some,
+    view_boxes,
+)
+from motionaware.data.transforms.flip_labels import Flip, mirrored_positions
+from motionaware.data.transforms.frame_sampling import dense_indices, segment_indices
+from motionaware.data.video.base import Video
+from motionaware.data.video.open import open_video
+from motionaware.errors import VideoError
 
 _MAX_OPENED = 8192  # videos of which a process remembers where the frames lie: some 10 KB each
 
@@ -57,7 +61,7 @@ def choose_frames(
     )
 
 
-class VideoDataset(Dataset[Sample | Broken]):
+class VideoDataset(Dataset[Sample | FailedSample]):
     """Clips of the videos of a split.
 
     Args:
@@ -65,8 +69,8 @@ class VideoDataset(Dataset[Sample | Broken]):
         spec: What the model expects of a clip.
         crop: How a training clip is framed.
         flip: Whether every second training clip is mirrored, and what becomes of classes that name
-            a side; see `motionaware.data.labels`.
-        augment: What else is done to a training clip; see `motionaware.data.augment`.
+            a side; see `motionaware.data.transforms.flip_labels`.
+        augment: What else is done to a training clip; see `motionaware.data.transforms.augment`.
         num_views: Clips a video at test time.
         num_crops: Boxes cut from each of these clips; see `view_boxes`.
         opener: Opens a video: `open_video`, or `FrameCache.open`.
@@ -98,7 +102,7 @@ class VideoDataset(Dataset[Sample | Broken]):
     def __len__(self) -> int:
         return len(self.split.examples)
 
-    def __getitem__(self, request: Request) -> Sample | Broken:
+    def __getitem__(self, request: Request) -> Sample | FailedSample:
         """Make a sample, or say why it cannot be made."""
         label = self.split.examples[request.index].label
         try:
@@ -115,7 +119,7 @@ class VideoDataset(Dataset[Sample | Broken]):
             generator = torch.Generator().manual_seed(request.seed)
             clip, label = self._training_clip(video, label, generator)
         except VideoError as error:
-            return Broken(request.index, error)
+            return FailedSample(request.index, error)
         views = rearrange(clip, "t c h w -> 1 t c h w")
         return Sample(
             views,

@@ -4,9 +4,9 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from motionaware.data.index import IndexedExamples
-from motionaware.data.shards import ShardedExamples
-from motionaware.data.split import Split
+from motionaware.data.annotations.index import IndexedExamples
+from motionaware.data.annotations.split import Split
+from motionaware.data.shards.layout import ShardedExamples
 
 _SHOWN = 8  # names in one hint
 

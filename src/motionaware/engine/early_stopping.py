@@ -5,7 +5,7 @@ Everything is computed from the log, so a resumed run stops where it would have 
 
 from collections.abc import Mapping, Sequence
 
-from motionaware.engine.groups import TrainConfig
+from motionaware.engine.config import TrainConfig
 
 Log = Sequence[Mapping[str, str | float | int]]
 """One row an epoch, with `val_top1`: the values of a run, or their text in log.csv."""

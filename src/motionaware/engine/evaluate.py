@@ -10,16 +10,14 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from motionaware.data.dataset import (
-    Batch,
-    batches_of,
-)
-from motionaware.data.lanes import view_loader
-from motionaware.data.skips import Skips
+from motionaware.data.loader import Batch, batches_of
+from motionaware.data.shards.sampler import view_loader
+from motionaware.data.skipped_videos import SkippedVideos
 from motionaware.engine.config import DataConfig, EvalConfig
+from motionaware.engine.dataset_factory import open_cache, open_dataset
 from motionaware.engine.metrics import Report, make_report
-from motionaware.engine.opening import open_cache, open_dataset
 from motionaware.engine.scores import check_scores
+from motionaware.errors import UsageError
 from motionaware.models.recognizer import VideoRecognizer
 from motionaware.ops.layout import fold_views, unfold_views
 
@@ -88,7 +86,7 @@ def predict_split(
         NonFiniteScores: The scores of a video are infinite or NaN.
     """
     config = config or EvalConfig()
-    skips = Skips(data.max_skipped_share)
+    skips = SkippedVideos(data.max_skipped_share)
     dataset = open_dataset(
         data,
         split,
@@ -125,7 +123,7 @@ def _below(root: str | None, name: str) -> str:
     return path.relative_to(root).as_posix() if root and path.is_relative_to(root) else name
 
 
-def judge(
+def evaluate_batches(
     model: VideoRecognizer,
     batches: Iterator[Batch],
     *,
@@ -193,7 +191,7 @@ def pick_device(name: str = "auto") -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises all three
-        raise ValueError(
+        raise UsageError(
             f"device {name!r} cannot be used here; choose auto, cpu, or cuda with a GPU"
         ) from error
 
@@ -227,12 +225,12 @@ def check_classes(model_names: Sequence[str], data_names: Sequence[str]) -> None
     if len(model_names) != len(data_names):
         only = min(set(data_names) ^ set(model_names), default=None)
         whose = "model" if only in model_names else "data"
-        raise ValueError(
+        raise UsageError(
             f"the model knows {len(model_names)} classes, the data have {len(data_names)}; first "
             f"not in both: {only!r}, of the {whose} alone. Evaluate on the data it was trained for"
         )
     place = next(i for i, (a, b) in enumerate(zip(model_names, data_names, strict=True)) if a != b)
-    raise ValueError(
+    raise UsageError(
         f"class {place} is {model_names[place]!r} to the model, {data_names[place]!r} in the data; "
         "scores would be read under wrong names: give the class order of the training data"
     )

@@ -1,21 +1,22 @@
 """Grids: which backbones, temporal modules and seeds to compare under one recipe."""
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from motionaware.engine.config import (
+from motionaware.engine.config import Recipe
+from motionaware.engine.config_io import (
     build_config,
     read_recipe,
     read_yaml,
     recipe_from_dict,
+    recipe_to_dict,
     with_own_code_found,
 )
-from motionaware.engine.config import recipe_to_dict as recipe_to_dict
-from motionaware.engine.groups import Recipe
-from motionaware.engine.keys import RecipeError, check_fields, check_override
+from motionaware.engine.config_validation import check_fields, check_override
+from motionaware.errors import RecipeError
+from motionaware.messages import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Grid:
         pairs: Two temporal modules each, to be compared beside those that are compared with the
             baseline.
         baseline: The temporal module that gains are counted from.
-        split: Of the data, on which runs are judged.
+        split: Of the data, on which runs are evaluated.
         title: Of the report.
     """
 
@@ -136,9 +137,8 @@ def read_grid(path: str | Path) -> Grid:
     known = [one.name for one in fields(Grid)]
     for key in content:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"a grid has {', '.join(known)}"
-            raise RecipeError(f"{path}: key {key} is unknown; {hint}")
+            hint = did_you_mean(str(key), known) or f"a grid has {', '.join(known)}"
+            raise RecipeError(f"{path}: key {key} is unknown; {hint.strip()}")
     for key in ("recipe", "backbones", "temporal"):
         if key not in content:
             raise RecipeError(f"{path}: key {key} is missing; a grid needs it")

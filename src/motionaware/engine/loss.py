@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from motionaware.data.split import nearest
+from motionaware.data.annotations.split import nearest
+from motionaware.errors import UsageError
 
 
 class TrainingLoss:
@@ -75,7 +76,7 @@ def make_weights(
     if not isinstance(setting, str):
         for name in setting:
             if name not in class_names:
-                raise ValueError(
+                raise UsageError(
                     f"train.class_weights names the class {name!r}, which the data do not have; "
                     f"{nearest(name, class_names)}"
                 )

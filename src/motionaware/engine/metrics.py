@@ -16,7 +16,7 @@ class Report:
     """How well a model did on a set of videos. Accuracies are shares in [0, 1].
 
     Attributes:
-        num_videos: Videos judged.
+        num_videos: Videos evaluated.
         top1: Share whose likeliest class is the right one.
         top5: Share whose right class is among the five likeliest; None for five classes or fewer.
         mean_class: Mean over the classes that occur of their own top-1.

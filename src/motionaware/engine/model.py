@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from motionaware.engine.groups import Recipe
+from motionaware.engine.config import Recipe
 from motionaware.models.recognizer import VideoRecognizer, create_model
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from motionaware.data.shards import KIND as SHARDS
-from motionaware.data.split import DataError
+from motionaware.data.shards.layout import KIND as SHARDS
 from motionaware.engine.config import DataConfig, Recipe
+from motionaware.errors import DataError
 
 RUN_FOLDER = "run_folder"  # of a checkpoint's facts about its training
 

@@ -33,12 +33,12 @@ class Progress:
         total: int,
         done: int = 0,
         bar: bool,
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
         every_seconds: float | int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name, self.unit, self.total, self.done = name, unit, total, done
-        self.bar, self.tell, self.clock = bar, tell, clock
+        self.bar, self.log, self.clock = bar, log, clock
         self.every_seconds = LINE_SECONDS if every_seconds is None else every_seconds
         self._first = done
         self._num_videos = 0
@@ -65,7 +65,7 @@ class Progress:
         seconds = now - self._began
         left = (self.total - self.done) * seconds / (self.done - self._first)
         loss_words = "" if loss is None else f"loss {loss():.3f}  "
-        self.tell(
+        self.log(
             f"{self.name}  {self.unit} {self.done}/{self.total}  {loss_words}"
             f"{self._num_videos / seconds:.1f} videos/s  about {duration(left)} left"
         )

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from motionaware.engine.groups import OptimConfig
-from motionaware.engine.keys import RecipeError
+from motionaware.engine.config import OptimConfig
 from motionaware.engine.run_folder import RunFolder
+from motionaware.errors import RecipeError
 
 # Where the data lie, where it computes, and what happens at a video that cannot be read.
 MAY_CHANGE = frozenset(

@@ -22,7 +22,9 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from motionaware.engine.config import Recipe, read_stored_recipe, recipe_to_yaml
+from motionaware.engine.config import Recipe
+from motionaware.engine.config_io import read_stored_recipe, recipe_to_yaml
+from motionaware.errors import UsageError
 from motionaware.files import alone_in, check_folder, write_atomically
 from motionaware.models.weights import read_torch
 
@@ -135,7 +137,7 @@ class RunFolder:
             is_whole = True  # of an early version; read_torch verifies what its format allows
         try:
             if not is_whole:
-                raise ValueError("its content does not match its checksum")
+                raise UsageError("its content does not match its checksum")
             return read_torch(io.BytesIO(content))
         except ValueError as error:
             remedy = (
@@ -143,7 +145,7 @@ class RunFolder:
                 if self.last.is_file()
                 else "begin a new run"
             )
-            raise ValueError(
+            raise UsageError(
                 f"{self._state} is damaged ({error}), the run cannot go on from it; {remedy}"
             ) from error
 

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from motionaware.errors import NonFiniteScores
+
 _NAMED = 3  # videos
-
-
-class NonFiniteScores(ValueError):
-    """A model gave scores that are infinite or NaN; the message names the videos and the cause."""
 
 
 def check_scores(scores: Float[Tensor, "b *k"], model: nn.Module, names: Sequence[str]) -> None:

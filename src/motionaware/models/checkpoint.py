@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from motionaware.errors import MotionAwareWarning
+from motionaware.errors import MotionAwareWarning, UsageError
 from motionaware.models.checkpoint_file import (
     CheckpointFile,
     is_checkpoint,
@@ -14,16 +14,9 @@ from motionaware.models.checkpoint_file import (
 )
 from motionaware.models.recognizer import VideoRecognizer, create_model
 from motionaware.models.weights import describe_misfits, fill
-from motionaware.temporal import (
-    Maker,
-    find_own,
-    is_causal,
-    names_own_code,
-    own_digests,
-    relative_own,
-    short_name,
-    site_maker,
-)
+from motionaware.temporal.names import is_causal, site_maker
+from motionaware.temporal.own import find_own, names_own_code, own_digests, relative_own, short_name
+from motionaware.temporal.table import Maker
 
 
 def save(model: VideoRecognizer, path: str | Path) -> None:
@@ -37,12 +30,12 @@ def save(model: VideoRecognizer, path: str | Path) -> None:
         OSError: The file could not be written, for instance because the disk is full.
     """
     if not isinstance(model, VideoRecognizer):
-        raise ValueError(
+        raise UsageError(
             f"a {type(model).__name__} cannot be saved, only a VideoRecognizer, which "
             "create_model() builds; save its state_dict() yourself"
         )
     if model.plan is None:
-        raise ValueError(
+        raise UsageError(
             "this model has no plan by which load() could build it again; build it with "
             "create_model(), or save model.state_dict() yourself"
         )
@@ -93,7 +86,7 @@ def load(
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist; give a .safetensors file")
     if path.suffix in (".pth", ".pt", ".tar") and not is_checkpoint(path):
-        raise ValueError(
+        raise UsageError(
             f"{path} is no .safetensors file that motionaware.save wrote; checkpoints of the M2A "
             "and TSM authors are read by load_official"
         )
@@ -101,7 +94,7 @@ def load(
     plan = file.plan
     recorded: str | None = plan["temporal"]
     if temporal is None and recorded is None:
-        raise ValueError(
+        raise UsageError(
             f"{path} was made with a temporal module of your own; "
             "hand its maker in again: load(path, temporal=...)"
         )
@@ -131,7 +124,7 @@ def load(
             if recorded is None
             else "install the versions of timm, torchvision and motionaware that it was made with"
         )
-        raise ValueError(
+        raise UsageError(
             f"the tensors of {path} do not fit {plan['backbone']} with temporal "
             f"{temporal or recorded!r}: {misfits}; {remedy}"
         )
@@ -157,7 +150,7 @@ def _choose_temporal(
         return _recorded_with(temporal, recorded, plan)
     name = short_name(recorded)
     if not allow_code:
-        raise ValueError(
+        raise UsageError(
             f"{path} names code of its author, {name}, and loading it would run that code. If you "
             "trust it, add --allow-code to the command, or in Python load(path, allow_code=True) "
             "or load(path, temporal=the class)"
@@ -167,7 +160,7 @@ def _choose_temporal(
     except ValueError as error:
         found = _find_recorded(path, recorded)
         if found is None:
-            raise ValueError(
+            raise UsageError(
                 f"{path}: {error}; nor is {name} in {Path.cwd()}. Run in the folder that holds it, "
                 "or in Python hand the class in: load(path, temporal=the class)"
             ) from error

@@ -20,7 +20,7 @@ import safetensors.torch
 from torch import Tensor
 
 from motionaware.clip import ClipSpec, stored_clip
-from motionaware.errors import MotionAwareWarning
+from motionaware.errors import MotionAwareWarning, UsageError
 from motionaware.files import write_atomically
 from motionaware.models.weights import CHECKSUM, checksum_of, read_metadata, read_safetensors
 
@@ -126,14 +126,14 @@ def read_checkpoint(path: Path) -> CheckpointFile:
     has_checksum = CHECKSUM in read_metadata(path)
     metadata, tensors = read_safetensors(path)
     if metadata.get("format") != FORMAT:
-        raise ValueError(
+        raise UsageError(
             f"{path} has format {metadata.get('format')!r}, wanted {FORMAT!r}; "
             "it was not written by motionaware.save, or by a newer version. Weights without a "
             "model, such as ImageNet weights, are for create_model(..., pretrained=path)"
         )
     if not has_checksum and metadata.keys() != _EARLY_KEYS:
         odd = sorted(metadata.keys() ^ _EARLY_KEYS)
-        raise ValueError(
+        raise UsageError(
             f"{path} is damaged: its metadata has no checksum, but {', '.join(map(repr, odd))} "
             "differ from what files without one hold; copy the file again from its source, or use "
             "another checkpoint"
@@ -150,7 +150,7 @@ def read_checkpoint(path: Path) -> CheckpointFile:
         try:
             return build(json.loads(metadata[key]))
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(
+            raise UsageError(
                 f"{path}: the metadata {key!r} cannot be read ({' '.join(str(error).split())}); "
                 f"the file was written by motionaware {metadata.get('version')}, this is "
                 f"{version('motionaware')}: install that version, or, if the file is damaged, "

@@ -21,6 +21,8 @@ from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from motionaware.errors import UsageError
+
 
 class InflatedConv(nn.Conv3d):
     """A 3-D convolution beyond whose ends in time the first and last frames stand in."""
@@ -67,7 +69,7 @@ def inflate(network: nn.Module, *, normalise: bool = True) -> nn.Module:
         elif type(layer) in _INFLATED:
             inflated[id(layer)] = _INFLATED[type(layer)](layer, normalise)
         elif type(layer).__name__.endswith("2d") and not any(layer.children()):
-            raise ValueError(
+            raise UsageError(
                 f"{name} is a {type(layer).__name__}, which cannot be inflated; inflate a network "
                 f"of {', '.join(kind.__name__ for kind in _INFLATED)}, such as a ResNet"
             )

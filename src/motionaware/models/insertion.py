@@ -14,6 +14,14 @@ import torch
 import torch._dynamo
 from torch import nn
 
+from motionaware.errors import UsageError
+from motionaware.models.shape_tracing import (
+    CLIP_LAYOUTS,
+    Host,
+    own_image_size,
+    read_image_size,
+    takes_volumes,
+)
 from motionaware.models.site_hooks import (
     Adapter,
     adapters,
@@ -25,16 +33,10 @@ from motionaware.models.site_hooks import (
 from motionaware.models.sites import Choice, find_hosts
 from motionaware.models.token_grid import find_clip_grid, find_grid, told_grid
 from motionaware.models.token_order import lies_line_by_line
-from motionaware.models.watching import (
-    CLIP_LAYOUTS,
-    Host,
-    own_image_size,
-    read_image_size,
-    takes_volumes,
-)
 from motionaware.ops import layout
-from motionaware.temporal import Maker, is_causal, site_maker
+from motionaware.temporal.names import is_causal, site_maker
 from motionaware.temporal.places import compares_places
+from motionaware.temporal.table import Maker
 
 
 @dataclass(frozen=True)
@@ -191,15 +193,15 @@ def insert(
     ['layer1.0.conv1', 'layer1.1.conv1']
     """
     if not isinstance(network, nn.Module):
-        raise ValueError(
+        raise UsageError(
             f"{network!r} is a {type(network).__name__}, wanted a network, an nn.Module; "
             "create_model opens one by its name"
         )
     if num_frames < 1:
-        raise ValueError(f"{num_frames = }; it counts the frames of a clip and starts at 1")
+        raise UsageError(f"{num_frames = }; it counts the frames of a clip and starts at 1")
     causal = causal or is_causal(temporal)
     if causal and takes_volumes(network):
-        raise ValueError(
+        raise UsageError(
             f"{type(network).__name__} has 3-D convolutions, which look at frames still to come: "
             "it cannot be causal; choose a 2-D network, or leave causal out"
         )
@@ -211,7 +213,7 @@ def insert(
     before = [name for name, _ in adapters(network)]
     if before and choice.where is None and choice.stages is None:
         # The rule would see other layers now than it saw the first time, and choose others.
-        raise ValueError(
+        raise UsageError(
             f"{type(network).__name__} has {len(before)} temporal modules already, first before "
             f"{before[0]}; put several in at once ('m2a,tsm'), or say by where= or stages= where "
             "the others go"
@@ -219,12 +221,12 @@ def insert(
     found = find_hosts(network, choice, num_frames=num_frames, image_size=image_size)
     hosts = [host for host in found if num_frames == 1 or host.num_frames > 1]
     if not hosts:
-        raise ValueError(
+        raise UsageError(
             f"each of the {len(found)} sites of {type(network).__name__} sees one frame of "
             f"{num_frames}; give more frames, or name earlier layers with where="
         )
     if causal and any(host.layout in CLIP_LAYOUTS for host in hosts):
-        raise ValueError(
+        raise UsageError(
             f"{type(network).__name__} looks at whole clips, at frames still to come, too: it "
             "cannot be causal; choose a network of images, or leave causal out"
         )
@@ -233,12 +235,12 @@ def insert(
     modules = {}
     for host in hosts:
         if "temporal" in dict(network.get_submodule(host.name).named_children()):
-            raise ValueError(
+            raise UsageError(
                 f"{host.name} has a temporal module already; insert into a fresh network"
             )
         module = make(channels=host.channels, num_frames=host.num_frames)
         if not isinstance(module, nn.Module):
-            raise ValueError(
+            raise UsageError(
                 f"temporal made {module!r} for {host.name}; wanted an nn.Module for clips b t c h w"
             )
         modules[host.name] = module if like is None else module.to(like.device, like.dtype)
@@ -276,7 +278,7 @@ def _check_token_order(
     for host in kinds.values():
         grid, k = host.grid, host.num_prefix
         if grid and not lies_line_by_line(network, host.name, size, grid=grid, num_prefix=k):
-            raise ValueError(
+            raise UsageError(
                 f"the tokens of {type(network).__name__} at {host.name} do not lie line by line, "
                 f"and {type(modules[host.name]).__name__} compares neighbouring places; choose a "
                 "module that treats all places alike (m2a, tsm, tam), or layers to which maps come"

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from motionaware.errors import UsageError
 from motionaware.models.recognizer import VideoRecognizer, create_model
 from motionaware.models.site_hooks import sites
 from motionaware.models.weights import describe_misfits, fill, read_weights, tensors_of
-from motionaware.temporal import site_maker
+from motionaware.temporal.names import site_maker
 
 _BACKBONES = {"mobilenetv2": "mobilenet_v2"}  # theirs -> ours
 
@@ -96,7 +97,7 @@ def load_official(
     translated |= {"mean": wanted["mean"], "std": wanted["std"]}
     misfits = describe_misfits(translated, wanted)
     if misfits:
-        raise ValueError(
+        raise UsageError(
             f"{source} does not fit {backbone} with temporal={temporal!r}; tensors: {misfits}. "
             "Check backbone, temporal, num_classes and num_frames against how it was trained"
         )
@@ -140,7 +141,7 @@ def _check_names(
 ) -> None:
     """Refuse another program's file, and a temporal name that the tensors' names contradict."""
     if not any(name.startswith("base_model.") for name in given):
-        raise ValueError(
+        raise UsageError(
             f"{source} is not of a program that load_official reads: its first tensor is "
             f"{next(iter(given))}, wanted names such as base_model.conv1.weight. It reads "
             "checkpoints of github.com/gebob19/M2A and github.com/mit-han-lab/"
@@ -165,14 +166,14 @@ def _check_names(
         kinds = ", ".join(sorted({name.rpartition(".")[0] for name in gate}))
         evidence.append(f"its sites have gates of {kinds}" if gate else "its sites have no gates")
     if evidence:
-        raise ValueError(
+        raise UsageError(
             f"{source} was not trained with temporal={temporal!r}: {' and '.join(evidence)}; "
             f"{_suggest(gate, is_shifted=bool(shifts))}"
         )
     here = {f"backbone.{site}.weight" for site in sites(model.backbone)}
     there = {_translate(name, "temporal") for name in shifts}
     if shifts and here <= model.state_dict().keys() and here != there:
-        raise ValueError(
+        raise UsageError(
             f"{source} has a temporal shift at {len(there)} sites, {temporal!r} here at "
             f"{len(here)}; first difference: {min(here ^ there)}. load_official reads TSM "
             "networks with the shift before the first convolution of each residual block"

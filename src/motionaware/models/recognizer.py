@@ -13,19 +13,20 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from motionaware.clip import ClipSpec
-from motionaware.errors import MotionAwareWarning
+from motionaware.errors import MotionAwareWarning, SiteError, UsageError
 from motionaware.models.backbones import PACKAGE, Backbone, open_backbone
 from motionaware.models.checkpoint_file import Origin
 from motionaware.models.insertion import insert
-from motionaware.models.site_hooks import SiteError, adapters, failed_inside
+from motionaware.models.shape_tracing import takes_volumes
+from motionaware.models.site_hooks import adapters, failed_inside
 from motionaware.models.sites import Choice
 from motionaware.models.transfer import Wanted, find_checkpoint, take_weights
-from motionaware.models.watching import takes_volumes
 from motionaware.models.weights import file_checksum, fill
+from motionaware.ops.autograd_utils import is_traced, known_shape
 from motionaware.ops.layout import fold_time, fold_volumes, unfold_vectors
-from motionaware.ops.modes import is_traced, known_shape
-from motionaware.temporal import Maker, find_own
 from motionaware.temporal.memory import AnyMemoryFormat
+from motionaware.temporal.own import find_own
+from motionaware.temporal.table import Maker
 
 _NORMALIZED = -0.9  # below what resampling undershoots; normalised pictures reach -1 or less
 _TOO_LARGE_FOR_PIXELS = 16.0  # beyond what resampling overshoots, and noise in place of a picture
@@ -139,7 +140,7 @@ class VideoRecognizer(AnyMemoryFormat):
             size, made_for = tuple(images.shape[-2:]), self.clip.image_size
             if size == (made_for, made_for) or failed_inside(error):
                 raise
-            raise ValueError(
+            raise UsageError(
                 f"{type(self.backbone).__name__} does not take frames of {size[0]} x {size[1]} "
                 f"pixels ({str(error).splitlines()[0]}); wanted {made_for} x {made_for}, as "
                 "model.clip.image_size says"
@@ -149,22 +150,22 @@ class VideoRecognizer(AnyMemoryFormat):
         wanted = f"wanted b t 3 h w with t = {self.clip.num_frames}"
         shape = tuple(known_shape(clips))
         if clips.ndim != 5:
-            raise ValueError(f"clips of shape {shape} have {clips.ndim} axes; {wanted}")
+            raise UsageError(f"clips of shape {shape} have {clips.ndim} axes; {wanted}")
         if shape[2] != 3:
             swapped = "; swap axes 1 and 2, clips.transpose(1, 2)" if shape[1] == 3 else ""
-            raise ValueError(f"clips of shape {shape} have {shape[2]} colours; {wanted}{swapped}")
+            raise UsageError(f"clips of shape {shape} have {shape[2]} colours; {wanted}{swapped}")
         if shape[1] != self.clip.num_frames:
-            raise ValueError(
+            raise UsageError(
                 f"clips of shape {shape} have {shape[1]} frames; {wanted}: sample as many as "
                 "model.clip.num_frames says"
             )
         if not (clips.dtype == torch.uint8 or clips.is_floating_point()):
-            raise ValueError(f"clips are {clips.dtype}; wanted uint8, or floats in [0, 1]")
+            raise UsageError(f"clips are {clips.dtype}; wanted uint8, or floats in [0, 1]")
         if clips.dtype == torch.uint8 or clips.is_meta or is_traced() or not clips.numel():
             return
         smallest, largest = (bound.item() for bound in clips.detach().aminmax())
         if largest > _TOO_LARGE_FOR_PIXELS:
-            raise ValueError(
+            raise UsageError(
                 f"clips have floats up to {largest:g}; wanted floats in [0, 1]: divide by 255, or "
                 "hand over uint8 as it is"
             )
@@ -225,21 +226,21 @@ def create_model(
     """
     if class_names is None:
         if num_classes is None:
-            raise ValueError("give num_classes or class_names: a classifier needs its classes")
+            raise UsageError("give num_classes or class_names: a classifier needs its classes")
         class_names = [str(number) for number in range(num_classes)]
     elif num_classes not in (None, len(class_names)):
-        raise ValueError(
+        raise UsageError(
             f"{num_classes = } but class_names has {len(class_names)}; give one of them"
         )
     repeated = [name for name, times in Counter(class_names).items() if times > 1]
     if repeated:
-        raise ValueError(
+        raise UsageError(
             f"class_names has {repeated[0]!r} more than once; each class needs its name"
         )
     if len(class_names) < 1:
-        raise ValueError("a classifier needs at least one class; class_names is empty")
+        raise UsageError("a classifier needs at least one class; class_names is empty")
     if clip is not None and clip.num_frames != num_frames:
-        raise ValueError(
+        raise UsageError(
             f"{num_frames = } but clip.num_frames is {clip.num_frames}; give both alike"
         )
     clip = clip or ClipSpec(num_frames=num_frames)

@@ -27,14 +27,11 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from motionaware.models.watching import Host
-from motionaware.ops.modes import is_traced
+from motionaware.errors import SiteError, UsageError
+from motionaware.models.shape_tracing import Host
+from motionaware.ops.autograd_utils import is_traced
 
 WRAPPED = "base_layer"  # the child under which peft's adapters keep the layer that they wrap
-
-
-class SiteError(RuntimeError):
-    """A temporal module was lost or did not run: the network was changed after `insert`."""
 
 
 _RAN = threading.local()  # .hosts: ids of the layers whose temporal module ran in this thread
@@ -80,7 +77,7 @@ class Adapter(ABC):
                     if isinstance(seen, Tensor)
                     else type(seen).__name__
                 )
-                raise ValueError(
+                raise UsageError(
                     f"the temporal module {type(module).__name__} at {self.host.name} gave back "
                     f"{came}; wanted that of the clips b t c h w it was given, {tuple(clips.shape)}"
                 )

@@ -20,7 +20,8 @@ from fnmatch import fnmatchcase
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from motionaware.models.watching import Host, ImageSize, Watched
+from motionaware.errors import UsageError
+from motionaware.models.shape_tracing import Host, ImageSize, Watched
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # what one adds to them, they may run
 FUSED_AWAY = ("fuse",)  # timm.utils.reparameterize_model replaces modules with this method,
@@ -56,16 +57,16 @@ class Choice:
             ValueError: Names together with stages or steps, or numbers below 1.
         """
         if where is not None and not (stages is None and every is None):
-            raise ValueError(
+            raise UsageError(
                 f"{where = } names the sites; {stages = } and {every = } thin out those of the "
                 "rule: leave out one or the other"
             )
         if every is not None and every < 1:
-            raise ValueError(f"{every = }; it steps from block to block and starts at 1")
+            raise UsageError(f"{every = }; it steps from block to block and starts at 1")
         names = (where,) if isinstance(where, str) else None if where is None else tuple(where)
         numbers = (stages,) if isinstance(stages, int) else None if stages is None else (*stages,)
         if names == () or numbers == ():
-            raise ValueError(
+            raise UsageError(
                 f"{where = }, {stages = }: an empty one names nothing; leave it out to take all"
             )
         return cls(where=names, stages=numbers, every=every)
@@ -95,10 +96,10 @@ def find_hosts(
     if not names:
         stages = _Rule(watched).hosts()
         if not stages and watched.unknown_order():
-            raise ValueError(watched.unknown_order())
+            raise UsageError(watched.unknown_order())
         if not stages:
             children = ", ".join(name for name, _ in network.named_children())
-            raise ValueError(
+            raise UsageError(
                 f"where modules go is known for networks of repeated blocks, not for "
                 f"{type(network).__name__}; name convolutions with where=, e.g. "
                 f"where='stages.*.conv1'; its children are {children}"
@@ -111,7 +112,7 @@ def _matching(network: nn.Module, patterns: Sequence[str]) -> list[str]:
     names = [name for name, _ in network.named_modules() if name]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(
+            raise UsageError(
                 f"where={pattern!r} matches no module of {type(network).__name__}; "
                 f"its children are {', '.join(name for name, _ in network.named_children())}"
             )
@@ -161,7 +162,7 @@ def _thin(stages: dict[str, list[str]], choice: Choice, *, known: bool) -> list[
     step = choice.every or (2 if deep else 1)
     for number in (choice.stages or ()) if rows else ():
         if not 1 <= number <= len(rows):
-            raise ValueError(
+            raise UsageError(
                 f"stages={choice.stages}, but the blocks have {len(rows)} parents: "
                 f"{', '.join(stages)}; count them from 1, or name layers with where="
             )

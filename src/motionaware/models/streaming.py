@@ -16,10 +16,11 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from motionaware.errors import UsageError
 from motionaware.models.insertion import twin
 from motionaware.models.recognizer import VideoRecognizer
 from motionaware.models.site_hooks import adapters, temporal_modules
-from motionaware.temporal.past import Memory, Steps
+from motionaware.temporal.causal_state import Memory, Steps
 
 SCORES = "scores"  # the stream's own memory, beside those of the modules
 
@@ -194,22 +195,22 @@ class Stream:
     def _read(self, frames: object) -> Tensor:
         wanted = "wanted b 3 h w, or 3 h w of one stream"
         if not isinstance(frames, Tensor):
-            raise ValueError(
+            raise UsageError(
                 f"frames are a {type(frames).__name__}; wanted one tensor, b 3 h w, or 3 h w of "
                 "one stream; frames of several sizes need a Stream each"
             )
         shape = tuple(frames.shape)
         if frames.ndim not in (3, 4):
             clip = "; push the frames of a clip one by one" if frames.ndim == 5 else ""
-            raise ValueError(f"frames of shape {shape} have {frames.ndim} axes; {wanted}{clip}")
+            raise UsageError(f"frames of shape {shape} have {frames.ndim} axes; {wanted}{clip}")
         if shape[-3] != 3:
-            raise ValueError(f"frames of shape {shape} have {shape[-3]} colours; {wanted}")
+            raise UsageError(f"frames of shape {shape} have {shape[-3]} colours; {wanted}")
         if not (frames.dtype == torch.uint8 or frames.is_floating_point()):
-            raise ValueError(f"frames are {frames.dtype}; wanted uint8, or floats in [0, 1]")
+            raise UsageError(f"frames are {frames.dtype}; wanted uint8, or floats in [0, 1]")
         if frames.ndim == 3:
             frames = rearrange(frames, "c h w -> 1 c h w")
         if self._shape not in (None, tuple(frames.shape)):
-            raise ValueError(
+            raise UsageError(
                 f"frames of shape {shape} came after frames of shape {self._shape}; go on with as "
                 "many streams of that size, or reset() first"
             )
@@ -221,7 +222,7 @@ def _places(streams: int | Iterable[int] | Tensor) -> list[int]:
         streams = streams.tolist()
     places = [streams] if isinstance(streams, int) else list(streams)
     if any(isinstance(place, bool) or not isinstance(place, int) for place in places):
-        raise ValueError(
+        raise UsageError(
             f"{streams = }; wanted places in the batch, 0 for the first stream, and no mask: "
             "mask.nonzero().flatten() makes places of one"
         )
@@ -251,18 +252,18 @@ def _no_state(why: str) -> ValueError:
 def _check_causal(model: object) -> None:
     remedy = "train one with model.causal: true, or create_model(..., causal=True)"
     if not isinstance(model, VideoRecognizer):
-        raise ValueError(
+        raise UsageError(
             f"a {type(model).__name__} is no recognizer of clips: wanted what create_model or load "
             "gives, made with causal=True"
         )
     if model.takes_volumes:
-        raise ValueError(
+        raise UsageError(
             f"{type(model.backbone).__name__} looks at whole clips with 3-D convolutions and "
             f"cannot be fed frame by frame; {remedy}, of a 2-D network"
         )
     ahead = [name for name, adapter in adapters(model) if not adapter.causal]
     if ahead:
-        raise ValueError(
+        raise UsageError(
             f"the temporal modules of this model look at frames to come ({len(ahead)} of them, the "
             f"first before {ahead[0]}); {remedy}"
         )

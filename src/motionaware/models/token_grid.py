@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
+from motionaware.errors import UsageError
 from motionaware.temporal.places import compares_places
 
 Grid = tuple[int, ...]  # height and width; frames before them for tokens of whole clips
@@ -157,7 +158,7 @@ def find_grid(
             if noted
             else "no layer before it said their height and width"
         )
-        raise ValueError(
+        raise UsageError(
             f"{number} tokens came to site {site}, and {why}; {type(module).__name__} compares "
             "neighbouring places and needs the grid: call the whole network and not its blocks, "
             "choose frames of another size, or a module that treats all places alike (m2a, tsm, "
@@ -205,7 +206,7 @@ def find_clip_grid(
     if len(fitting) == 1:
         t, h, w = fitting[0]
         return t, h, w
-    raise ValueError(
+    raise UsageError(
         f"{number} tokens came to site {site}; wanted frames x height x width = "
         f"{' or '.join(' x '.join(map(str, grid)) for grid in sorted(grids)) or 'a known grid'}: "
         "give all tokens of whole clips, and do not drop or merge tokens before this site"

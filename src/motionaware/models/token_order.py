@@ -16,6 +16,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from motionaware.errors import UsageError
 from motionaware.models.token_grid import Grid
 
 _NUM_PROBES = 5
@@ -59,7 +60,7 @@ def lies_line_by_line(
 
     Most do; those of Hiera lie mask unit by mask unit. True also where it cannot be found out,
     because the layers before have mixed the tokens or cannot run: only an embedding in which the
-    corner pixel reaches one token can be judged.
+    corner pixel reaches one token can be evaluated.
 
     Args:
         network: Takes images.
@@ -162,4 +163,4 @@ def _embed(network: nn.Module, name: str, clips: Tensor) -> Tensor:
             twin(clips)
     except _Reached as reached:
         return reached.tokens.float()
-    raise ValueError(f"{name} was not called")
+    raise UsageError(f"{name} was not called")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from motionaware.clip import ClipSpec
+from motionaware.errors import UsageError
 from motionaware.models.backbones import PACKAGE, fit_image_size
 from motionaware.models.checkpoint_file import (
     CheckpointFile,
@@ -120,12 +121,12 @@ def _take_backbone(file: CheckpointFile, wanted: Wanted) -> tuple[dict[str, Tens
         return given, notes
     found = file.plan["backbone"]
     if found == wanted.backbone and file.clip.image_size != wanted.clip.image_size:
-        raise ValueError(
+        raise UsageError(
             f"{file.path} was trained on frames of {file.clip.image_size} pixels, wanted "
             f"{wanted.clip.image_size}, and {found} has tensors that depend on it and cannot be "
             f"resampled ({misfits}); set clip.image_size to {file.clip.image_size}"
         )
-    raise ValueError(
+    raise UsageError(
         f"{file.path} holds the backbone {found}, wanted {wanted.backbone}; tensors of the "
         f"backbone: {misfits}. Set model.backbone to {found}, or give a checkpoint of "
         f"{wanted.backbone}"

@@ -12,6 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from motionaware.errors import UsageError
+
 CHECKSUM = "checksum"  # key of the safetensors metadata
 _IS_DIRECTORY = 0x10  # MS-DOS attribute of a zip entry
 
@@ -36,7 +38,7 @@ def read_weights(path: Path, *, what: str = "weights") -> dict[str, Tensor]:
     try:
         content = read_torch(path)
     except ValueError as error:
-        raise ValueError(
+        raise UsageError(
             f"{path} cannot be read as weights ({error}); wanted a state dict that torch.save "
             "wrote, or a .safetensors file: fetch it again, or give another"
         ) from error
@@ -57,12 +59,12 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise
     except Exception as error:  # SafetensorError, or what damaged text and dtypes raise in torch
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(
+        raise UsageError(
             f"{path} cannot be read as weights: it is no safetensors file, or it is damaged "
             f"({reason}); {_REMEDY}"
         ) from error
     if CHECKSUM in metadata and metadata.pop(CHECKSUM) != checksum_of(tensors, metadata):
-        raise ValueError(
+        raise UsageError(
             f"{path} is damaged: its content does not match its checksum, so weights or class "
             f"names are not what was saved; {_REMEDY}"
         )
@@ -121,7 +123,7 @@ def read_torch(file: Path | io.BytesIO) -> Any:
         raise
     except Exception as error:  # damaged bytes raise whatever the unpickler stumbles over
         reason = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise ValueError(reason) from error
+        raise UsageError(reason) from error
 
 
 def _check_zip(file: Path | io.BytesIO) -> None:
@@ -133,7 +135,7 @@ def _check_zip(file: Path | io.BytesIO) -> None:
             (entry.filename for entry in entries if entry.external_attr & _IS_DIRECTORY), None
         )
     if damaged:
-        raise ValueError(f"it is damaged: {damaged} does not match its checksum")
+        raise UsageError(f"it is damaged: {damaged} does not match its checksum")
 
 
 def tensors_of(content: Any, *, source: str) -> dict[str, Tensor]:
@@ -145,10 +147,10 @@ def tensors_of(content: Any, *, source: str) -> dict[str, Tensor]:
     tensors = content.get("state_dict", content) if isinstance(content, Mapping) else content
     if not isinstance(tensors, Mapping) or not tensors:
         kind = type(tensors).__name__
-        raise ValueError(f"{source} holds {kind}, wanted tensors by their names: a state dict")
+        raise UsageError(f"{source} holds {kind}, wanted tensors by their names: a state dict")
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
-            raise ValueError(
+            raise UsageError(
                 f"{source} holds {type(tensor).__name__} under {name!r}, wanted a tensor: a state "
                 "dict, or a checkpoint that has one as 'state_dict'"
             )

@@ -25,7 +25,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from motionaware.ops.modes import (
+from motionaware.errors import UsageError
+from motionaware.ops.autograd_utils import (
     Gradients,
     known_shape,
     needs_gradient,
@@ -50,7 +51,7 @@ def check_heads(heads: int, *, channels: int) -> None:
         ValueError: With a remedy.
     """
     if channels % heads:
-        raise ValueError(
+        raise UsageError(
             f"{heads = } do not share {channels} channels evenly; take a divisor of {channels}, "
             "or another reduction of the gate"
         )

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from motionaware.ops.attention import check_heads
-from motionaware.ops.modes import known_shape
+from motionaware.ops.autograd_utils import known_shape
 
 
 def delay(

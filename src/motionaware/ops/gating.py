@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from motionaware.ops.modes import (
+from motionaware.ops.autograd_utils import (
     Gradients,
     is_traced,
     needs_gradient,

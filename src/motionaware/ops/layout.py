@@ -13,7 +13,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.fx import wrap
 
-from motionaware.ops.modes import known_shape
+from motionaware.errors import UsageError
+from motionaware.ops.autograd_utils import known_shape
 
 
 @wrap
@@ -38,7 +39,7 @@ def unfold_time(
 def _check_whole(images: Shaped[Tensor, "bt ..."], num_frames: int) -> None:
     number = known_shape(images)[0]
     if number % num_frames:
-        raise ValueError(
+        raise UsageError(
             f"{number} images do not make whole clips of {num_frames} frames; "
             "feed all frames of every clip, or insert with another num_frames"
         )

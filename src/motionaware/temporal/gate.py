@@ -16,9 +16,10 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from motionaware.errors import UsageError
+from motionaware.ops.autograd_utils import is_traced, known_shape
 from motionaware.ops.gating import gate_frames
 from motionaware.ops.layout import fold_time, per_frame, unfold_time
-from motionaware.ops.modes import is_traced, known_shape
 from motionaware.temporal.layers import read_pointwise
 from motionaware.temporal.memory import AnyMemoryFormat
 
@@ -33,7 +34,7 @@ def narrow_width(channels: int, *, reduction: int) -> int:
         ValueError: `reduction` is below 1.
     """
     if reduction < 1:
-        raise ValueError(f"{reduction = }; it divides the channels and starts at 1")
+        raise UsageError(f"{reduction = }; it divides the channels and starts at 1")
     return max(channels // reduction, 1)
 
 
@@ -65,9 +66,9 @@ class Gate(AnyMemoryFormat):
     ) -> None:
         super().__init__()
         if start not in ("half", "identity"):
-            raise ValueError(f"{start = }; choose 'half' or 'identity'")
+            raise UsageError(f"{start = }; choose 'half' or 'identity'")
         if combine not in ("multiply", "add"):
-            raise ValueError(f"{combine = }; choose 'multiply' or 'add'")
+            raise UsageError(f"{combine = }; choose 'multiply' or 'add'")
         self.start: Start = start
         self.combine: Combine = combine
         width = narrow_width(channels, reduction=reduction)

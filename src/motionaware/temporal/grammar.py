@@ -3,6 +3,8 @@
 import re
 from typing import NamedTuple
 
+from motionaware.errors import UsageError
+
 _BRACKETS = r"(?:\(((?:[^()]|\([^()]*\))*)\))?"
 _TERM = re.compile(rf"\s*([\w@+\s]+?)\s*{_BRACKETS}\s*(,|$)")
 _OWN = re.compile(rf"\s*(\S.*?)\s*:\s*([^\W\d][\w.]*)\s*{_BRACKETS}\s*(,|$)")
@@ -44,7 +46,7 @@ Written(names='my code/mix.py', attribute='Mix', options='kernel=5')]
         elif match := _OWN.match(temporal, end):
             terms.append(Written(match[1], match[2], match[3] or ""))
         else:
-            raise ValueError(
+            raise UsageError(
                 f"temporal {temporal!r} cannot be read from {temporal[end:]!r} on; "
                 "write e.g. 'm2a', 'motion+attention', 'm2a,tsm', 'm2a(reduction=4)', or "
                 "'mix.py:Mix(kernel=5)' for a module of your own, which joins others by ',' only"

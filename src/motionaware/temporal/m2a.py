@@ -21,6 +21,7 @@ is the control that attends to nothing but itself: what the attention adds is me
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from motionaware.errors import UsageError
 from motionaware.ops.attention import (
     Motion,
     add_attended_motion,
@@ -29,7 +30,7 @@ from motionaware.ops.attention import (
     normalize_frames,
     time_attention_map,
 )
-from motionaware.ops.modes import is_traced
+from motionaware.ops.autograd_utils import is_traced
 from motionaware.ops.motion import Last, temporal_difference, two_way_difference
 from motionaware.temporal.layers import is_untouched
 
@@ -51,7 +52,7 @@ class TemporalDifference(nn.Module):
     def __init__(self, *, last: str = "neg", both_directions: bool = False) -> None:
         super().__init__()
         if last not in ("neg", "zero"):
-            raise ValueError(f"{last = }; choose 'neg' or 'zero'")
+            raise UsageError(f"{last = }; choose 'neg' or 'zero'")
         self.last: Last = last
         self.both_directions = both_directions
 
@@ -99,11 +100,11 @@ class MotionAttention(nn.Module):
     ) -> None:
         super().__init__()
         if heads < 1:
-            raise ValueError(f"{heads = }; they share the channels and start at 1")
+            raise UsageError(f"{heads = }; they share the channels and start at 1")
         if channels is not None:
             check_heads(heads, channels=channels)
         if temperature <= 0:
-            raise ValueError(f"{temperature = }; it divides the logits and lies above 0")
+            raise UsageError(f"{temperature = }; it divides the logits and lies above 0")
         self.motion = nn.Identity() if motion is None else motion
         self.heads = heads
         self.temperature = temperature

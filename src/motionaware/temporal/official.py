@@ -17,9 +17,10 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from motionaware.errors import UsageError
 from motionaware.ops.attention import attend_over_time, normalize_frames
+from motionaware.ops.autograd_utils import known_shape
 from motionaware.ops.layout import per_frame
-from motionaware.ops.modes import known_shape
 from motionaware.ops.motion import aligned_difference, temporal_difference
 from motionaware.temporal.patch import attend_in_patches
 from motionaware.temporal.tdn import BidirectionalDifference
@@ -85,7 +86,7 @@ class OfficialPatchAttention(nn.Module):
             pixels = pixels + attend_over_time(temporal_difference(normalize_frames(pixels)))
             return rearrange(pixels, "b (t h w) c 1 1 -> b t c h w", t=t, h=h, w=w)
         if w % self.patch_size:
-            raise ValueError(
+            raise UsageError(
                 f"maps of {h} x {w} came to patch@official, which the reference cannot divide "
                 f"into patches of {self.patch_size}; take 'patch', or square pictures"
             )

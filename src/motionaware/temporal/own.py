@@ -10,7 +10,6 @@
 folder. This is the only file that imports code of a user. Nothing is imported before `import_own`.
 """
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -26,6 +25,7 @@ from types import ModuleType
 from typing import Any
 
 from motionaware.errors import OWN_CODE_MARK
+from motionaware.messages import did_you_mean
 from motionaware.temporal.grammar import Written, split_terms
 
 
@@ -277,7 +277,6 @@ def _candidates(found: Any, part: str) -> str:
         for name in known
         if getattr(getattr(found, name), "__module__", "") == getattr(found, "__name__", None)
     ]
-    near = difflib.get_close_matches(part, known, n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
+    if hint := did_you_mean(part, known):
+        return hint.strip()
     return f"it defines {', '.join(own)}" if own else "it defines no class and no function"

@@ -16,9 +16,10 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from motionaware.errors import UsageError
 from motionaware.ops.attention import attend_over_time, normalize_frames
+from motionaware.ops.autograd_utils import known_shape
 from motionaware.ops.layout import per_frame
-from motionaware.ops.modes import known_shape
 from motionaware.ops.motion import temporal_difference
 
 
@@ -53,7 +54,7 @@ class PatchMotionAttention(nn.Module):
     def __init__(self, *, patch_size: int = 4) -> None:
         super().__init__()
         if patch_size < 1:
-            raise ValueError(f"{patch_size = }; it counts pixels of the map and starts at 1")
+            raise UsageError(f"{patch_size = }; it counts pixels of the map and starts at 1")
         self.patch_size = patch_size
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from motionaware.temporal.action import Action
-from motionaware.temporal.causal import (
+from motionaware.temporal.causal_modules import (
     PastAlignedDifference,
     PastDifference,
     PastLongTermDifference,

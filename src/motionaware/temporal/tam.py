@@ -22,8 +22,9 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from motionaware.errors import UsageError
 from motionaware.ops.attention import normalize_frames
-from motionaware.ops.modes import known_shape
+from motionaware.ops.autograd_utils import known_shape
 from motionaware.ops.motion import convolve_over_time
 from motionaware.temporal.gate import narrow_width
 
@@ -66,7 +67,7 @@ class TemporalAdaptation(nn.Module):
         """
         b, t = clips.shape[0], known_shape(clips)[1]
         if t != self.num_frames:
-            raise ValueError(
+            raise UsageError(
                 f"clips of {t} frames came to a tam made for {self.num_frames}, whose kernels read "
                 f"all frames at once; make it with num_frames={t}"
             )

@@ -44,8 +44,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from motionaware.errors import UsageError
+from motionaware.ops.autograd_utils import known_shape
 from motionaware.ops.layout import per_frame
-from motionaware.ops.modes import known_shape
 from motionaware.ops.motion import aligned_difference
 from motionaware.temporal.gate import narrow_width
 from motionaware.temporal.memory import AnyMemoryFormat
@@ -134,7 +135,7 @@ class ShortTermStem(AnyMemoryFormat):
     def __init__(self, *, channels: int) -> None:
         super().__init__()
         if channels > 4:
-            raise ValueError(
+            raise UsageError(
                 f"{channels = }; tdn_stem looks at pictures, before the first convolution: give "
                 "where='conv1' (or that convolution's name in your network)"
             )

@@ -10,6 +10,7 @@ Changed  Written with `cat` instead of slice assignment: the same numbers, and e
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from motionaware.errors import UsageError
 from motionaware.ops.motion import shift_channels
 
 FOLD = 8  # one part in so many travels
@@ -27,7 +28,7 @@ class TemporalShift(nn.Module):
     def __init__(self, *, channels: int, fold: int = FOLD) -> None:
         super().__init__()
         if not 2 <= fold <= channels:
-            raise ValueError(
+            raise UsageError(
                 f"{fold = } with {channels} channels; tsm shifts channels // fold of them each way "
                 "and needs 2 <= fold <= channels"
             )

@@ -1,1 +1,0 @@
-"""The parts of `motionaware compare`: runs, their predictions, tables, pictures, pages."""

@@ -1,0 +1,1 @@
+"""Annotation lists of data sets -> splits of labelled examples."""

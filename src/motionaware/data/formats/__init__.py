@@ -1,1 +1,0 @@
-"""One file a family of data sets: their published lists -> Splits."""

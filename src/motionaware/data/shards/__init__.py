@@ -1,0 +1,1 @@
+"""Data sets packed as tar files."""

@@ -1,0 +1,1 @@
+"""Which frames, crops and changes of colours a clip gets."""

@@ -1,0 +1,1 @@
+"""Videos: files, folders of frames and live streams -> frames."""

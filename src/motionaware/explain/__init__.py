@@ -1,0 +1,1 @@
+"""What a model looks at: activations, Grad-CAM, pictures."""
