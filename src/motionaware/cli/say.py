@@ -23,7 +23,7 @@ def show_progress() -> bool:
 @contextmanager
 def prints_notes() -> Iterator[None]:
     """For a verb that prints the notes of videos itself: keep them out of the log meanwhile."""
-    log = logging.getLogger("motionaware.data.video.open")
+    log = logging.getLogger("motionaware.data.video")
     level = log.level
     log.setLevel(logging.ERROR)
     try:

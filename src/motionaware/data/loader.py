@@ -290,4 +290,4 @@ def _collate(
 def _init_worker(worker: int) -> None:
     """Leave signals and notes of videos to the main process; batches carry the notes to it."""
     obey_parent_only()
-    logging.getLogger("motionaware.data.video.open").setLevel(logging.ERROR)
+    logging.getLogger("motionaware.data.video").setLevel(logging.ERROR)

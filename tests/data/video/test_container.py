@@ -137,7 +137,7 @@ def test_an_aspect_ratio_beyond_reason_is_ignored_with_a_note(tmp_path, caplog, 
 
 
 def test_a_picture_that_would_become_too_large_keeps_its_stored_width(tmp_path, monkeypatch):
-    monkeypatch.setattr("motionaware.data.video.open.MAX_SIDE_PIXELS", 100)
+    monkeypatch.setattr("motionaware.data.video.base.MAX_SIDE_PIXELS", 100)
     path = encode(tmp_path / "a.mp4", [disc(48, 64)] * 2, ratio=Fraction(2))
     video = open_video(path)
     assert video.width == 64 and len(video.notes) == 1
@@ -402,7 +402,7 @@ def test_a_note_is_logged_by_the_logger_of_the_module(tmp_path, caplog):
     video = open_video(joined_ts(tmp_path))
     with caplog.at_level(logging.WARNING):
         video.frames([12])
-    assert [record.name for record in caplog.records] == ["motionaware.data.video.open"]
+    assert [record.name for record in caplog.records] == ["motionaware.data.video"]
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])

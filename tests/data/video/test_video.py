@@ -15,9 +15,9 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 from PIL import Image
 
+from motionaware.data.video import base
 from motionaware.data.video import container as video_container
 from motionaware.data.video import file as video_file
-from motionaware.data.video import open as video_module
 from motionaware.data.video import seek
 from motionaware.data.video import writer as video_writer
 from motionaware.data.video.frame_folder import is_frame_folder
@@ -604,7 +604,7 @@ def test_a_side_too_long_to_be_true_is_refused(made, tmp_path):
 
 
 def test_a_frame_too_large_to_be_true_is_refused(made, monkeypatch):
-    monkeypatch.setattr(video_module, "MAX_FRAME_PIXELS", 1000)
+    monkeypatch.setattr(base, "MAX_FRAME_PIXELS", 1000)
     with pytest.raises(VideoError, match=r"mjpeg.avi has frames of 48 x 64 pixels; wanted at most"):
         open_video(made / "mjpeg.avi")
 

@@ -118,8 +118,8 @@ def _checked(kind: str, root: str | Path | None, split: str) -> Path:
                 f"as they are; choose {', '.join(KINDS)}"
             )
         raise DataError(
-            f"data kind {kind!r} is unknown; choose {', '.join(KINDS)}, or in a recipe motionpairs "
-            f"or shards. {did_you_mean(kind, [*KINDS, *others])}".strip()
+            f"data kind {kind!r} is unknown; {did_you_mean(kind, [*KINDS, *others])}"
+            f"Choose {', '.join(KINDS)}, or in a recipe motionpairs or shards"
         )
     if split not in SPLITS:
         raise DataError(f"split {split!r} is unknown; choose {', '.join(SPLITS)}")

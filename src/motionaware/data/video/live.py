@@ -32,7 +32,7 @@ _PIPE_REMEDY = (
     "pipe a container that can be read from its start: ffmpeg ... -f matroska -, or an mp4 written "
     "with -movflags +faststart"
 )
-_log = logging.getLogger("motionaware.data.video.open")  # as for videos that are opened
+_log = logging.getLogger("motionaware.data.video")  # as for videos that are opened
 _CAMERA = re.compile(r"(?:/dev/video)?(\d+)")
 
 
