@@ -445,8 +445,11 @@ def test_keys_are_explained_without_importing_torch():
     [
         (["--model.temporal=m2b"], "temporal 'm2b' is unknown; did you mean 'm2a'? Known: "),
         (["--model.backbone=resnet19"], "backbone 'resnet19' is unknown; did you mean 'resnet1"),
-        (["--train.epoch=3"], "key train.epoch is unknown; did you mean train.epochs?"),
-        (["--epochs", "3"], "the command line: key epochs is unknown; did you mean train.epochs?"),
+        (["--train.epoch=3"], "key train.epoch is unknown; did you mean 'train.epochs'?"),
+        (
+            ["--epochs", "3"],
+            "the command line: key epochs is unknown; did you mean 'train.epochs'?",
+        ),
         (["--train.epochs", "0"], "train.epochs is 0, wanted a number in [1, inf)"),
         (["--train.device=abacus"], "device 'abacus' cannot be used here"),
         (["--data.kind=folder", "--data.root=."], "train does not exist; wanted /"),
@@ -471,7 +474,7 @@ def test_a_recipe_that_cannot_be_followed_is_one_line(
 def test_a_misspelt_key_in_a_recipe_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "recipe.yaml").write_text("optim: {learning_rat: 1}")
     found = complaint(capsys, ["train", tmp_path / "recipe.yaml"])
-    assert found.endswith("key optim.learning_rat is unknown; did you mean optim.learning_rate?")
+    assert found.endswith("key optim.learning_rat is unknown; did you mean 'optim.learning_rate'?")
 
 
 def test_recipe_and_resume_do_not_go_together(

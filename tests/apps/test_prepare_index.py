@@ -306,7 +306,7 @@ def test_the_verb_extracts_frames(ill, tmp_path, capsys):
             ["motionpairs", "--out", "x", "--short-side", "6"],
             "prepare motionpairs has no --short-side; see prepare --help",
         ),
-        (["cvs", "--root", "."], "data kind 'cvs' is unknown; choose"),
+        (["cvs", "--root", "."], "data kind 'cvs' is unknown; did you mean 'csv'"),
     ],
 )
 def test_options_out_of_place_are_refused(words, error, capsys):

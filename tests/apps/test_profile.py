@@ -131,7 +131,7 @@ def test_both_models_have_the_same_weights_and_are_timed_in_turns(
 def test_latency_is_the_median_and_its_ratio_goes_pair_by_pair(monkeypatch: pytest.MonkeyPatch):
     seconds = [9.0, 9.0, *(3.0, 1.0), *(40.0, 20.0), *(6.0, 5.0)]  # the first pair warms up
     ticks = iter([tick for duration in seconds for tick in (100.0, 100.0 + duration)])
-    monkeypatch.setattr("motionaware.apps.profile.time.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("motionaware.engine.cost.time.perf_counter", lambda: next(ticks))
     found = profile(small("m2a"), num_repeats=3)
     assert (found.model.latency_seconds, found.plain.latency_seconds) == (6.0, 5.0)
     assert found.latency_ratio == 2.0
@@ -300,6 +300,6 @@ def test_any_other_refusal_of_a_network_is_passed_on(monkeypatch: pytest.MonkeyP
     def refuse(*_: object) -> None:
         raise ValueError("not this clip")
 
-    monkeypatch.setattr("motionaware.apps.profile.count", refuse)
+    monkeypatch.setattr("motionaware.engine.cost.count", refuse)
     with pytest.raises(ValueError, match="not this clip"):
         profile(create_model("resnet18_quarter", temporal="none", num_classes=3))

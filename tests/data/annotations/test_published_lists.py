@@ -80,7 +80,9 @@ def test_the_videos_of_a_tree_decode(kind, trees, plant, tmp_path):
 
 
 def test_an_unknown_kind_is_named_with_the_nearest(tmp_path):
-    with pytest.raises(DataError, match=r"'ucf101' is unknown; did you mean 'ucf101-1'\? Choose folder"):
+    with pytest.raises(
+        DataError, match=r"'ucf101' is unknown; did you mean 'ucf101-1'\? Choose folder"
+    ):
         read_split("ucf101", tmp_path, "train")
 
 
