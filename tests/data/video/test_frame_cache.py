@@ -17,8 +17,8 @@ from motionaware.data.dataset import VideoDataset
 from motionaware.data.loader import Batch, TrainingBatchSampler, batches_of, make_loader
 from motionaware.data.motionpairs import render_clip
 from motionaware.data.video import frame_cache
-from motionaware.data.video.open import open_video
 from motionaware.data.video.frame_cache import FrameCache
+from motionaware.data.video.open import open_video
 from motionaware.data.video.writer import write_video
 from motionaware.errors import VideoError
 

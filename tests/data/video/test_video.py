@@ -15,10 +15,9 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 from PIL import Image
 
-from motionaware.data.video import base
+from motionaware.data.video import base, seek
 from motionaware.data.video import container as video_container
 from motionaware.data.video import file as video_file
-from motionaware.data.video import seek
 from motionaware.data.video import writer as video_writer
 from motionaware.data.video.frame_folder import is_frame_folder
 from motionaware.data.video.live import live_frames
