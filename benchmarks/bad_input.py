@@ -159,7 +159,7 @@ def open_and_read(path: Path) -> None:
     """Open a video; read a clip of it, then every frame."""
     video = open_video(path)
     video.frames(segment_indices(video.num_frames, 8))
-    for _ in video.pictures():
+    for _ in video.iter_frames():
         pass
 
 

@@ -41,7 +41,7 @@ from motionaware.clip import ClipSpec
 from motionaware.data.annotations.table import read_split
 from motionaware.data.dataset import VideoDataset
 from motionaware.data.loader import TrainingBatchSampler, batches_of, make_loader
-from motionaware.data.transforms.crop_flip import frame_for_testing
+from motionaware.data.transforms.crop_flip import crop_for_testing
 from motionaware.data.transforms.frame_sampling import segment_indices
 from motionaware.data.video.frame_cache import FrameCache
 from motionaware.data.video.open import open_video
@@ -151,7 +151,7 @@ def jpeg(folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
 
     def ours() -> torch.Tensor:
-        return frame_for_testing(open_video(folder).frames(indices), spec=ClipSpec())
+        return crop_for_testing(open_video(folder).frames(indices), spec=ClipSpec())
 
     def normalised() -> torch.Tensor:
         return ours().float().div_(255).sub_(mean).div_(std)

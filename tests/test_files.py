@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from motionaware.files import alone_in, check_folder, whole_file, write_atomically
+from motionaware.files import atomic_file, check_folder, lock_folder, write_atomically
 
 
 def full(*_args: object) -> None:
@@ -39,7 +39,7 @@ def test_a_missing_folder_is_made(tmp_path):
 
 
 def test_the_old_file_stands_until_the_new_one_is_whole(old):
-    with whole_file(old) as part:
+    with atomic_file(old) as part:
         part.write_bytes(b"half")
         assert old.read_bytes() == b"old"
         part.write_bytes(b"all of it")
@@ -47,7 +47,7 @@ def test_the_old_file_stands_until_the_new_one_is_whole(old):
 
 
 def test_two_writers_at_once_do_not_meet(old):
-    with whole_file(old) as one, whole_file(old) as other:
+    with atomic_file(old) as one, atomic_file(old) as other:
         one.write_bytes(b"one")
         other.write_bytes(b"other")
     assert old.read_bytes() == b"one"  # the last to finish
@@ -82,7 +82,7 @@ def test_a_disk_that_is_full_while_writing_leaves_what_stood_there(old, monkeypa
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, RuntimeError])
 def test_whatever_breaks_it_off_leaves_what_stood_there(old, interruption):
-    with pytest.raises(interruption), whole_file(old) as part:
+    with pytest.raises(interruption), atomic_file(old) as part:
         part.write_bytes(b"half")
         raise interruption
     assert_only_the_old_file_stands(old)
@@ -93,7 +93,7 @@ def test_the_error_says_what_was_written_and_what_to_do(old):
         pytest.raises(
             OSError, match=r"cannot write the clips \(No space.*; make room or ask for fewer$"
         ),
-        whole_file(old, what="the clips", remedy="ask for fewer"),
+        atomic_file(old, what="the clips", remedy="ask for fewer"),
     ):
         full()
 
@@ -114,7 +114,7 @@ def test_a_file_in_place_of_the_folder_is_named(old):
         assert str(raised.value).endswith("is untouched; choose another folder")
     with (
         pytest.raises(NotADirectoryError, match="is a file, wanted a folder"),
-        alone_in(old, otherwise="busy"),
+        lock_folder(old, busy_message="busy"),
     ):
         pass
     check_folder(old.parent / "new" / "newer")
@@ -160,9 +160,9 @@ def test_every_writer_meets_a_real_limit_with_one_error_and_the_old_file_stands(
 
 
 def test_a_folder_is_let_go_whatever_happens_in_it(tmp_path):
-    with pytest.raises(KeyboardInterrupt), alone_in(tmp_path / "new", otherwise="busy"):
+    with pytest.raises(KeyboardInterrupt), lock_folder(tmp_path / "new", busy_message="busy"):
         with pytest.raises(BlockingIOError, match="busy"):
-            alone_in(tmp_path / "new", otherwise="busy").__enter__()
+            lock_folder(tmp_path / "new", busy_message="busy").__enter__()
         raise KeyboardInterrupt
-    with alone_in(tmp_path / "new", otherwise="busy"):
+    with lock_folder(tmp_path / "new", busy_message="busy"):
         pass

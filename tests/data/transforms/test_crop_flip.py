@@ -8,14 +8,14 @@ from motionaware.clip import ClipSpec
 from motionaware.data.transforms.crop_flip import (
     Box,
     center_box,
+    crop_boxes,
+    crop_for_testing,
+    crop_for_training,
     cut,
-    frame_for_testing,
-    frame_for_training,
-    mirror_some,
     multi_scale_box,
     random_box,
+    random_flip,
     random_resized_box,
-    view_boxes,
 )
 
 CROPS = ("center", "random", "random_resized", "multi_scale")
@@ -35,8 +35,8 @@ def still(height: int, width: int, num_frames: int = 4) -> Tensor:
 def trained(clip: Tensor, seed: int = 0, *, flip: bool = True, **changes) -> Tensor:
     facts = {"spec": ClipSpec(image_size=24), "crop": "random_resized"}
     generator = seeded(seed)
-    framed = frame_for_training(clip, generator=generator, **facts | changes)
-    return mirror_some(framed, generator=generator)[0] if flip else framed
+    framed = crop_for_training(clip, generator=generator, **facts | changes)
+    return random_flip(framed, generator=generator)[0] if flip else framed
 
 
 def boxes(height: int, width: int, number: int = 200) -> list[Box]:
@@ -75,7 +75,7 @@ def test_what_is_framed_is_left_as_it_was():
     clip = still(48, 64)
     before = clip.clone()
     trained(clip)
-    frame_for_testing(clip, spec=ClipSpec(image_size=24))
+    crop_for_testing(clip, spec=ClipSpec(image_size=24))
     assert torch.equal(clip, before)
 
 
@@ -89,7 +89,7 @@ def test_any_frame_is_brought_to_the_size_of_the_model_in_uint8(height, width, c
         framed = trained(still(height, width), seed, crop=crop)
         assert framed.shape == (4, 3, 24, 24)
         assert framed.dtype == torch.uint8
-    framed = frame_for_testing(still(height, width), spec=ClipSpec(image_size=23))
+    framed = crop_for_testing(still(height, width), spec=ClipSpec(image_size=23))
     assert framed.shape == (4, 3, 23, 23)
 
 
@@ -107,7 +107,7 @@ def test_a_part_of_the_size_wanted_is_cut_to_the_bit():
 
 
 def test_an_empty_clip_stays_empty():
-    framed = frame_for_testing(still(48, 64)[:0], spec=ClipSpec(image_size=24))
+    framed = crop_for_testing(still(48, 64)[:0], spec=ClipSpec(image_size=24))
     assert framed.shape == (0, 3, 24, 24)
 
 
@@ -131,7 +131,7 @@ def test_the_centre_box_is_a_square_in_the_middle(height, width, crop_fraction, 
 
 def test_testing_shows_the_centre_box():
     clip = still(40, 60)
-    framed = frame_for_testing(clip, spec=ClipSpec(image_size=20, crop_fraction=0.5))
+    framed = crop_for_testing(clip, spec=ClipSpec(image_size=20, crop_fraction=0.5))
     assert torch.equal(framed, clip[..., 10:30, 20:40])
     centred = ClipSpec(image_size=20, crop_fraction=0.5)
     assert torch.equal(trained(clip, spec=centred, crop="center", flip=False), framed)
@@ -202,7 +202,7 @@ def test_the_side_does_not_change_the_box():
 
 
 def test_an_unknown_crop_is_named_with_the_known_ones():
-    unchecked = inspect.unwrap(frame_for_training)  # as users meet it, without the tests' checks
+    unchecked = inspect.unwrap(crop_for_training)  # as users meet it, without the tests' checks
     words = "crop = 'middle' is unknown; choose 'center', 'random', 'random_resized', 'multi_scale'"
     with pytest.raises(ValueError, match=words):
         unchecked(still(24, 24), spec=ClipSpec(), crop="middle", generator=seeded())
@@ -213,7 +213,7 @@ def test_an_unknown_crop_is_named_with_the_known_ones():
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_three_crops_are_whole_squares_along_the_long_side(height, width):
-    found = view_boxes(height, width, crop_fraction=0.5, num_crops=3)
+    found = crop_boxes(height, width, crop_fraction=0.5, num_crops=3)
     side = min(height, width)
     assert {(box.height, box.width) for box in found} == {(side, side)}
     assert (found[0].top, found[0].left) == (0, 0)
@@ -221,9 +221,9 @@ def test_three_crops_are_whole_squares_along_the_long_side(height, width):
 
 
 def test_one_crop_is_the_centre():
-    assert view_boxes(48, 64, crop_fraction=0.5, num_crops=1) == [Box(12, 20, 24, 24)]
+    assert crop_boxes(48, 64, crop_fraction=0.5, num_crops=1) == [Box(12, 20, 24, 24)]
 
 
 def test_two_crops_are_refused():
     with pytest.raises(ValueError, match=r"num_crops = 2; wanted 1 \(the centre\) or 3"):
-        view_boxes(48, 64, crop_fraction=0.5, num_crops=2)
+        crop_boxes(48, 64, crop_fraction=0.5, num_crops=2)

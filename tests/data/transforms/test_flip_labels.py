@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from motionaware.data.transforms.flip_labels import mirrored_names, mirrored_positions, names_side
+from motionaware.data.transforms.flip_labels import flipped_classes, flipped_labels, names_side
 
 LABELS = Path(__file__).parent / "labels"
 V1 = (LABELS / "something-something-v1.txt").read_text().splitlines()
@@ -41,14 +41,14 @@ def test_the_pairs_swap_and_every_other_class_stays_itself(name):
     for pair in pairs:
         one, other = (labels.index(label) for label in pair)
         expected[one], expected[other] = other, one
-    assert dict(enumerate(mirrored_positions(labels, "swap"))) == expected
-    assert mirrored_positions(labels, True) == mirrored_positions(labels, "swap")
+    assert dict(enumerate(flipped_classes(labels, "swap"))) == expected
+    assert flipped_classes(labels, True) == flipped_classes(labels, "swap")
 
 
 @pytest.mark.parametrize("name", LISTS)
 def test_skipping_leaves_out_what_names_a_side_and_nothing_else(name):
     labels, pairs = LISTS[name]
-    found = mirrored_positions(labels, "skip")
+    found = flipped_classes(labels, "skip")
     left_out = {label for label, place in zip(labels, found, strict=True) if place is None}
     assert left_out == {label for pair in pairs for label in pair}
     assert all(place in (None, i) for i, place in enumerate(found))
@@ -56,13 +56,13 @@ def test_skipping_leaves_out_what_names_a_side_and_nothing_else(name):
 
 @pytest.mark.parametrize("name", LISTS)
 def test_the_mirror_of_the_mirror_is_the_class_itself(name):
-    found = mirrored_positions(LISTS[name][0], "swap")
+    found = flipped_classes(LISTS[name][0], "swap")
     assert all(place is not None and found[place] == i for i, place in enumerate(found))
 
 
 def test_the_index_tables_of_both_orders_come_out():
     def moved(labels: list[str]) -> dict[int, int | None]:
-        found = mirrored_positions(labels, "swap")
+        found = flipped_classes(labels, "swap")
         return {i: place for i, place in enumerate(found) if place != i}
 
     assert moved(V1) == {2: 4, 4: 2, 30: 41, 41: 30, 52: 66, 66: 52}
@@ -88,7 +88,7 @@ def test_the_index_tables_of_both_orders_come_out():
 )
 def test_near_misses_and_idioms_name_no_side(name):
     assert not names_side(name)
-    assert mirrored_names(name) == (name,)
+    assert flipped_labels(name) == (name,)
 
 
 @pytest.mark.parametrize(
@@ -108,18 +108,18 @@ def test_near_misses_and_idioms_name_no_side(name):
 )
 def test_side_words_swap_as_they_are_written(name, mirrored):
     assert names_side(name)
-    assert mirrored_names(name)[0] == mirrored
+    assert flipped_labels(name)[0] == mirrored
 
 
 def test_a_turn_finds_its_partner_in_any_spelling():
     for other in ("counterclockwise", "counter-clockwise", "anticlockwise"):
-        assert mirrored_positions(["clockwise", other], "swap") == (1, 0)
+        assert flipped_classes(["clockwise", other], "swap") == (1, 0)
 
 
 def test_a_side_without_a_partner_is_never_mirrored():
-    assert mirrored_positions(["Waving left", "Waving"], "swap") == (None, 1)
-    assert mirrored_positions(["left and right"], "swap") == (None,)
+    assert flipped_classes(["Waving left", "Waving"], "swap") == (None, 1)
+    assert flipped_classes(["left and right"], "swap") == (None,)
 
 
 def test_switched_off_nothing_is_mirrored():
-    assert mirrored_positions(JESTER, False) == (None,) * 27
+    assert flipped_classes(JESTER, False) == (None,) * 27

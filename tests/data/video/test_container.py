@@ -317,7 +317,7 @@ def test_frames_of_another_size_are_scaled_to_the_first_with_one_note(tmp_path, 
     for number, frame in enumerate(frames):
         assert (frame.int() - 10 * number).abs().max() < 6
         assert torch.equal(video.frames([number])[0], frame)
-    live = [frame.picture for frame in live_frames(path, note=lambda line: None)]
+    live = [frame.image for frame in live_frames(path, note=lambda line: None)]
     assert torch.equal(torch.stack(live), frames)
     assert video.notes == [
         f"{path}: the size of its frames changes; all are scaled to that of the first, 48 x 64 "

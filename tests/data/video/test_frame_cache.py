@@ -64,7 +64,7 @@ def test_a_full_cache_decodes_further_videos_as_usual_and_says_so(split, tmp_pat
     kept = epochs(VideoDataset(split, spec=SPEC, opener=cache.open), num_workers=2)
     plain = epochs(VideoDataset(split, spec=SPEC))
     assert all(torch.equal(one.views, two.views) for one, two in zip(plain, kept, strict=True))
-    assert cache.trouble == "is full at 0.00 GiB"
+    assert cache.problem == "is full at 0.00 GiB"
     assert cache.used_bytes == 2 * VIDEO_BYTES
     assert len(kept_files(cache)) == 2
 
@@ -122,7 +122,7 @@ def test_a_long_video_takes_no_room(split, tmp_path, monkeypatch):
     monkeypatch.setattr(frame_cache, "MAX_VIDEO_BYTES", VIDEO_BYTES - 1)
     cache = FrameCache(tmp_path / "cache", max_gib=1)
     cache.open(split.examples[0].path)
-    assert (cache.used_bytes, cache.trouble) == (0, None)
+    assert (cache.used_bytes, cache.problem) == (0, None)
 
 
 def test_a_damaged_frame_that_nobody_asks_for_stays_unseen(tmp_path):
@@ -144,7 +144,7 @@ def test_a_stale_file_makes_way_and_its_room_is_free_again(split, tmp_path):
         os.utime(path, ns=(changed, changed))
         assert isinstance(cache.open(path), frame_cache._Kept)
     assert len(kept_files(cache)) == 1
-    assert (cache.used_bytes < 1.1 * VIDEO_BYTES, cache.trouble) == (True, None)
+    assert (cache.used_bytes < 1.1 * VIDEO_BYTES, cache.problem) == (True, None)
 
 
 def test_two_runs_share_one_bound(split, tmp_path):
@@ -220,7 +220,7 @@ def test_a_full_disk_is_told_and_videos_are_decoded_as_usual(split, tmp_path, mo
     monkeypatch.setattr(frame_cache, "write_array_header_1_0", full)
     path = split.examples[0].path
     assert torch.equal(cache.open(path).frames([4]), open_video(path).frames([4]))
-    assert cache.trouble == "cannot be written (No space left on device)"
+    assert cache.problem == "cannot be written (No space left on device)"
     assert cache.used_bytes == 0
 
 

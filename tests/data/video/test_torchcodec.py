@@ -11,7 +11,7 @@ import torch
 from motionaware.data.motionpairs import render_clip
 from motionaware.data.video import torchcodec as video_torchcodec
 from motionaware.data.video.open import open_video
-from motionaware.data.video.torchcodec import Decoder, open_for_torchcodec, opener_of
+from motionaware.data.video.torchcodec import Decoder, open_for_torchcodec
 from motionaware.data.video.writer import write_video
 
 FPS = 8
@@ -54,7 +54,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
 def test_a_decoder_is_made_before_torchcodec_is_chosen(stand_in):
     both: list[tuple[Decoder, object]] = [("torchcodec", open_for_torchcodec), ("pyav", open_video)]
     for decoder, opens in both:
-        opener = opener_of(decoder, square_pixels=False, size_change="refuse")
+        opener = video_opener(decoder, square_pixels=False, size_change="refuse")
         assert isinstance(opener, partial) and opener.func is opens
         assert opener.keywords == {"square_pixels": False, "size_change": "refuse"}
 
@@ -68,14 +68,14 @@ def test_where_no_decoder_can_be_made_it_is_said_what_to_install(stand_in, monke
         r"\(Could not load libtorchcodec\.\); install it and FFmpeg's libraries .* data\.decoder"
     )
     with pytest.raises(ImportError, match=words):
-        opener_of("torchcodec")
+        video_opener("torchcodec")
 
 
 def test_without_torchcodec_it_is_said_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchcodec", None)
     monkeypatch.delitem(sys.modules, "torchcodec.decoders", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'motionaware\[torchcodec\]'"):
-        opener_of("torchcodec")
+        video_opener("torchcodec")
 
 
 def test_frames_are_torchcodecs_where_it_agrees_with_the_index(stand_in, path):
@@ -115,7 +115,7 @@ def test_a_folder_of_frames_is_read_as_ever(stand_in, tmp_path):
 
 def test_torchcodec_itself_gives_the_same_frames_of_h264(path):
     try:
-        opener = opener_of("torchcodec")
+        opener = video_opener("torchcodec")
     except ImportError as error:
         pytest.skip(str(error))
     assert list(opener(path)._agreed(list(range(20))))  # type: ignore[attr-defined]

@@ -99,7 +99,7 @@ def test_a_damaged_webp_is_refused_by_name(tmp_path):
 def test_a_webp_comes_frame_by_frame_as_a_live_source(tmp_path):
     path = write(tmp_path / "a.webp", pictures(), duration=100, lossless=True)
     frames = list(live_frames(path))
-    assert [width_of_bar(frame.picture) for frame in frames] == [4 * i + 4 for i in range(12)]
+    assert [width_of_bar(frame.image) for frame in frames] == [4 * i + 4 for i in range(12)]
     assert [frame.seconds for frame in frames[:3]] == [0, 0.1, 0.2]
 
 
