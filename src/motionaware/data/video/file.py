@@ -86,7 +86,7 @@ class _VideoFile(Video):
         """Yield every frame with its index.
 
         Raises:
-            VideoError: A frame does not decode, is missing, or has not the timestamp of the index.
+            VideoError: A frame is missing or damaged, or its timestamp differs from the index.
         """
         frames = decode_stream(container, stream)
         index = 0
