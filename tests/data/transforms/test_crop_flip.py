@@ -19,16 +19,8 @@ from motionaware.data.transforms.crop_flip import (
 )
 
 CROPS = ("center", "random", "random_resized", "multi_scale")
-SIZES = [
-    (48, 64),
-    (64, 48),
-    (47, 33),
-    (20, 20),
-    (9, 31),
-    (1, 1),
-    (1, 40),
-    (224, 3),
-]  # height, width
+# Height and width.
+SIZES = [(48, 64), (64, 48), (47, 33), (20, 20), (9, 31), (1, 1), (1, 40), (224, 3)]
 
 
 def seeded(seed: int = 0) -> torch.Generator:
