@@ -7,8 +7,8 @@ The script writes small source files (h264, hevc, mpeg4, vp9 in mp4, mkv, avi, w
 and may take more from a folder. Each damaged file is a function of the seed and its number. The
 damage is one of five kinds: a few bytes are changed; the file is truncated; its head is replaced by
 the head of another file; a large number is written near its head; a block of it is overwritten,
-doubled or removed. A child process with limits on time and memory opens the file, reads eight frames
-and then all. Outcomes:
+doubled or removed. A child process with limits on time and memory opens the file, reads eight
+frames and then all. Outcomes:
 
     frames    the file can still be read
     error     one VideoError with a message of one line

@@ -80,6 +80,7 @@ def test_frames_of_a_variable_rate_and_of_an_edit_list_equal_those_of_decoding_e
     varied = encode_video(tmp_path / "varied.mp4", moving_pattern(), g="12", bf="3", pts_ms=pts_ms)
     check_frames(varied)
     with av.open(varied) as source, av.open(tmp_path / "edited.mp4", "w") as edited:
+        assert isinstance(source, InputContainer)
         old = source.streams.video[0]
         new = edited.add_stream_from_template(old)
         for packet in source.demux(old):
