@@ -17,6 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
+# Element IDs of Matroska, with their marker bits.
 _SEGMENT, _SEEK_HEAD, _SEEK, _SEEK_ID, _SEEK_POSITION = (
     0x18538067,
     0x114D9B74,

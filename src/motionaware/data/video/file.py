@@ -96,7 +96,7 @@ class _VideoFile(Video):
                 if frame is None:
                     raise self._decode_error(index, found="the end of the video")
                 if self.pts is not None and frame.pts != self.pts[index]:
-                    raise self._decode_error(index, found="another frame in its place")
+                    raise self._decode_error(index, found="a frame with another timestamp")
                 yield index, frame
         except FFmpegError as error:
             raise self._decode_error(index, found=error.strerror) from error

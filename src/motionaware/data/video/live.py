@@ -131,7 +131,7 @@ def live_frames(
                 f"{_STDIN_HINT if str(source) == STDIN else DAMAGED_FILE_HINT}"
             ) from error
     if number == 0:
-        raise VideoError(f"{source} has a video stream, but no frame came; {DAMAGED_FILE_HINT}")
+        raise VideoError(f"{source} has a video stream, but no frame in it; {DAMAGED_FILE_HINT}")
 
 
 def _frames_of_images(path: str | Path) -> Iterator[LiveFrame]:

@@ -2,8 +2,8 @@
 
 The index is still built by file.py: it fixes the number of frames, their size and their times. If
 torchcodec reports another number of frames, another size or other times, or raises an error, PyAV
-decodes the file. docs/data.md says why torchcodec is not the default: it was seldom faster, and not
-all of its frames were bit for bit those of PyAV.
+decodes the file. docs/data.md says why torchcodec is not the default: it was rarely faster, and
+some of its frames differed from PyAV's.
 """
 
 import tempfile
