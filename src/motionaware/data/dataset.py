@@ -24,12 +24,12 @@ from motionaware.data.motionpairs import MotionPairs
 from motionaware.data.transforms.augment import Augment
 from motionaware.data.transforms.crop_flip import (
     Crop,
-    cut,
-    frame_for_training,
-    mirror_some,
-    view_boxes,
+    crop_and_resize,
+    crop_boxes,
+    crop_for_training,
+    random_flip,
 )
-from motionaware.data.transforms.flip_labels import Flip, mirrored_positions
+from motionaware.data.transforms.flip_labels import Flip, flipped_classes
 from motionaware.data.transforms.frame_sampling import dense_indices, segment_indices
 from motionaware.data.video.base import Video
 from motionaware.data.video.open import open_video
@@ -72,7 +72,7 @@ class VideoDataset(Dataset[Sample | FailedSample]):
             a side; see `motionaware.data.transforms.flip_labels`.
         augment: What else is done to a training clip; see `motionaware.data.transforms.augment`.
         num_views: Clips a video at test time.
-        num_crops: Boxes cut from each of these clips; see `view_boxes`.
+        num_crops: Boxes cut from each of these clips; see `crop_boxes`.
         opener: Opens a video: `open_video`, or `FrameCache.open`.
     """
 
@@ -95,7 +95,7 @@ class VideoDataset(Dataset[Sample | FailedSample]):
         self.augment = augment
         self.num_views = num_views
         self.num_crops = num_crops
-        self._mirrored = mirrored_positions(split.class_names, flip)
+        self._mirrored = flipped_classes(split.class_names, flip)
         self._opener = opener
         self._opened: dict[int, Video] = {}  # a video is indexed once; the index is small
 
@@ -150,7 +150,7 @@ class VideoDataset(Dataset[Sample | FailedSample]):
     ) -> tuple[UInt8[Tensor, "t 3 h w"], int]:
         indices = choose_frames(video.num_frames, self.spec, generator=generator)
         frames = video.frames(indices)
-        clip = frame_for_training(frames, spec=self.spec, crop=self.crop, generator=generator)
+        clip = crop_for_training(frames, spec=self.spec, crop=self.crop, generator=generator)
         return _changed(clip, label, self._mirrored[label], self.augment, generator)
 
     def _test_views(self, video: Video) -> UInt8[Tensor, "v t 3 h w"]:
@@ -160,13 +160,15 @@ class VideoDataset(Dataset[Sample | FailedSample]):
             for view in range(self.num_views)
         ]
         frames = video.frames([index for view in indices for index in view])
-        boxes = view_boxes(
+        boxes = crop_boxes(
             video.height,
             video.width,
             crop_fraction=self.spec.crop_fraction,
             num_crops=self.num_crops,
         )
-        crops = torch.stack([cut(frames, box, image_size=self.spec.image_size) for box in boxes])
+        crops = torch.stack(
+            [crop_and_resize(frames, box, image_size=self.spec.image_size) for box in boxes]
+        )
         return rearrange(crops, "crops (v t) c h w -> (v crops) t c h w", v=self.num_views)
 
 
@@ -185,7 +187,7 @@ class MotionPairsDataset(Dataset[Sample]):
         self.clips = clips
         self.class_names = clips.class_names
         self.augment = augment
-        self._mirrored = mirrored_positions(clips.class_names, flip)
+        self._mirrored = flipped_classes(clips.class_names, flip)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -216,6 +218,6 @@ def _changed(
 ) -> tuple[UInt8[Tensor, "t 3 h w"], int]:
     """A training clip mirrored or not, and augmented; `other` is what its mirror image shows."""
     if other is not None:
-        clip, mirrored = mirror_some(clip, generator=generator)
+        clip, mirrored = random_flip(clip, generator=generator)
         label = other if mirrored else label
     return (clip if augment is None else augment(clip, generator)), label

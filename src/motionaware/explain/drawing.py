@@ -15,7 +15,7 @@ from torch import Tensor
 
 from motionaware.errors import MissingPackage
 from motionaware.explain.activations import Look, Site
-from motionaware.files import whole_file
+from motionaware.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,7 +148,7 @@ def draw_movie(scene: Scene) -> Iterator[UInt8[Tensor, "3 h w"]]:
 
 def save_sheet(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG, whole or not at all; what sticks out of its edges is not cut."""
-    with whole_file(path, what="the picture") as whole:
+    with atomic_file(path, what="the picture") as whole:
         figure.savefig(whole, dpi=110, format="png", bbox_inches="tight", pad_inches=0.1)
 
 
@@ -162,7 +162,7 @@ def save_gif(path: Path, pictures: UInt8[Tensor, "t 3 h w"], *, fps: float | int
         )
         for picture in pictures
     ]
-    with whole_file(path, what="the picture") as whole:
+    with atomic_file(path, what="the picture") as whole:
         first.save(
             whole,
             format="GIF",
