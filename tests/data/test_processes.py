@@ -11,10 +11,10 @@ import pytest
 
 PARENT = """
 import multiprocessing, sys, time
-from motionaware.data.processes import obey_parent_only, stop_signals_blocked
+from motionaware.data.processes import end_only_with_parent, stop_signals_blocked
 
 def work(queue):
-    obey_parent_only()
+    end_only_with_parent()
     queue.put("ready")
     while True:
         time.sleep(0.1)

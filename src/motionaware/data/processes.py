@@ -19,7 +19,7 @@ _PARENT_CHECK_SECONDS = 1.0
 _AHEAD = 4  # tasks handed out for each process: none waits, and the list is never all in memory
 
 
-def in_processes(
+def run_in_processes(
     function: Callable[[_Task], _Result],
     tasks: Iterable[_Task],
     *,
@@ -77,7 +77,7 @@ def _alone(
 def _pool(num_workers: int) -> ProcessPoolExecutor:
     # A forked child of a process with threads may hang; a new one imports what it needs.
     context = get_context("spawn")
-    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=obey_parent_only)
+    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=end_only_with_parent)
 
 
 _STOPPING = [
@@ -91,7 +91,7 @@ def stop_signals_blocked() -> Iterator[None]:
     """Hold back the signals that ask to end; they arrive afterwards.
 
     A process that is forked or spawned inside inherits the block, so that it cannot be ended before
-    it has called `obey_parent_only`.
+    it has called `end_only_with_parent`.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -103,7 +103,7 @@ def stop_signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def obey_parent_only() -> None:
+def end_only_with_parent() -> None:
     """Make this worker process end when its parent ends or terminates it, and on no other signal.
 
     Terminals, `timeout`, systemd and Slurm send a signal to every process of a job. The parent
