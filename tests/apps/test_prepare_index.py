@@ -267,7 +267,7 @@ def test_a_task_that_comes_as_the_pool_breaks_is_done_all_the_same(monkeypatch):
         def shutdown(self, **_: Any) -> None: ...
 
     monkeypatch.setattr(processes, "_pool", BreaksAtTheThird)
-    monkeypatch.setattr(processes, "_alone", lambda function, task, _: function(task))
+    monkeypatch.setattr(processes, "_run_alone", lambda function, task, _: function(task))
     tasks = list(map(str, range(10)))
     results = list(run_in_processes(eval, tasks, num_workers=2, on_crash=lambda _: -1))
     assert sorted(results) == [(task, int(task)) for task in tasks]
