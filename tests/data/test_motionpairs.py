@@ -68,7 +68,7 @@ def test_features_that_ignore_the_order_of_frames_reach_at_most_half(feature):
         weights = torch.randint(-9, 10, (features.shape[1], 12), generator=generator)
         accuracy = ((features @ weights).argmax(1) == labels).double().mean()
         assert accuracy <= 0.5
-    # Nor can one who has seen the answers, as long as equal features get equal answers.
+    # Even the best answer to each feature vector, chosen by the labels, is right for one half.
     votes: dict[bytes, Counter[int]] = {}
     for row, label in zip(features, labels.tolist(), strict=True):
         votes.setdefault(row.numpy().tobytes(), Counter())[label] += 1
@@ -76,10 +76,10 @@ def test_features_that_ignore_the_order_of_frames_reach_at_most_half(feature):
 
 
 def shape_weight(clip: Tensor) -> Tensor:
-    """1 where a shape is and 0 on the ground, `t h w`: what is far from the median colour."""
+    """Return 1 at pixels of a shape, far from the median colour, and 0 elsewhere: `t h w`."""
     pixels = clip.double()
-    ground = pixels.permute(1, 0, 2, 3).flatten(1).median(1).values
-    return ((pixels - ground[:, None, None]).abs().amin(1) > 45).double()
+    background = pixels.permute(1, 0, 2, 3).flatten(1).median(1).values
+    return ((pixels - background[:, None, None]).abs().amin(1) > 45).double()
 
 
 def moments(weight: Tensor) -> dict[str, Tensor]:
@@ -107,14 +107,14 @@ CHANGES = [
 
 @pytest.mark.parametrize(("name", "quantity", "sign"), CHANGES)
 def test_the_shape_moves_as_the_class_name_says(name, quantity, sign):
-    num_right = 0
+    num_correct = 0
     for seed in range(30):
         clip = render_clip(CLASS_NAMES.index(name), seed=seed, num_frames=8, image_size=48)
         steps = moments(shape_weight(clip))[quantity].diff()
         if quantity == "orientation":
             steps = (steps + math.pi / 2) % math.pi - math.pi / 2
-        num_right += bool(steps.sum() * sign > 0)
-    assert num_right >= 27
+        num_correct += bool(steps.sum() * sign > 0)
+    assert num_correct >= 27
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def other_drawing(file: Path) -> None:
         (cut_in_the_header, "header"),
         (empty, "No data"),
         (other_contents, "pickled"),
-        (other_shape, r"\(24, 4, 3, 16, 8\), wanted: \(24, 4, 3, 16, 16\)"),
+        (other_shape, r"\(24, 4, 3, 16, 8\), wanted: uint8 \(24, 4, 3, 16, 16\)"),
         (other_type, "holds float32"),
         (other_drawing, "last clip differs"),
     ],

@@ -248,10 +248,10 @@ def test_the_motion_is_the_root_mean_square_of_the_difference_of_normalised_fram
         handle = gate.inner.register_forward_hook(lambda _, inputs, __: narrow.append(inputs[0]))
         model.eval()(CLIP[None])
         handle.remove()
-    wanted = temporal_difference(normalize_frames(narrow[0]))[0].square().mean(dim=1).sqrt()
+    expected = temporal_difference(normalize_frames(narrow[0]))[0].square().mean(dim=1).sqrt()
     motion = record_activations(model, CLIP).sites[0].motion
     assert motion is not None
-    torch.testing.assert_close(motion, wanted)
+    torch.testing.assert_close(motion, expected)
 
 
 @pytest.mark.parametrize(

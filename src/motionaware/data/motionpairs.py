@@ -199,7 +199,7 @@ def _paint_shape(
     border, stripes, shift = rng.uniform(-0.2, 0.2), rng.uniform(1.0, 1.8), rng.uniform(0, 1)
     # Each channel differs from the background by more than a third of its range; the halves differ.
     halves = (background + rng.uniform(((0.35,), (0.53,)), ((0.47,), (0.65,)), (2, 3))) % 1.0
-    one, other = halves.astype(np.float32)[:, None, :, None, None]
+    left, right = halves.astype(np.float32)[:, None, :, None, None]
     num_frames, _, _, size = clip.shape
     curves = (np.broadcast_to(np.asarray(c, np.float32), num_frames) for c in trajectory)
     x0, y0, radius, angle, opacity = (curve[:, None, None] for curve in curves)
@@ -219,7 +219,7 @@ def _paint_shape(
     along = stripes * (math.cos(stripe) * x + math.sin(stripe) * y) + shift
     wave = np.abs(along - np.floor(along) - 0.5) * 2
     mix = 0.75 * np.clip(0.5 + (x - border) * sharpness, 0, 1) + 0.25 * wave
-    clip += alpha[:, None] * (one + mix[:, None] * (other - one) - clip)
+    clip += alpha[:, None] * (left + mix[:, None] * (right - left) - clip)
 
 
 class MotionPairs(Dataset[tuple[Tensor, int]]):
@@ -292,7 +292,9 @@ class MotionPairs(Dataset[tuple[Tensor, int]]):
         try:
             clips = np.load(path, "r")
             if clips.shape != self.shape or clips.dtype != np.uint8:
-                raise UsageError(f"it holds {clips.dtype} {clips.shape}, wanted: {self.shape}")
+                raise UsageError(
+                    f"it holds {clips.dtype} {clips.shape}, wanted: uint8 {self.shape}"
+                )
             # Rounding may differ by 1 between machines; more means that the drawing has changed.
             last = self._render(len(self) - 1).numpy().astype(np.int16)
             if np.abs(clips[-1] - last).max() > 1:

@@ -144,8 +144,10 @@ class MotionAttention(nn.Module):
 
     def shown_maps(self) -> dict[MapKind, ShownMap]:
         """Declare the attention map."""
-        read = lambda inputs, output: self.attention_map(inputs[0])[0]  # noqa: E731
-        return {"attention": ShownMap(module=self, read=read)}
+        attention = ShownMap(
+            module=self, read=lambda inputs, output: self.attention_map(inputs[0])[0]
+        )
+        return {"attention": attention}
 
     def _what(self) -> Motion | None:
         """Return what counts as motion; None if it has no closed form or must be called."""
