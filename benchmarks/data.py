@@ -41,7 +41,7 @@ from PIL import Image
 from motionaware.clip import ClipSpec
 from motionaware.data.annotations.table import read_split
 from motionaware.data.dataset import VideoDataset
-from motionaware.data.loader import TrainingBatchSampler, batches_of, make_loader
+from motionaware.data.loader import TrainingBatchSampler, iterate_batches, make_loader
 from motionaware.data.transforms.crop_flip import crop_for_testing
 from motionaware.data.transforms.frame_sampling import segment_indices
 from motionaware.data.video.frame_cache import FrameCache
@@ -227,11 +227,11 @@ def epochs(clips: VideoDataset, num_workers: int) -> tuple[list[float], bool]:
     loader = make_loader(clips, order, num_workers=num_workers)
     seconds, workers = [], []
     for order.epoch in range(3):
-        start = time.perf_counter()
-        assert sum(len(batch.labels) for batch in batches_of(loader)) == len(clips)
-        seconds.append(time.perf_counter() - start)
-        iterator = getattr(loader, "_iterator", None)
-        workers.append([worker.pid for worker in iterator._workers] if iterator else [])
+        began = time.perf_counter()
+        assert sum(len(batch.labels) for batch in iterate_batches(loader)) == len(clips)
+        seconds.append(time.perf_counter() - began)
+        running = getattr(loader, "_iterator", None)
+        workers.append([worker.pid for worker in running._workers] if running else [])
     return seconds, all(pids == workers[0] for pids in workers)
 
 
