@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from motionaware.ops.attention import (
-    Motion,
+    MotionKind,
     add_attended_motion,
     attend_over_time,
     gather_over_time,
@@ -21,15 +21,15 @@ OPTIONS: list[dict[str, Any]] = [
     {"cosine": True, "temperature": 0.2},
     {"skip": False},
 ]
-MOTIONS: tuple[Motion, ...] = ("neg", "zero", "frames")
+MOTIONS: tuple[MotionKind, ...] = ("neg", "zero", "frames")
 
 
 def attend_directly(
-    clips: Tensor, what: Motion = "neg", *, skip: bool = True, **options: Any
+    clips: Tensor, kind: MotionKind = "neg", *, skip: bool = True, **options: Any
 ) -> Tensor:
     """What `add_attended_motion` promises, formula by formula."""
     frames = normalize_frames(clips)
-    motion = frames if what == "frames" else temporal_difference(frames, last=what)
+    motion = frames if kind == "frames" else temporal_difference(frames, last=kind)
     gathered = gather_over_time(motion, time_attention_map(motion, **options))
     return clips + gathered if skip else gathered
 
@@ -104,11 +104,11 @@ def test_the_temperature_divides_the_logits():
 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("shape", [(2, 8, 6, 5, 7), (1, 1, 6, 3, 3), (3, 5, 6, 1, 1)])
-@pytest.mark.parametrize("what", MOTIONS)
-def test_the_closed_form_is_the_formula_with_its_gradient(options, shape, what):
+@pytest.mark.parametrize("kind", MOTIONS)
+def test_the_closed_form_is_the_formula_with_its_gradient(options, shape, kind):
     clips = some(*shape, dtype=torch.float64)
-    ours = with_gradient(add_attended_motion, clips, what=what, **options)
-    direct = with_gradient(attend_directly, clips, what=what, **options)
+    ours = with_gradient(add_attended_motion, clips, kind=kind, **options)
+    direct = with_gradient(attend_directly, clips, kind=kind, **options)
     torch.testing.assert_close(ours, direct, rtol=1e-9, atol=1e-9)
 
 

@@ -19,9 +19,9 @@ def weights(c2: int, c: int, dtype: torch.dtype = torch.float64) -> Weights:
     return kernel.requires_grad_(), bias.requires_grad_()
 
 
-def directly(frames: Tensor, down: Weights, up: Weights, twice: bool = False) -> Tensor:
+def directly(frames: Tensor, down: Weights, up: Weights, double: bool = False) -> Tensor:
     wide = torch.conv2d(torch.conv2d(frames, *down).sin(), *up).sigmoid()
-    return frames * (2 * wide if twice else 1 + wide)
+    return frames * (2 * wide if double else 1 + wide)
 
 
 def channels_last(frames: Tensor) -> Tensor:
@@ -30,29 +30,29 @@ def channels_last(frames: Tensor) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def no_tensor_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gating, "_FEW_NUMBERS", 0)
+    monkeypatch.setattr(gating, "_MIN_TRAINING_SIZE", 0)
 
 
 @pytest.fixture(params=["small frames", "large frames", "pieces"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param != "small frames":
-        monkeypatch.setattr(pointwise, "_MANY_PIXELS", 1)
+        monkeypatch.setattr(pointwise, "_LARGE_PIXELS", 1)
     if request.param == "pieces":
         monkeypatch.setattr(pointwise, "_PIECE_BYTES", 2**10)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("layout", [Tensor.contiguous, channels_last])
 @pytest.mark.parametrize(
     ("shape", "width"), [((6, 8, 5, 7), 2), ((17, 32, 4, 4), 16), ((5, 4, 1, 1), 1)]
 )
 @pytest.mark.usefixtures("way")
-def test_numbers_gradients_and_layout_are_those_of_the_formula(dtype, twice, layout, shape, width):
+def test_numbers_gradients_and_layout_are_those_of_the_formula(dtype, double, layout, shape, width):
     frames = layout(draw(*shape, dtype=dtype)).requires_grad_()
     down, up = weights(width, shape[1], dtype), weights(shape[1], width, dtype)
-    ours = gate_frames(frames, torch.sin, down=down, up=up, twice=twice)
-    wanted = directly(frames, down, up, twice)
+    ours = gate_frames(frames, torch.sin, down=down, up=up, double=double)
+    wanted = directly(frames, down, up, double)
     torch.testing.assert_close(ours, wanted)
     assert ours.stride() == frames.stride()
     leaves, grad = (frames, *down, *up), draw(*shape, dtype=dtype)
@@ -64,7 +64,7 @@ def test_numbers_gradients_and_layout_are_those_of_the_formula(dtype, twice, lay
     assert torch.equal(grad, kept)
     with torch.no_grad():
         torch.testing.assert_close(
-            gate_frames(frames, torch.sin, down=down, up=up, twice=twice), wanted
+            gate_frames(frames, torch.sin, down=down, up=up, double=double), wanted
         )
 
 
@@ -149,7 +149,7 @@ def test_torch_func_takes_a_second_derivative():
 
 
 def test_an_exported_gate_takes_batches_of_any_size(monkeypatch):
-    monkeypatch.setattr(gating, "_FEW_NUMBERS", 2**12)  # three frames below, four are above
+    monkeypatch.setattr(gating, "_MIN_TRAINING_SIZE", 2**12)  # three frames below, four are above
     gate = Gate(nn.Identity(), channels=16).eval()
     clips = draw(3, 1, 16, 9, 9, dtype=torch.float32)
     batch = torch.export.Dim("batch", min=1, max=16)

@@ -35,7 +35,7 @@ from motionaware.models.token_grid import find_clip_grid, find_grid, told_grid
 from motionaware.models.token_order import lies_line_by_line
 from motionaware.ops import layout
 from motionaware.temporal.names import is_causal, site_maker
-from motionaware.temporal.places import compares_places
+from motionaware.temporal.spatial import compares_places
 from motionaware.temporal.table import Maker
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
 from motionaware.errors import UsageError
-from motionaware.temporal.places import compares_places
+from motionaware.temporal.spatial import compares_places
 
 Grid = tuple[int, ...]  # height and width; frames before them for tokens of whole clips
 

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from motionaware.ops import gating
 from motionaware.temporal.gate import Gate
-from motionaware.temporal.layers import is_untouched, read_pointwise
+from motionaware.temporal.layer_checks import is_untouched, read_pointwise
 from motionaware.temporal.m2a import MotionAttention, TemporalDifference
 
 CHANNELS = 16
@@ -24,7 +24,7 @@ CHANNELS = 16
 
 @pytest.fixture(autouse=True)
 def no_tensor_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gating, "_FEW_NUMBERS", 0)
+    monkeypatch.setattr(gating, "_MIN_TRAINING_SIZE", 0)
 
 
 def clips() -> Tensor:
@@ -305,7 +305,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from motionaware.ops import gating
 from motionaware.temporal.gate import Gate
-gating._FEW_NUMBERS = 0
+gating._MIN_TRAINING_SIZE = 0
 with tempfile.TemporaryDirectory() as folder:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
     mesh = init_device_mesh("cpu", (1,))
