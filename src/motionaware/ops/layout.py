@@ -40,7 +40,7 @@ def _check_divisible(images: Shaped[Tensor, "bt ..."], num_frames: int) -> None:
     number = known_shape(images)[0]
     if number % num_frames:
         raise UsageError(
-            f"got {number} images, wanted a multiple of the {num_frames} frames of a clip; "
+            f"{number} images do not make whole clips of {num_frames} frames; "
             "pass all frames of every clip, or insert with another num_frames"
         )
 
