@@ -47,7 +47,9 @@ def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     ("shape", "width"), [((6, 8, 5, 7), 2), ((17, 32, 4, 4), 16), ((5, 4, 1, 1), 1)]
 )
 @pytest.mark.usefixtures("method")
-def test_numbers_and_gradients_equal_those_of_the_formula_and_the_layout_stays(dtype, double, layout, shape, width):
+def test_numbers_and_gradients_equal_those_of_the_formula_and_the_layout_stays(
+    dtype, double, layout, shape, width
+):
     frames = layout(draw(*shape, dtype=dtype)).requires_grad_()
     down, up = weights(width, shape[1], dtype), weights(shape[1], width, dtype)
     ours = gate_frames(frames, torch.sin, down=down, up=up, double=double)

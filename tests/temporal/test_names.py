@@ -161,13 +161,13 @@ def test_values_out_of_range_are_errors():
         make("m2a(heads=0)")
     with pytest.raises(ValueError, match="heads = 3 do not divide 2 channels evenly"):
         make("m2a(heads=3)")
-    with pytest.raises(ValueError, match="temperature = 0.0; it divides the logits and must be above"):
+    with pytest.raises(
+        ValueError, match="temperature = 0.0; it divides the logits and must be above"
+    ):
         make("m2a(temperature=0.0)")
     with pytest.raises(ValueError, match="patch_size = 0; it is a number of pixels"):
         make("patch(patch_size=0)")
-    with pytest.raises(
-        ValueError, match="channels = 16; tdn_stem takes images of .*where='conv1'"
-    ):
+    with pytest.raises(ValueError, match="channels = 16; tdn_stem takes images of .*where='conv1'"):
         make("tdn_stem")
 
 

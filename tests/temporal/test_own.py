@@ -145,7 +145,10 @@ def test_a_module_from_a_file_can_be_pickled(folder):
         ("mix.py:Mux", "mix.py has no 'Mux'; did you mean 'Mix'"),
         ("mix.py:Gate", "it defines Mix, Block, small"),
         ("mix.py:Block.Other", "has no 'Other'"),
-        ("mix.py:instance", "temporal is a Mix instance, wanted a callable that makes one module per site"),
+        (
+            "mix.py:instance",
+            "temporal is a Mix instance, wanted a callable that makes one module per site",
+        ),
         ("mix.py:number", "is 3, a int; wanted a class or a function"),
         ("mix.py:Mix(kern=5)", "has no option 'kern'; its options are kernel, mode"),
         ("mix.py:Mix(channels=5)", "has no option 'channels'"),

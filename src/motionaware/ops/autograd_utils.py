@@ -136,9 +136,7 @@ def _convolution_functions() -> tuple[object, ...]:
 _CONVOLUTION = _convolution_functions()
 
 
-def softmax_gradient(
-    d_output: Tensor, output: Tensor
-) -> Tensor:
+def softmax_gradient(d_output: Tensor, output: Tensor) -> Tensor:
     """Return the gradient of the input of a softmax over the last axis.
 
     Args:

@@ -112,10 +112,10 @@ class _Narrow(torch.autograd.Function):
     ) -> Gradients:
         x, kernel = ctx.saved_tensors
         d_narrow = d_narrow.contiguous(memory_format=memory_layout(x))
-        # d_x may be overwritten: _Multiply made it, and no one else reads it.
-        d_x = d_x if ctx.needs_input_grad[0] else None
         x = x.to(kernel.dtype)
-        return convolve_backward(d_narrow, x, kernel, ctx.needs_input_grad, add_to=d_x)
+        # d_x may be overwritten: _Multiply created it for this function only.
+        add_to = d_x if ctx.needs_input_grad[0] else None
+        return convolve_backward(d_narrow, x, kernel, ctx.needs_input_grad, add_to=add_to)
 
 
 class _Multiply(torch.autograd.Function):

@@ -169,7 +169,9 @@ class _TableTerm:
 
     def _build(self, maker: Maker, *motion: nn.Module, **arguments: int) -> nn.Module:
         available = {**arguments, **self.options}
-        return maker(*motion, **{key: available[key] for key in _keywords(maker) & available.keys()})
+        return maker(
+            *motion, **{key: available[key] for key in _keywords(maker) & available.keys()}
+        )
 
     def _check_options(self, names: str) -> None:
         known = set().union(*(_keywords(maker) for maker in self.makers))

@@ -159,7 +159,7 @@ def _find(names: str, folders: Sequence[Path]) -> str:
 
 
 def _split_folder(names: str) -> tuple[Path, str]:
-    """Split `a/b/mix.py` into `a/b` and `mix.py`, `a/b/package.mix` into `a/b` and `package.mix`."""
+    """Split `a/b/mix.py` into `a/b` and `mix.py`; `a/b/pkg.mix` into `a/b` and `pkg.mix`."""
     path = Path(names).expanduser()
     return path.parent, path.name
 

@@ -28,8 +28,9 @@ from motionaware.temporal.tea import AlignedDifference, MotionExcitation
 from motionaware.temporal.tsm import TemporalShift
 
 Maker = Callable[..., nn.Module]
-"""Makes a module from clips `b t c h w` to clips of the same shape. Gets the keywords `channels` and
-`num_frames` if it names them."""
+"""Makes a module from clips `b t c h w` to clips of the same shape.
+
+It gets the keywords `channels` and `num_frames` if it names them."""
 
 
 @dataclass(frozen=True, kw_only=True)

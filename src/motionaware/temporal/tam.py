@@ -1,8 +1,8 @@
 """Temporal Adaptive Module (TAM, of TANet): kernels along time, computed from each clip.
 
     p = pool(x)                                            one number per frame and channel
-    s = sigmoid(conv1(relu(BN(conv3(p)))))                 weights of frames, from their neighbours
-    k = softmax(linear(relu(BN(linear(p)))))               3 weights per channel, from the whole clip
+    s = sigmoid(conv1(relu(BN(conv3(p)))))                 weights of frames, by neighbours
+    k = softmax(linear(relu(BN(linear(p)))))               3 weights per channel, by the clip
     y_t = k_1 (s x)_{t-1} + k_2 (s x)_t + k_3 (s x)_{t+1}  zeros beyond the ends
 
 Source   Liu, Wang, Wu, Qian, Lu, 2021, https://arxiv.org/abs/2005.06803, and their code,
