@@ -12,8 +12,10 @@ from motionaware.ops import attention, autograd_utils, gating
 from motionaware.ops.attention import add_attended_motion
 from motionaware.ops.autograd_utils import (
     can_use_fast_paths,
+    is_in_backward_pass,
     is_traced,
     known_shape,
+    make_compile_check_hooks,
     runs_only_forward,
     softmax_gradient,
     use_fast_paths,
@@ -175,3 +177,24 @@ def test_shapes_are_integers_while_torch_traces(monkeypatch, missing):
     (shape,) = traced_shape(torch.zeros(2, 3))
     assert shape == (2, 3)
     assert all(type(size) is int for size in shape)
+
+
+def test_a_backward_pass_is_detected():
+    during: list[bool] = []
+    x = torch.ones(1, requires_grad=True)
+    y = 2 * x
+    y.register_hook(lambda _: during.append(is_in_backward_pass()))
+    y.backward()
+    assert during == [True] and not is_in_backward_pass()
+
+
+def test_without_a_way_to_detect_a_backward_pass_one_is_assumed(monkeypatch):
+    monkeypatch.delattr(torch._C, "_current_graph_task_id")
+    assert is_in_backward_pass()
+
+
+def test_compile_settings_that_torch_lacks_are_left_alone(monkeypatch):
+    import torch._dynamo
+
+    monkeypatch.setattr(torch._dynamo, "config", object())
+    make_compile_check_hooks()

@@ -10,8 +10,8 @@ The fast path avoids tensors of the size of a clip. It computes m m^T and the su
 
     G = Y Y^T,  M = softmax(K G K^T scale) K,  y = x + M Y
 
-Only Y has the size of a clip, and only Y is kept for the backward pass. With P = dy Y^T, and
-A = dL + dL^T for the logits L = K G K^T scale, the gradient of the steps is
+Of the tensors with the size of a clip only Y is kept for the backward pass. With the logits
+L = K G K^T scale, P = dM = dy Y^T and A = (dL + dL^T) scale, the gradient of the steps is
 
     dY = M^T dy + K^T A K Y
 
@@ -146,7 +146,7 @@ def add_attended_motion(
 ) -> Float[Tensor, "b t c h w"]:
     """Add to each frame the motions of all frames, weighted by how similar they are to its motion.
 
-    The result has the dtype of the clips and is computed in float32 or float64.
+    The fast path computes in float32 or float64, and returns the dtype of the clips.
 
     Args:
         clips: Frames, not normalised.

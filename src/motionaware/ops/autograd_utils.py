@@ -1,7 +1,8 @@
 """Detects the state of torch (tracing, autograd, autocast) and switches the fast paths on and off.
 
-This is the only file of `ops` and `temporal` that uses private names of torch. Where a version of
-torch lacks one of them, the library runs the plain formulas instead of the fast paths.
+Private names of torch's functions are used in this file only (except torch._subclasses, in
+models/fake_tensors.py). Each has a fallback for a version of torch that lacks it: mostly, the plain
+formulas run instead of the fast paths.
 """
 
 from collections.abc import Callable
@@ -168,6 +169,28 @@ def product_type(tensor: Tensor) -> torch.dtype:
     if device != "meta" and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
     return tensor.dtype
+
+
+def is_in_backward_pass() -> bool:
+    """Return True while autograd runs a backward pass in this thread, or if torch cannot say."""
+    try:
+        return torch._C._current_graph_task_id() != -1
+    except AttributeError:
+        return True
+
+
+def make_compile_check_hooks() -> None:
+    """Make torch.compile check hooks before it reuses a graph.
+
+    By default it does not: the graph of a network without temporal modules would also run for a
+    network with them, if both have the same class. No effect if torch lacks this setting.
+    """
+    import torch._dynamo  # takes a second
+
+    config = torch._dynamo.config
+    if getattr(config, "skip_nnmodule_hook_guards", False):
+        config.skip_nnmodule_hook_guards = False
+        torch.compiler.reset()  # drops graphs that were made without the check
 
 
 Gradients = tuple[Tensor | None, ...]
