@@ -218,7 +218,7 @@ def make_network(name: str, temporal: str, memory_format: torch.memory_format) -
 
 
 def networks(measure: Measure, args: argparse.Namespace) -> None:
-    """Measure whole networks on one clip, in each mode and layout."""
+    """Measure complete networks on one clip, in each mode and layout."""
     torch._dynamo.config.recompile_limit = 64  # many networks share their code
     # Otherwise a network with temporal modules runs the graph compiled for one without hooks.
     torch._dynamo.config.skip_nnmodule_hook_guards = False

@@ -82,7 +82,7 @@ def test_own_modules_join_others_by_a_comma(folder):
 
 
 def test_own_modules_do_not_join_by_a_plus(folder):
-    with pytest.raises(ValueError, match="after a ',' only"):
+    with pytest.raises(ValueError, match="join your own modules by ',' only"):
         site_maker("mix.py:Mix+attention")
 
 

@@ -17,7 +17,7 @@ L = K G K^T scale, P = dM = dy Y^T and A = (dL + dL^T) scale, the gradient of th
 
 The normalised frames are sums of steps, n = -E Y with E = [j >= i], so the gradient of the norm
 needs no other tensor of that size. Products of steps keep the digits that products of frames lose
-where frames are alike.
+where frames are almost equal.
 
 GAIN
 """

@@ -59,8 +59,7 @@ Term(names='my code/mix.py', attribute='Mix', options='kernel=5')]
             raise UsageError(
                 f"temporal {temporal!r} cannot be parsed from {temporal[end:]!r} on; "
                 "write for example 'm2a', 'motion+attention', 'm2a,tsm', 'm2a(reduction=4)', or "
-                "'mix.py:Mix(kernel=5)' for your own module, which other modules can follow or "
-                "precede after a ',' only"
+                "'mix.py:Mix(kernel=5)' for your own module; join your own modules by ',' only"
             )
         end = match.end()
         if match[match.re.groups] == "":

@@ -49,7 +49,9 @@ def find_own(temporal: str, folders: Sequence[str | Path] = (".",)) -> str:
     Raises:
         UsageError: A file or module is in none of the folders; the message lists them.
     """
-    return _map_own_terms(temporal, lambda names: _find(names, [Path(one) for one in folders]))
+    return _map_own_terms(
+        temporal, lambda reference: _find(reference, [Path(one) for one in folders])
+    )
 
 
 def relative_own(temporal: str, folder: str | Path) -> str:
@@ -58,13 +60,13 @@ def relative_own(temporal: str, folder: str | Path) -> str:
     A path stays absolute where no relative path exists (another drive on Windows).
     """
 
-    def shorten(names: str) -> str:
-        if not os.path.isabs(names):  # noqa: PTH117 - knows Windows paths on Windows
-            return names
+    def shorten(reference: str) -> str:
+        if not os.path.isabs(reference):  # noqa: PTH117 - knows Windows paths on Windows
+            return reference
         try:
-            return Path(os.path.relpath(names, folder)).as_posix()
+            return Path(os.path.relpath(reference, folder)).as_posix()
         except ValueError:
-            return names
+            return reference
 
     return _map_own_terms(temporal, shorten)
 
@@ -75,7 +77,7 @@ def short_name(temporal: str) -> str:
     >>> short_name("/home/me/exp/mix.py:Mix(kernel=5),tsm")
     'mix.py:Mix(kernel=5),tsm'
     """
-    return _map_own_terms(temporal, lambda names: re.split(r"[/\\]", names)[-1])
+    return _map_own_terms(temporal, lambda reference: re.split(r"[/\\]", reference)[-1])
 
 
 def own_digests(temporal: str) -> dict[str, str]:
@@ -105,17 +107,21 @@ def import_own(term: Term) -> Any:
             error; the message then gives file and line.
     """
     assert term.attribute is not None
-    names = _find(term.names, [Path.cwd()])
+    reference = _find(term.names, [Path.cwd()])
     try:
-        module = _import_file(Path(names)) if names.endswith(".py") else _import_dotted(names)
+        module = (
+            _import_file(Path(reference))
+            if reference.endswith(".py")
+            else _import_dotted(reference)
+        )
     except (Exception, SystemExit) as error:
-        raise UsageError(f"temporal {term}: {_describe_with_line(error, names)}") from error
-    _check_imported_from(names, module)
+        raise UsageError(f"temporal {term}: {_describe_with_line(error, reference)}") from error
+    _check_imported_from(reference, module)
     found: Any = module
     for part in term.attribute.split("."):
         if not hasattr(found, part):
             raise UsageError(
-                f"temporal {term}: {names} has no {part!r}; {_known_names(found, part)}"
+                f"temporal {term}: {reference} has no {part!r}; {_known_names(found, part)}"
             )
         found = getattr(found, part)
     return found
@@ -135,32 +141,32 @@ def _map_own_terms(temporal: str, change: Callable[[str], str]) -> str:
 # ------------------------------------------------------------------------------------------ finding
 
 
-def _find(names: str, folders: Sequence[Path]) -> str:
+def _find(reference: str, folders: Sequence[Path]) -> str:
     """Return the absolute path of a file; for a dotted path in a folder `FOLDER/package.module`."""
-    folder, module = _split_folder(names)
-    places = list(dict.fromkeys(_absolute(one / folder) for one in folders))
+    subfolder, module = _split_folder(reference)
+    places = list(dict.fromkeys(_absolute(folder / subfolder) for folder in folders))
     if module.endswith(".py"):
-        for place in places:
-            if (place / module).is_file():
-                return str(place / module)
-        _raise_absent(names, [place / module for place in places])
+        for folder in places:
+            if (folder / module).is_file():
+                return str(folder / module)
+        raise _absent(reference, [folder / module for folder in places])
     if not all(part.isidentifier() for part in module.split(".")):
         raise UsageError(
-            f"temporal {names!r} names no Python code; write FILE.py:CLASS, such as mix.py:Mix, or "
-            "PACKAGE.MODULE:CLASS, such as my_package.mix:Mix"
+            f"temporal {reference!r} names no Python code; write FILE.py:CLASS, such as "
+            "mix.py:Mix, or PACKAGE.MODULE:CLASS, such as my_package.mix:Mix"
         )
-    for place in places:
-        if _source_in(place, module) is not None:
-            return str(place / module)
-    if str(folder) == "." and _is_installed(module.partition(".")[0]):
+    for folder in places:
+        if _source_in(folder, module) is not None:
+            return str(folder / module)
+    if str(subfolder) == "." and _is_installed(module.partition(".")[0]):
         return module
     tail = module.replace(".", "/") + ".py"
-    return _raise_absent(names, [place / tail for place in places])
+    raise _absent(reference, [folder / tail for folder in places])
 
 
-def _split_folder(names: str) -> tuple[Path, str]:
+def _split_folder(reference: str) -> tuple[Path, str]:
     """Split `a/b/mix.py` into `a/b` and `mix.py`; `a/b/pkg.mix` into `a/b` and `pkg.mix`."""
-    path = Path(names).expanduser()
+    path = Path(reference).expanduser()
     return path.parent, path.name
 
 
@@ -168,11 +174,11 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - removes `..`, keeps links
 
 
-def _raise_absent(names: str, places: Sequence[Path]) -> str:
-    kind = "file" if names.endswith(".py") else "module"
-    raise UsageError(
-        f"temporal names the {kind} {names}, which does not exist; looked for "
-        f"{' and '.join(map(str, places))}"
+def _absent(reference: str, searched: Sequence[Path]) -> UsageError:
+    kind = "file" if reference.endswith(".py") else "module"
+    return UsageError(
+        f"temporal names the {kind} {reference}, which does not exist; looked for "
+        f"{' and '.join(map(str, searched))}"
         f"{'' if kind == 'file' else ', and among the installed packages'}. Paths are relative to "
         "the folder of the file that contains them, or to the working folder"
     )
@@ -186,9 +192,9 @@ def _source_in(folder: Path, module: str) -> Path | None:
     return None
 
 
-def _source_of(names: str) -> Path | None:
+def _source_of(reference: str) -> Path | None:
     """Return the source file of what `_find` returned; None for an installed package."""
-    folder, module = _split_folder(names)
+    folder, module = _split_folder(reference)
     if module.endswith(".py"):
         return folder / module
     return None if str(folder) == "." else _source_in(folder, module)
@@ -229,8 +235,8 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _import_dotted(names: str) -> ModuleType:
-    folder, name = _split_folder(names)
+def _import_dotted(reference: str) -> ModuleType:
+    folder, name = _split_folder(reference)
     if str(folder) == ".":
         return importlib.import_module(name)
     with _on_path(folder):
@@ -238,13 +244,13 @@ def _import_dotted(names: str) -> ModuleType:
         return importlib.import_module(name)
 
 
-def _check_imported_from(names: str, module: ModuleType) -> None:
+def _check_imported_from(reference: str, module: ModuleType) -> None:
     """Check that a module in a folder is not another one with the same name.
 
     Raises:
         UsageError: This process imported the other one before.
     """
-    wanted, imported = _source_of(names), getattr(module, "__file__", None)
+    wanted, imported = _source_of(reference), getattr(module, "__file__", None)
     if wanted is not None and (imported is None or not wanted.samefile(imported)):
         raise UsageError(
             f"temporal names {wanted}, but this process has imported {module.__name__} from "
@@ -261,22 +267,22 @@ def _on_path(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def _describe_with_line(error: BaseException, names: str) -> str:
+def _describe_with_line(error: BaseException, reference: str) -> str:
     """Return `FILE, line N: TYPE: MESSAGE`, with the last executed line of the user's file."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
     message = f"{type(error).__name__}: {error}"
     if "relative import" in str(error):
         message += "; name the module by its package, such as my_package.mix:Mix"
-    source = str(_source_of(names))
+    source = str(_source_of(reference))
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename == source:
             return f"{source}, line {frame.lineno}: {message}"
-    return f"{names}: {message}"
+    return f"{reference}: {message}"
 
 
 def _known_names(found: Any, part: str) -> str:
-    """Return a hint that names similar or all classes and functions of a module or class."""
+    """Return a hint that names similar, or all, classes and functions of a module or class."""
     known = [name for name in vars(found) if not name.startswith("_")]
     if hint := did_you_mean(part, known):
         return hint.strip()
