@@ -19,7 +19,22 @@ The normalised frames are sums of steps, n = -E Y with E = [j >= i], so the grad
 needs no other tensor of that size. Products of steps keep the digits that products of frames lose
 where frames are almost equal.
 
-GAIN
+Gain over the formula on the channels of a gate, c / 8: time of the formula / time of the fast path,
+median [quartiles] of 15 rounds. 8 frames per clip:
+
+    site (c, pixels)   clips   layout           inference          training step
+    64, 28 x 28        4       channels last    1.73 [1.49-2.52]   1.79 [1.60-3.25]
+    64, 28 x 28        4       channels first   0.93 [0.62-1.40]   1.25 [1.13-1.36]
+    256, 7 x 7         4       channels last    1.32 [0.40-3.26]   1.27 [1.07-1.41]
+    256, 7 x 7         4       channels first   0.96 [0.45-2.22]   1.19 [1.12-1.29]
+    256, 56 x 56       1       channels last    1.71 [1.63-1.81]   2.39 [2.28-2.46]
+    256, 56 x 56       1       channels first   1.26 [1.19-1.33]   1.85 [1.79-1.90]
+    512, 28 x 28       1       channels last    1.59 [1.50-1.64]   2.37 [2.10-2.50]
+    512, 28 x 28       1       channels first   1.18 [1.03-1.20]   1.67 [1.54-1.80]
+    2048, 7 x 7        1       channels first   1.26 [0.93-1.51]   1.33 [1.09-1.45]
+
+Measured 2026-11-27 on an Intel Xeon (family 6, model 207, 2 cores, busy with other work), torch
+2.14.1, one thread, CPU time: `python benchmarks/fast_paths.py --parts attention --rounds 15`.
 """
 
 import math
