@@ -52,7 +52,7 @@ class use_fast_paths:  # noqa: N801 - used as a function, like torch.set_grad_en
 
 def can_use_fast_paths() -> bool:
     """Return True if the fast paths are switched on and no tool traces the operations."""
-    return _fast_paths_enabled and not is_traced()
+    return not is_traced() and _fast_paths_enabled
 
 
 def is_traced() -> bool:
