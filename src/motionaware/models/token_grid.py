@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.jit import TracerWarning
+from torch.jit._trace import TracerWarning
 
 from motionaware.errors import UsageError
 from motionaware.ops.autograd_utils import is_in_backward_pass
