@@ -5,8 +5,9 @@ import sys
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import mobilenet_v2, resnet18, resnet50, resnet101
+from torchvision.models.video import r3d_18
 
 from motionaware import insert
 from motionaware.models.site_hooks import sites
