@@ -219,10 +219,10 @@ def test_a_callable_that_returns_no_module_raises_an_error():
         insert(resnet18(), lambda *, channels, num_frames: None, num_frames=2)  # pyright: ignore
 
 
-CLIPS = torch.export.Dim("clips", min=1, max=64)
+BATCH = torch.export.Dim("clips", min=1, max=64)
 
 
-def traced_network(name: str) -> nn.Module:
+def small_network(name: str) -> nn.Module:
     torch.manual_seed(0)
     return insert(resnet18(), name, num_frames=4, stages=(1, 2)).eval()
 
@@ -257,14 +257,14 @@ for name in ("m2a", "tdn", "action"):
 
 @pytest.mark.parametrize("name", ["m2a", "tsm", "tam", "tdn", "action"])
 def test_symbolic_sizes_do_not_grow_from_site_to_site_in_an_export_with_dynamic_batch(name):
-    plain, longest = traced_network(name), 0
+    plain, longest = small_network(name), 0
 
     def measure(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal longest
         longest = max(longest, *(len(str(size)) for size in output.shape))
 
     handles = [module.register_forward_hook(measure) for module in plain.modules()]
-    shapes = ({0: 4 * CLIPS},)
+    shapes = ({0: 4 * BATCH},)
     program = torch.export.export(plain, (frames(2),), dynamic_shapes=shapes).module()
     for handle in handles:
         handle.remove()
@@ -275,7 +275,7 @@ def test_symbolic_sizes_do_not_grow_from_site_to_site_in_an_export_with_dynamic_
 
 def test_exporting_with_a_wrong_number_of_frames_raises_an_error():
     with pytest.raises(ValueError, match="6 images do not make whole clips of 4 frames"):
-        torch.export.export(traced_network("m2a"), (frames(2)[:6],))
+        torch.export.export(small_network("m2a"), (frames(2)[:6],))
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def read_checkpoint(path: Path) -> CheckpointFile:
         )
     if not has_checksum:
         warnings.warn(
-            f"{path} has no checksum because an early version wrote it: damage cannot be detected. "
+            f"{path} has no checksum, since an early version wrote it: damage cannot be detected. "
             "motionaware.save(motionaware.load(path), path) adds one",
             MotionAwareWarning,
             stacklevel=3,

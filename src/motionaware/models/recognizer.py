@@ -105,9 +105,8 @@ class VideoRecognizer(AnyMemoryFormat):
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.num_features, len(self.class_names))
-        nn.init.normal_(
-            self.head.weight, std=0.001
-        )  # nearly equal scores at the start (reference code)
+        # Nearly equal scores at the start, as in the reference code.
+        nn.init.normal_(self.head.weight, std=0.001)
         nn.init.zeros_(self.head.bias)
 
     def forward(
