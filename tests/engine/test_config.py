@@ -21,7 +21,7 @@ from motionaware.engine.config_io import (
     recipe_to_dict,
     recipe_to_yaml,
 )
-from motionaware.engine.config_validation import explanations, known_keys
+from motionaware.engine.config_validation import field_descriptions, known_keys
 from motionaware.engine.model import make_model
 from motionaware.engine.run_folder import RunFolder
 from motionaware.errors import RecipeError
@@ -175,6 +175,9 @@ def test_numbers_in_the_exponent_spelling_that_yaml_takes_for_words_are_numbers(
         ),
         ("train: {early_stopping_epochs: 0}", "train.early_stopping_epochs is 0, wanted a number"),
         ("train: {epochs: true}", "train.epochs is True, wanted int"),
+        ("train: {epochs: null}", "train.epochs is null, wanted int"),
+        ("clip: {num_frames: null}", "recipe.yaml: clip.num_frames is null, wanted int"),
+        ("model: {every: ''}", "recipe.yaml: model.every is '', wanted int or null"),
         ("data: {root: 12}", "data.root is 12, wanted str or null"),
         ("optim: {milestones_epochs: 3}", r"optim.milestones_epochs is 3, wanted \[int, ...\]"),
         ("optim: {schedule: cosin}", "optim.schedule is cosin, wanted step or cosine or one-cycle"),
@@ -195,8 +198,10 @@ def test_what_a_recipe_may_not_hold_is_named(text: str, words: str, tmp_path: Pa
         (["--epochs", "3"], r"key epochs is unknown; did you mean 'train.epochs'\?"),
         (["--train", "3"], r"the command line: train is a group; give a key below it, --train.KEY"),
         (["--train.epochs", "many"], "the command line: train.epochs is many, wanted int"),
-        (["--train.epochs"], "argument --train.epochs: expected one argument"),
-        (["train.epochs=3"], "unrecognized arguments: train.epochs=3"),
+        (["--train.epochs="], "the command line: train.epochs is '', wanted int"),
+        (["--train.epochs"], "the command line: argument --train.epochs: expected one argument"),
+        (["--train.epochs", "--train.seed=1"], "argument --train.epochs: expected one argument"),
+        (["train.epochs=3"], "the command line: unrecognized arguments: train.epochs=3"),
         (["--optim.learning_rate", "-1"], r"the command line: optim.learning_rate is -1.0, wanted"),
         (["--clip.num_frames=0"], "the command line: num_frames is 0; it counts and starts at 1"),
     ],
@@ -208,10 +213,34 @@ def test_what_the_command_line_may_not_hold_is_named(
         read_recipe(write(tmp_path, "{}"), overrides)
 
 
-def test_a_value_of_the_file_is_not_laid_at_the_command_lines_door(tmp_path: Path):
-    path = write(tmp_path, "train: {epochs: many}")
-    with pytest.raises(RecipeError, match=r"recipe.yaml: train.epochs is many, wanted int"):
-        read_recipe(path, ["--train.batch_size=4"])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("train: {epochs: many}", "train.epochs is many, wanted int"),
+        ("train: {epochs: 0}", "train.epochs is 0, wanted a number in"),
+        ("clip: {num_frames: 0}", "num_frames is 0; it counts and starts at 1"),
+    ],
+)
+def test_an_error_in_the_file_names_the_file_although_there_are_overrides(
+    text: str, words: str, tmp_path: Path
+):
+    path = write(tmp_path, text)
+    with pytest.raises(RecipeError, match=f"recipe.yaml: {words}"):
+        read_recipe(path, ["--train.batch_size=4", "--clip.image_size=96"])
+
+
+def test_an_override_replaces_a_value_that_is_out_of_range_in_the_file(tmp_path: Path):
+    path = write(tmp_path, "optim: {learning_rate: -1}")
+    assert read_recipe(path, ["--optim.learning_rate=1"]).optim.learning_rate == 1.0
+    with pytest.raises(RecipeError, match=r"the command line: optim.learning_rate is -2.0"):
+        read_recipe(path, ["--optim.learning_rate=-2"])
+
+
+def test_lists_and_mappings_can_be_given_on_the_command_line(tmp_path: Path):
+    overrides = ["--train.class_weights", "{cat: 2, 1: 0.5}", "--model.where=[layer2.*]"]
+    recipe = read_recipe(write(tmp_path, "{}"), overrides)
+    assert recipe.train.class_weights == {"cat": 2.0, "1": 0.5}
+    assert recipe.model.where == ("layer2.*",)
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path):
@@ -302,7 +331,7 @@ def test_every_key_is_listed_with_its_values_and_default():
 @pytest.mark.parametrize("key", [key for key in known_keys(Recipe) if "." in key])
 def test_every_key_has_an_explanation(key: str):
     group, _, name = key.partition(".")
-    meaning = explanations(known_keys(Recipe)[group])[name]
+    meaning = field_descriptions(known_keys(Recipe)[group])[name]
     assert len(meaning.split()) >= 4
     assert meaning.endswith(".")
 
@@ -310,7 +339,7 @@ def test_every_key_has_an_explanation(key: str):
 def test_no_explanation_is_of_a_key_that_does_not_exist():
     for group, kind in known_keys(Recipe).items():
         if "." not in group:
-            assert explanations(kind).keys() == {one.name for one in fields(kind)}, group
+            assert field_descriptions(kind).keys() == {one.name for one in fields(kind)}, group
 
 
 def test_the_keys_page_is_what_the_command_prints():

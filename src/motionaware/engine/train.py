@@ -14,7 +14,11 @@ from torch.utils.tensorboard import SummaryWriter
 from motionaware.data.loader import Batch
 from motionaware.deprecation import renamed_keyword
 from motionaware.engine.config import Recipe
-from motionaware.engine.config_io import recipe_from_dict, recipe_to_dict, with_own_code_found
+from motionaware.engine.config_io import (
+    recipe_from_dict,
+    recipe_to_dict,
+    with_absolute_module_paths,
+)
 from motionaware.engine.early_stopping import is_over, stopped_early
 from motionaware.engine.evaluate import evaluate_batches, pick_device
 from motionaware.engine.loss import TrainingLoss, make_weights
@@ -82,7 +86,7 @@ def train(
         OSError: A file cannot be written; what was saved before stands.
     """
     folder = RunFolder(run_folder)
-    recipe = with_absolute_paths(with_own_code_found(recipe))
+    recipe = with_absolute_paths(with_absolute_module_paths(recipe))
     if not resume:
         folder.check_free()
     threads = torch.get_num_threads()
