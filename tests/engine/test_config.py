@@ -98,6 +98,7 @@ UNUSUAL = Recipe(
         seed=11,
         device="cpu",
         num_threads=2,
+        keep_freed_memory=True,
     ),
     eval=EvalConfig(num_views=3, num_crops=3, batch_size=9),
 )
