@@ -37,8 +37,8 @@ def take_apart(*, num_steps: int, keeps: bool) -> Iterator[dict[str, Any]]:
     """A line for each recipe: medians over its steps, in milliseconds, and page faults."""
     for name, recipe in recipes().items():
         with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
-            folder = RunFolder(Path(folder) / "run")
-            run = Trainer(recipe, folder, resume=False, progress=False, log=lambda line: None)
+            run_folder = RunFolder(Path(folder) / "run")
+            run = Trainer(recipe, run_folder, resume=False, progress=False, log=lambda line: None)
             yield {"recipe": name} | _steps(run, num_steps)
 
 

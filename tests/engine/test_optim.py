@@ -100,11 +100,11 @@ def torch_factors(config: OptimConfig, *, steps_per_epoch: int, epochs: int) -> 
         scheduler = lr_scheduler.OneCycleLR(
             optimizer, max_lr=1.0, total_steps=num_steps, pct_start=rise, cycle_momentum=False
         )
-    rates = scheduler.get_last_lr()
+    rates = [optimizer.param_groups[0]["lr"]]
     for _ in range(num_steps - 1):
         optimizer.step()
         scheduler.step()
-        rates += scheduler.get_last_lr()
+        rates.append(optimizer.param_groups[0]["lr"])
     return rates
 
 

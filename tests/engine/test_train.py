@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from motionaware.apps.prepare_index import prepare_data
 from motionaware.data.loader import Batch
 from motionaware.engine import progress as progress_module
+from motionaware.engine import run_folder as run_folder_module
 from motionaware.engine import signals as signals_module
 from motionaware.engine.config import DataConfig, Recipe
 from motionaware.engine.optim import freeze_batch_norms
@@ -228,6 +229,21 @@ def test_resuming_a_finished_run_changes_nothing(tiny_recipe: Recipe, tmp_path: 
         path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()
     }
     assert before == after
+
+
+def test_resuming_reads_the_saved_state_once(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    recipe = modify(tiny_recipe, train={"epochs": 1})
+    train(recipe, tmp_path / "run")
+    read_torch, reads = run_folder_module.read_torch, []
+    monkeypatch.setattr(
+        run_folder_module, "read_torch", lambda file: reads.append(file) or read_torch(file)
+    )
+    folder = RunFolder(tmp_path / "run")
+    assert len(folder.history()) == 1
+    train(recipe, folder, resume=True)
+    assert len(reads) == 1
 
 
 def test_a_run_killed_before_the_first_save_restarts_from_the_pretrained_weights(

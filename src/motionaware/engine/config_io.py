@@ -228,18 +228,18 @@ def _split_overrides(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Iterate over key and text of overrides, written `--key=value` or `--key value`.
 
     Raises:
-        RecipeError: A word is not an override, or a key has no value.
+        RecipeError: An argument does not start with `--`, or a key has no value.
     """
-    words = list(overrides)
-    while words:
-        word = words.pop(0)
-        key, equals, text = word.removeprefix("--").partition("=")
-        if not word.startswith("--"):
-            raise RecipeError(f"{_COMMAND_LINE}: unrecognized arguments: {word}")
+    arguments = list(overrides)
+    while arguments:
+        argument = arguments.pop(0)
+        key, equals, text = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--"):
+            raise RecipeError(f"{_COMMAND_LINE}: unrecognized arguments: {argument}")
         if not equals:
-            if not words or words[0].startswith("--"):
+            if not arguments or arguments[0].startswith("--"):
                 raise RecipeError(f"{_COMMAND_LINE}: argument --{key}: expected one argument")
-            text = words.pop(0)
+            text = arguments.pop(0)
         yield key, text
 
 
