@@ -278,14 +278,14 @@ def test_resuming_with_another_recipe_is_an_error(tiny_recipe: Recipe, tmp_path:
 def test_an_extended_run_gives_the_same_numbers_as_one_planned_with_more_epochs(
     epochs_before: int, tiny_recipe: Recipe, tmp_path: Path
 ):
-    whole = modify(tiny_recipe, train={"epochs": 3, "ema_decay": 0.9})
-    train(whole, tmp_path / "uninterrupted")
-    train(modify(whole, train={"epochs": epochs_before}), tmp_path / "run")
+    longer = modify(tiny_recipe, train={"epochs": 3, "ema_decay": 0.9})
+    train(longer, tmp_path / "uninterrupted")
+    train(modify(longer, train={"epochs": epochs_before}), tmp_path / "run")
     lines = []
-    train(whole, tmp_path / "run", resume=True, log=lines.append)
+    train(longer, tmp_path / "run", resume=True, log=lines.append)
     assert_same_run(tmp_path / "uninterrupted", tmp_path / "run")
     assert f"resumed with train.epochs 3 (was {epochs_before})" in lines
-    assert RunFolder(tmp_path / "run").recipe() == whole
+    assert RunFolder(tmp_path / "run").recipe() == longer
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
@@ -343,7 +343,7 @@ def test_a_run_fine_tunes_another_run_and_resumes_without_its_files(
     best = tmp_path / "first" / "best.safetensors"
     assert f"weights from {best}: 154 of 156 tensors" in lines
     assert "  new: head.weight, head.bias (12 classes in the file, 2 here)" in lines
-    old, new = (load(tmp_path / run / "last.safetensors") for run in ("first", "whole"))
+    old, new = (load(tmp_path / run / "last.safetensors") for run in ("first", "uninterrupted"))
     weights = dict(new.named_parameters())
     for name, before in load(best).named_parameters():
         assert name.startswith("head.") or torch.allclose(weights[name], before, atol=1e-6), name
@@ -397,7 +397,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("num_clips", [12, 10], ids=["whole", "last-group-incomplete"])
+@pytest.mark.parametrize("num_clips", [12, 10], ids=["complete", "last-group-incomplete"])
 def test_accumulated_batches_have_the_gradient_of_one_large_batch(
     num_clips: int, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
