@@ -232,9 +232,10 @@ class TrainConfig:
         num_threads: CPU threads of torch; null uses torch's default.
         keep_freed_memory: Let glibc's malloc keep freed memory for the next step instead of
             returning it to the system, for training on the CPU. The memory use stays at its peak
-            until the process ends; numbers do not change. See docs/performance.md and
-            benchmarks/keep_freed_memory.py: for the model of quickstart on one thread, a step
-            takes 0.87 times the CPU time.
+            until the process ends; numbers do not change. A step of quickstart's M2A model on one
+            thread takes 0.87 times the CPU time (median of 7 pairs of processes, 0.81 to 0.96;
+            Intel Xeon family 6 model 207, 2 busy cores, 2026-11-27; python
+            benchmarks/keep_freed_memory.py --rounds 7).
     """
 
     epochs: int = 30
