@@ -630,8 +630,8 @@ def test_what_fails_inside_a_worker_is_one_line(
     run = tmp_path / "run"
     code = (
         "import sys; from motionaware.cli import main; import motionaware.engine.train as t\n"
-        "import shutil; plain = t.TrainingRun.finish\n"
-        f"t.TrainingRun.finish = lambda run: (shutil.rmtree({str(cache)!r}), plain(run))[1]\n"
+        "import shutil; fit = t.Trainer.fit\n"
+        f"t.Trainer.fit = lambda run: (shutil.rmtree({str(cache)!r}), fit(run))[1]\n"
         f"sys.exit(main(['train', {str(tmp_path / 'tiny.yaml')!r}, '--run', {str(run)!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=QUIET)
