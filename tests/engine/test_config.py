@@ -147,7 +147,7 @@ def test_numbers_with_an_exponent_that_yaml_reads_as_text_are_numbers(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         (
             "train: {epoch: 3}",
@@ -186,14 +186,14 @@ def test_numbers_with_an_exponent_that_yaml_reads_as_text_are_numbers(tmp_path: 
         ("clip: {num_frames: 0}", "num_frames is 0; it counts and starts at 1"),
     ],
 )
-def test_an_error_in_a_recipe_names_file_key_and_value(text: str, words: str, tmp_path: Path):
-    with pytest.raises(RecipeError, match=words) as caught:
+def test_an_error_in_a_recipe_names_file_key_and_value(text: str, message: str, tmp_path: Path):
+    with pytest.raises(RecipeError, match=message) as caught:
         read_recipe(write(tmp_path, text))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "words"),
+    ("overrides", "message"),
     [
         (["--train.epoch=3"], r"the command line: key train.epoch is unknown; did you mean"),
         (["--epochs", "3"], r"key epochs is unknown; did you mean 'train.epochs'\?"),
@@ -208,14 +208,14 @@ def test_an_error_in_a_recipe_names_file_key_and_value(text: str, words: str, tm
     ],
 )
 def test_an_error_on_the_command_line_names_key_and_value(
-    overrides: list[str], words: str, tmp_path: Path
+    overrides: list[str], message: str, tmp_path: Path
 ):
-    with pytest.raises(RecipeError, match=words):
+    with pytest.raises(RecipeError, match=message):
         read_recipe(write(tmp_path, "{}"), overrides)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("train: {epochs: many}", "train.epochs is many, wanted int"),
         ("train: {epochs: 0}", "train.epochs is 0, wanted a number in"),
@@ -223,10 +223,10 @@ def test_an_error_on_the_command_line_names_key_and_value(
     ],
 )
 def test_an_error_in_the_file_names_the_file_although_there_are_overrides(
-    text: str, words: str, tmp_path: Path
+    text: str, message: str, tmp_path: Path
 ):
     path = write(tmp_path, text)
-    with pytest.raises(RecipeError, match=f"recipe.yaml: {words}"):
+    with pytest.raises(RecipeError, match=f"recipe.yaml: {message}"):
         read_recipe(path, ["--train.batch_size=4", "--clip.image_size=96"])
 
 

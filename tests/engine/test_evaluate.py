@@ -65,8 +65,8 @@ def test_nan_scores_of_a_view_are_an_error_with_the_name_of_the_video(
     broken = copy.deepcopy(model)
     forward = broken.forward
     broken.forward = lambda clips: forward(clips).index_fill(0, torch.tensor([1]), math.nan)
-    words = r"of motionpairs/test/000001 are infinite or not a number .*the weights are finite"
-    with pytest.raises(NonFiniteScores, match=words):
+    message = r"of motionpairs/test/000001 are infinite or not a number .*the weights are finite"
+    with pytest.raises(NonFiniteScores, match=message):
         evaluate(broken, tiny_recipe.data, config=EvalConfig(batch_size=5))
 
 
@@ -120,8 +120,8 @@ def test_a_missing_video_is_an_error_when_the_data_set_is_opened(tmp_path: Path)
 
 
 def test_an_unknown_kind_of_data_is_an_error_that_offers_the_nearest():
-    words = r"'motionpair' is unknown; did you mean 'motionpairs'\? Choose folder"
-    with pytest.raises(ValueError, match=words):
+    message = r"'motionpair' is unknown; did you mean 'motionpairs'\? Choose folder"
+    with pytest.raises(ValueError, match=message):
         open_dataset(DataConfig(kind="motionpair", root="."), "train", spec=ClipSpec())
 
 
@@ -149,8 +149,8 @@ def test_another_class_order_of_something_something_is_an_error(trees, plant, tm
     )
     root = plant(tree, tmp_path)
     other = create_model("resnet18_quarter", temporal="none", num_frames=4, class_names=names[::-1])
-    words = r"class 0 is 'Holding something' in the model, 'Closing something' in the data"
-    with pytest.raises(ValueError, match=words):
+    message = r"class 0 is 'Holding something' in the model, 'Closing something' in the data"
+    with pytest.raises(ValueError, match=message):
         evaluate(other, DataConfig(kind="something-v2", root=str(root)), split="val")
 
 

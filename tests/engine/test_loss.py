@@ -63,6 +63,8 @@ def test_the_labels_are_read_for_balanced_weights_only():
 
 
 def test_an_unknown_class_is_an_error_that_offers_the_nearest():
-    words = r"names the class 'dgo', which the data do not have; did you mean 'dog'\? The 2 classes"
-    with pytest.raises(ValueError, match=words):
+    message = (
+        r"names the class 'dgo', which the data do not have; did you mean 'dog'\? The 2 classes"
+    )
+    with pytest.raises(ValueError, match=message):
         named_weights({"dgo": 2.0}, ["cat", "dog"])

@@ -12,8 +12,8 @@ MODEL = nn.Linear(2, 3)
 def test_the_error_names_the_videos_with_non_finite_scores(value: float):
     scores = torch.zeros(3, 4)
     scores[1, 2] = value
-    words = r"the model's scores of b\.mp4 are infinite or not a number \(NaN\), so they name no"
-    with pytest.raises(NonFiniteScores, match=words):
+    message = r"the model's scores of b\.mp4 are infinite or not a number \(NaN\), so they name no"
+    with pytest.raises(NonFiniteScores, match=message):
         check_scores(scores, MODEL, ["a.mp4", "b.mp4", "c.mp4"])
 
 
@@ -40,8 +40,10 @@ def test_the_error_gives_the_weights_or_the_computation_as_the_cause():
         check_scores(scores, MODEL, ["a"])
     broken = nn.Linear(2, 3)
     nn.init.constant_(broken.weight, float("nan"))
-    words = r"1 of the model's weights are infinite or NaN themselves, the first is weight: use an"
-    with pytest.raises(NonFiniteScores, match=words):
+    message = (
+        r"1 of the model's weights are infinite or NaN themselves, the first is weight: use an"
+    )
+    with pytest.raises(NonFiniteScores, match=message):
         check_scores(scores, broken, ["a"])
 
 

@@ -58,9 +58,9 @@ def assert_same_run(first: Path, second: Path) -> None:
 
 @pytest.fixture
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Return a function that sends a signal during the given step, counted from now on."""
+    """Return a function that makes the given step, counted from now on, send a signal."""
 
-    def arrange(step: int) -> None:
+    def send_signal_in(step: int) -> None:
         steps = iter(range(1, 1000))
         train_step = Trainer._train_step
 
@@ -71,7 +71,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
         monkeypatch.setattr(Trainer, "_train_step", interrupted)
 
-    return arrange
+    return send_signal_in
 
 
 def test_the_training_loss_falls_on_a_few_clips(tiny_recipe: Recipe, tmp_path: Path):
@@ -163,7 +163,7 @@ def test_a_closed_terminal_saves_the_run_and_nohup_ignores_it(
 ):
     train_step = Trainer._train_step
 
-    def hung_up(run: Trainer, group: list[Batch]) -> None:
+    def hang_up(run: Trainer, group: list[Batch]) -> None:
         train_step(run, group)
         signal.raise_signal(signal.SIGHUP)
 
@@ -171,7 +171,7 @@ def test_a_closed_terminal_saves_the_run_and_nohup_ignores_it(
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the test process may ignore it
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(Trainer, "_train_step", hung_up)
+            patch.setattr(Trainer, "_train_step", hang_up)
             with pytest.raises(TrainingInterrupted):
                 train(tiny_recipe, tmp_path / "run")
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
@@ -188,15 +188,15 @@ def test_a_second_process_cannot_train_the_same_run(
 ):
     train_step, refused = Trainer._train_step, []
 
-    def busy(run: Trainer, group: list[Batch]) -> None:
+    def resume_meanwhile(run: Trainer, group: list[Batch]) -> None:
         if not refused:
             refused.append(True)
-            words = "run is being trained by another process; wait until it has ended"
-            with pytest.raises(BlockingIOError, match=words):
+            message = "run is being trained by another process; wait until it has ended"
+            with pytest.raises(BlockingIOError, match=message):
                 train(tiny_recipe, tmp_path / "run", resume=True)
         train_step(run, group)
 
-    monkeypatch.setattr(Trainer, "_train_step", busy)
+    monkeypatch.setattr(Trainer, "_train_step", resume_meanwhile)
     train(tiny_recipe, tmp_path / "run")
     assert refused
 
@@ -207,11 +207,11 @@ def test_a_second_ctrl_c_raises_keyboard_interrupt(
     seconds = iter((0.0, 1.5))
     monkeypatch.setattr(signals_module.time, "monotonic", lambda: next(seconds, 9.0))
 
-    def impatient(run: Trainer, group: list[Batch]) -> None:
+    def interrupt_twice(run: Trainer, group: list[Batch]) -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Trainer, "_train_step", impatient)
+    monkeypatch.setattr(Trainer, "_train_step", interrupt_twice)
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(tiny_recipe, tmp_path / "run")
@@ -269,8 +269,8 @@ def test_resuming_without_a_run_is_an_error(tiny_recipe: Recipe, tmp_path: Path)
 def test_resuming_with_another_recipe_is_an_error(tiny_recipe: Recipe, tmp_path: Path):
     RunFolder(tmp_path / "run").begin(tiny_recipe)
     other = modify(tiny_recipe, optim={"learning_rate": 0.3})
-    words = r"was begun with another recipe: optim.learning_rate was 0.02, is 0.3 now; restore it"
-    with pytest.raises(ValueError, match=words):
+    message = r"was begun with another recipe: optim.learning_rate was 0.02, is 0.3 now; restore it"
+    with pytest.raises(ValueError, match=message):
         train(other, tmp_path / "run", resume=True)
 
 
@@ -294,8 +294,8 @@ def test_a_run_whose_schedule_depends_on_its_length_cannot_be_extended(
 ):
     recipe = modify(tiny_recipe, optim={"schedule": schedule}, train={"epochs": 1})
     train(recipe, tmp_path / "run")
-    words = r"train.epochs 3 in place of 1: its learning rate .* --model.pretrained .*last\.safet"
-    with pytest.raises(ValueError, match=words) as error:
+    message = r"train.epochs 3 in place of 1: its learning rate .* --model.pretrained .*last\.safet"
+    with pytest.raises(ValueError, match=message) as error:
         train(modify(recipe, train={"epochs": 3}), tmp_path / "run", resume=True)
     assert f"optim.schedule: {schedule}" in str(error.value)
     assert str(error.value).count("--train.epochs 2")
@@ -312,10 +312,10 @@ def test_a_changed_recipe_file_is_an_error(tiny_recipe: Recipe, tmp_path: Path):
     train(modify(tiny_recipe, train={"epochs": 1}), tmp_path / "run")
     file = tmp_path / "run" / "recipe.yaml"
     file.write_text(file.read_text().replace("learning_rate: 0.02", "learning_rate: 0.12"))
-    words = (
+    message = (
         r"optim.learning_rate was 0.02, is 0.12 now; restore it on the command line or in .*yaml"
     )
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         train(RunFolder(tmp_path / "run").recipe(), tmp_path / "run", resume=True)
 
 
@@ -572,8 +572,10 @@ def test_nan_scores_in_validation_end_the_run_before_the_epoch_is_saved(
         return validate(run)
 
     monkeypatch.setattr(Trainer, "_validate", with_nan)
-    words = r"validation after epoch 2: the model's scores of motionpairs/val/000000, .*head\.bias"
-    with pytest.raises(TrainingDiverged, match=words):
+    message = (
+        r"validation after epoch 2: the model's scores of motionpairs/val/000000, .*head\.bias"
+    )
+    with pytest.raises(TrainingDiverged, match=message):
         train(tiny_recipe, tmp_path / "run")
     for name in ("best", "last"):
         assert load(tmp_path / "run" / f"{name}.safetensors").recipe["trained"]["epoch"] == 1
@@ -713,14 +715,14 @@ def test_a_last_batch_of_one_clip_stays_if_the_norms_can_take_it(
 
 
 @pytest.mark.parametrize(
-    ("num_clips", "batch_size", "words"),
+    ("num_clips", "batch_size", "message"),
     [
         (6, 1, r"train.batch_size is 1, but a norm of .* set train.batch_size to 2 or more, or"),
         (1, 8, r"training split has 1 video, so each batch has 1 clip, but a norm of .* add train"),
     ],
 )
 def test_if_all_batches_have_one_clip_the_error_comes_before_a_run_folder(
-    num_clips: int, batch_size: int, words: str, tiny_recipe: Recipe, tmp_path: Path
+    num_clips: int, batch_size: int, message: str, tiny_recipe: Recipe, tmp_path: Path
 ):
     recipe = modify(
         tiny_recipe,
@@ -728,7 +730,7 @@ def test_if_all_batches_have_one_clip_the_error_comes_before_a_run_folder(
         data={"num_train_clips": num_clips},
         train={"batch_size": batch_size},
     )
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -796,14 +798,14 @@ def test_a_full_disk_keeps_checkpoint_and_state_of_the_previous_epoch(
     plain_write = Path.write_bytes
     num_checkpoints = iter(range(100))
 
-    def full(path: Path, content: bytes) -> int:
+    def disk_full(path: Path, content: bytes) -> int:
         if "last" in path.name and next(num_checkpoints) >= 1:
             plain_write(path, content[: len(content) // 2])
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         return plain_write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(Path, "write_bytes", disk_full)
         with pytest.raises(OSError, match="No space left on device") as caught:
             train(recipe, tmp_path / "resumed")
     assert "last.safetensors" in str(caught.value)
@@ -859,7 +861,7 @@ def test_runs_of_one_recipe_are_identical_and_another_seed_differs(
     assert log_of(tmp_path / "one") != log_of(tmp_path / "three")
 
 
-# ------------------------------------------------------------------------- changed, mixed, skipped
+# --------------------------------------------------------- augmentation, caches, skipped videos
 
 
 def test_a_run_with_all_augmentations_resumes_to_the_same_numbers(
