@@ -10,7 +10,8 @@ over rounds. `direct` is M2A as its paper writes it, with the same weights; `non
 module. The part `step` measures the parts of one training step.
 
 malloc has a large effect: by default it returns large freed blocks to the system, which clears the
-pages before the next use. With `--keep` it keeps them. Several runs may append to one file.
+pages before the next use. With `--keep` it keeps them, as `train.keep_freed_memory` does. Several
+runs may append to one file.
 """
 
 import argparse

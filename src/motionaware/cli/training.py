@@ -69,8 +69,7 @@ def run_train(args: argparse.Namespace) -> int:
     recipe = recipe or files.recipe(args.overrides)
     curves = CurvesPicture(files)
     test = look_for_test(recipe.data)
-    state = files.load_state() if args.resume else None
-    history = state["log"] if state else []
+    history = files.history() if args.resume else []
     if args.resume and recipe == files.recipe() and is_over(history, recipe.train):
         reason = stopped_early(history, recipe.train)
         print(f"{folder} is finished: {reason}" if reason else _finished(files, recipe))
@@ -92,7 +91,7 @@ def run_train(args: argparse.Namespace) -> int:
         curves.update()
 
     try:
-        report = train(recipe, folder, resume=bool(args.resume), progress=show_progress(), log=log)
+        report = train(recipe, files, resume=bool(args.resume), progress=show_progress(), log=log)
     except VideoError as error:
         raise VideoError(
             f"{error}. What was trained is saved: mend that video and go on with motionaware train "
