@@ -8,9 +8,7 @@ from pathlib import Path
 import torch
 
 from motionaware.engine.grid import grid_recipes, read_grid
-from motionaware.engine.statistics import import_scipy_stats
-from motionaware.errors import DataError, NonFiniteScores, UsageError, VideoError
-from motionaware.explain.drawing import figure_maker
+from motionaware.errors import DataError, MissingPackage, NonFiniteScores, UsageError, VideoError
 from motionaware.explain.lettering import lettering
 from motionaware.files import alone_in, check_folder
 from motionaware.messages import count
@@ -33,7 +31,7 @@ from motionaware.report.predictions import (
 from motionaware.report.results import ComparisonResults
 from motionaware.report.runs import Run, plan_runs
 from motionaware.report.train_runs import check_runs, train_missing
-from motionaware.report.write import make_environment, write_report
+from motionaware.report.write import write_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,9 +189,15 @@ def compare_runs(
 
 def _check_packages() -> None:
     """Raise MissingPackage before hours of training instead of after them."""
-    figure_maker()
-    make_environment(is_html=True)
-    import_scipy_stats()
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib.figure  # noqa: F401
+        import scipy.stats  # noqa: F401
+    except ImportError as error:
+        raise MissingPackage(
+            f"compare needs matplotlib, jinja2 and scipy ({error}); run: "
+            "pip install 'motionaware[compare]'"
+        ) from error
 
 
 def _lock(out: Path) -> AbstractContextManager[None]:

@@ -19,7 +19,7 @@ def summary_lines(results: ComparisonResults) -> list[str]:
     lines = [_data_line(results, finished), *_skipped_in_training(finished)]
     num_failed = sum(len(cell.failures) for cell in results.cells)
     if num_failed:
-        lines.append(f"{count(num_failed, 'run')} failed (see below) and left out of all results.")
+        lines.append(f"Left out of all results: {count(num_failed, 'failed run')} (see below).")
     lines += [_best_model_line(results, backbone) for backbone in _backbones(finished)]
     for gain in results.gains:
         if (gain.cell.temporal, gain.reference.temporal) in results.pairs:

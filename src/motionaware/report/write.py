@@ -55,9 +55,9 @@ def write_report(results: ComparisonResults, out: Path, *, num_examples: int) ->
     """
     remove_figures(out)
     finished = results.finished_cells()
-    content = _text_content(results)
+    content = text_content(results)
     if finished:
-        content |= _figure_content(results, out, num_examples)
+        content |= figure_content(results, out, num_examples)
     tables = [accuracy_table(results.cells)]
     if results.gains:
         tables += [gains_table(results.gains), mcnemar_table(results.gains)]
@@ -78,7 +78,7 @@ def write_report(results: ComparisonResults, out: Path, *, num_examples: int) ->
         write_atomically(out / name, text.encode())
 
 
-def _text_content(results: ComparisonResults) -> dict[str, Any]:
+def text_content(results: ComparisonResults) -> dict[str, Any]:
     """Return the variables of the template that need no figure."""
     gains = results.gains
     content: dict[str, Any] = {
@@ -104,7 +104,7 @@ def _text_content(results: ComparisonResults) -> dict[str, Any]:
     return content
 
 
-def _figure_content(results: ComparisonResults, out: Path, num_examples: int) -> dict[str, Any]:
+def figure_content(results: ComparisonResults, out: Path, num_examples: int) -> dict[str, Any]:
     """Draw the figures, and return the variables of the template that belong to them."""
     counts = [number for number in class_counts(results.finished_cells()[0]) if number]
     return {
