@@ -117,9 +117,7 @@ def test_the_error_about_a_missing_grid_names_the_documentation(tmp_path: Path):
 
 
 def test_a_grid_that_is_a_list_is_refused(write_grid):
-    with pytest.raises(
-        RecipeError, match="contains a list; wanted a mapping"
-    ):
+    with pytest.raises(RecipeError, match="contains a list; wanted a mapping"):
         read_grid(write_grid("[1, 2]"))
 
 
