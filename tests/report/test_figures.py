@@ -18,7 +18,7 @@ LONG_NAME = "Pretending to put something with $x_1$ behind something without let
 def saved_figures(monkeypatch: pytest.MonkeyPatch) -> list:
     """The figures that would be written to files."""
     saved = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: saved.append(figure))
+    monkeypatch.setattr(figures, "save_sheet", lambda figure, path: saved.append(figure))
     return saved
 
 

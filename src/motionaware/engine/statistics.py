@@ -21,7 +21,7 @@ NUM_RESAMPLES = 10_000
 _MAX_VALUES_PER_CHUNK = 4_000_000  # bounds the memory that the resamples take
 
 
-def import_scipy_stats() -> ModuleType:
+def _import_scipy_stats() -> ModuleType:
     """Return the module `scipy.stats`.
 
     Raises:
@@ -113,7 +113,7 @@ def t_interval(difference: Int[np.ndarray, "s n"]) -> tuple[float, float] | None
     num_seeds, num_videos = difference.shape
     if num_seeds == 1 or num_videos == 1:
         return None
-    t = import_scipy_stats().t
+    t = _import_scipy_stats().t
     mean = float(difference.mean())
     seeds_variance = float(difference.mean(axis=1).var(ddof=1)) / num_seeds
     videos_variance = float(difference.mean(axis=0).var(ddof=1)) / num_videos
@@ -143,7 +143,7 @@ def exact_mcnemar(only_first: int, only_second: int) -> float:
     num_discordant = only_first + only_second
     if num_discordant == 0:
         return 1.0
-    return float(import_scipy_stats().binomtest(only_first, num_discordant).pvalue)
+    return float(_import_scipy_stats().binomtest(only_first, num_discordant).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,9 +13,6 @@ from motionaware.explain.drawing import figure_maker, save_sheet
 from motionaware.explain.lettering import shortened, text_width
 from motionaware.report.cells import Cell
 from motionaware.report.gains import Gain
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _COLOURS = (  # Paul Tol's bright and dark schemes, which colour-blind readers can distinguish
     "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb",
@@ -65,7 +62,7 @@ def draw_curves(cells: Sequence[Cell], backbone: str, path: Path) -> None:
     axes.set(xlabel="epoch", ylabel="validation top-1, %", title=backbone)
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # ticks at whole epochs
     figure.legend(loc="outside right upper", fontsize=8)
-    _save(figure, path)
+    save_sheet(figure, path)
 
 
 def draw_costs(cells: Sequence[Cell], path: Path) -> None:
@@ -107,7 +104,7 @@ def draw_costs(cells: Sequence[Cell], path: Path) -> None:
         black = Style("black", "-", "black")
         handles += [_legend_marker(panels[0], mark, black, name) for name, mark in markers.items()]
     figure.legend(handles=handles, loc="outside right upper", fontsize=8)
-    _save(figure, path)
+    save_sheet(figure, path)
 
 
 def _legend_marker(axes: Any, marker: str, style: Style, label: str) -> Any:
@@ -169,7 +166,7 @@ def draw_confusion(cells: Sequence[Cell], backbone: str, path: Path) -> str:
     bottom = height - heading_space - title_space - (side + bar_height) / 2
     bar = (width - 0.75) / width, bottom / height, 0.15 / width, bar_height / height
     figure.colorbar(image, cax=figure.add_axes(bar), label="share of the true class")
-    _save(figure, path)
+    save_sheet(figure, path)
     return selection
 
 
@@ -225,7 +222,7 @@ def draw_class_gains(gain: Gain, path: Path) -> None:
     axes.set(xlabel="difference of top-1 in percentage points, mean over seeds")
     title = f"{gain.cell.backbone}: {gain.cell.temporal} minus {gain.reference.temporal}"
     axes.set_title(_wrap(title, 80), fontsize=9)
-    _save(figure, path)
+    save_sheet(figure, path)
 
 
 def _height_of_legend(cells: Sequence[Cell], minimum: float) -> float:
@@ -233,10 +230,6 @@ def _height_of_legend(cells: Sequence[Cell], minimum: float) -> float:
     modules = {cell.temporal for cell in cells}
     num_lines = sum(_wrap(name, _LEGEND_WIDTH).count("\n") + 1 for name in modules)
     return max(minimum, 0.5 + 0.17 * (num_lines + len({cell.backbone for cell in cells})))
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    save_sheet(figure, path)
 
 
 def _wrap(name: str, width: int) -> str:

@@ -95,7 +95,6 @@ def text_content(results: ComparisonResults) -> dict[str, Any]:
         content |= {
             "gains_table": gains_table(gains),
             "mcnemar_table": mcnemar_table(gains),
-            "num_run_pairs": sum(len(gain.mcnemar) for gain in gains),
             "min_seeds": min(len(gain.seeds) for gain in gains),
             "num_resamples": NUM_RESAMPLES,
         }
