@@ -18,7 +18,7 @@ from motionaware.models.input_layout import Host
 from motionaware.models.insertion import copy_sharing_tensors
 from motionaware.models.layout_adapters import ADAPTERS
 from motionaware.temporal.names import site_maker
-from motionaware.temporal.places import compares_places
+from motionaware.temporal.spatial import compares_places
 from motionaware.temporal.table import TEMPORAL
 
 T = 4

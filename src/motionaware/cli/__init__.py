@@ -14,13 +14,7 @@ from motionaware.cli.say import plain_warnings, say_error
 from motionaware.cli.training import run_evaluate, run_quickstart, run_train
 from motionaware.cli.verbs import make_parser
 from motionaware.engine.malloc import keep_freed_memory
-from motionaware.errors import (
-    TrainingInterrupted,
-    UsageError,
-    is_expected,
-    one_line,
-    place_in_own_code,
-)
+from motionaware.errors import TrainingInterrupted, UsageError, is_expected, one_line
 
 # Nothing heavy is imported here: `motionaware --help` answers at once. Each verb imports its own.
 
@@ -65,14 +59,8 @@ def main(words: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError) and _printed(error):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left
             return NO_READER
-        if args.traceback:
+        if args.traceback or not is_expected(error):
             raise
-        if not is_expected(error):
-            place = place_in_own_code(error)
-            if place is None:
-                raise
-            say_error(f"{place}: {type(error).__name__}: {one_line(error)}")
-            return 1
         say_error(one_line(error))
         return 128 + error.signal_number if isinstance(error, TrainingInterrupted) else 1
 

@@ -20,9 +20,9 @@ from motionaware.models.shape_tracing import takes_volumes
 from motionaware.models.site_hooks import adapters, attach, site_hooks_of, temporal_modules
 from motionaware.models.sites import Choice, find_hosts
 from motionaware.models.token_order import is_row_major
-from motionaware.models.torch_internals import make_compiler_check_hooks
+from motionaware.ops.autograd_utils import make_compile_check_hooks
 from motionaware.temporal.names import is_causal, site_maker
-from motionaware.temporal.places import compares_places
+from motionaware.temporal.spatial import compares_places
 from motionaware.temporal.table import Maker
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -120,7 +120,7 @@ def insert(
         network.get_submodule(name).add_module("temporal", module)
     attach(network, {host.name: ADAPTERS[host.layout](host, causal) for host in hosts})
     _record_map_sizes(network, hosts)
-    make_compiler_check_hooks()
+    make_compile_check_hooks()
     return network
 
 

@@ -21,10 +21,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.jit._trace import TracerWarning
 
 from motionaware.errors import UsageError
-from motionaware.models.torch_internals import TracerWarning, is_backward_running
-from motionaware.temporal.places import compares_places
+from motionaware.ops.autograd_utils import is_in_backward_pass
+from motionaware.temporal.spatial import compares_places
 
 Grid = tuple[int, ...]  # height and width; frames, height and width for tokens of whole clips
 
@@ -87,7 +88,7 @@ class MapSize:
         """
         if torch.compiler.is_compiling():
             return [] if self._last is None else [self._last]
-        if is_backward_running():
+        if is_in_backward_pass():
             return list(self._recorded)
         of_thread = self._by_thread.get(get_ident())
         return list(self._recorded) if of_thread is None else [of_thread]
