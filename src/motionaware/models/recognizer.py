@@ -19,7 +19,7 @@ from motionaware.models.backbones import Backbone, open_backbone
 from motionaware.models.checkpoint_file import Origin
 from motionaware.models.insertion import insert
 from motionaware.models.shape_tracing import takes_volumes
-from motionaware.models.site_hooks import adapters, failed_inside
+from motionaware.models.site_hooks import adapters, failed_in_temporal_module
 from motionaware.models.sites import Choice
 from motionaware.models.transfer import Target, find_checkpoint, take_weights
 from motionaware.models.weights import file_checksum, fill
@@ -147,7 +147,7 @@ class VideoRecognizer(AnyMemoryFormat):
             raise
         except (AssertionError, RuntimeError) as error:
             size, made_for = tuple(images.shape[-2:]), self.clip.image_size
-            if size == (made_for, made_for) or failed_inside(error):
+            if size == (made_for, made_for) or failed_in_temporal_module(error):
                 raise
             raise UsageError(
                 f"{type(self.backbone).__name__} does not take frames of {size[0]} x {size[1]} "

@@ -16,7 +16,6 @@ for example because the host's `forward` was called directly, which skips hooks.
 """
 
 import threading
-import traceback
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -33,6 +32,8 @@ from motionaware.ops.autograd_utils import is_traced
 from motionaware.temporal.own_maker import run_temporal
 
 WRAPPED = "base_layer"  # name of the wrapped layer inside an adapter of peft
+
+_FAILED_IN_MODULE = "_motionaware_failed_in_module"  # attribute of an exception: True
 
 _RAN = threading.local()  # .hosts: ids of the hosts whose temporal module ran in this thread
 
@@ -67,22 +68,22 @@ class Adapter(ABC):
         if is_symbol(clips):  # under torch.fx the module becomes one node of the graph
             tracer = clips.tracer
             return tracer.create_proxy("call_module", tracer.path_of_module(module), (clips,), {})
-        seen = run_temporal(module, clips)
+        output = _run_and_mark_errors(module, clips)
         if torch.compiler.is_compiling():
             _mark_compiled(self)
         elif not is_traced():
             _hosts_that_ran().add(id(layer))
-            if getattr(seen, "shape", None) != clips.shape:
-                came = (
-                    f"shape {tuple(seen.shape)}"
-                    if isinstance(seen, Tensor)
-                    else type(seen).__name__
+            if getattr(output, "shape", None) != clips.shape:
+                found = (
+                    f"shape {tuple(output.shape)}"
+                    if isinstance(output, Tensor)
+                    else type(output).__name__
                 )
                 raise UsageError(
                     f"the temporal module {type(module).__name__} at {self.host.name} returned "
-                    f"{came}; wanted the shape of its input, clips b t c h w: {tuple(clips.shape)}"
+                    f"{found}; wanted the shape of its input, clips b t c h w: {tuple(clips.shape)}"
                 )
-        return seen
+        return output
 
     def path_of_module(self) -> str:
         """Path from the hooked layer to the temporal module."""
@@ -94,10 +95,20 @@ def is_symbol(value: object) -> bool:
     return isinstance(value, Proxy)
 
 
-def failed_inside(error: BaseException) -> bool:
-    """True if an error was raised inside a temporal module, not in the network around it."""
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_code is Adapter.run.__code__ for frame, _ in frames)
+def _run_and_mark_errors(module: nn.Module, clips: Any) -> Any:
+    """Run a temporal module, and mark an error that it raises for `failed_in_temporal_module`."""
+    if torch.compiler.is_compiling():
+        return run_temporal(module, clips)
+    try:
+        return run_temporal(module, clips)
+    except Exception as error:
+        vars(error)[_FAILED_IN_MODULE] = True
+        raise
+
+
+def failed_in_temporal_module(error: BaseException) -> bool:
+    """True if an error was raised in a temporal module, not in the network around it."""
+    return getattr(error, _FAILED_IN_MODULE, False)
 
 
 def adapters(network: nn.Module) -> Iterator[tuple[str, Adapter]]:
