@@ -1,6 +1,7 @@
 """The house of docs/architecture.md: each line knows its room."""
 
 import ast
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,3 +122,9 @@ def test_what_insert_s_example_calls_and_type_checkers_see_is_public():
     for name in motionaware.__all__:
         assert any(one.rpartition(".")[2] == name for one in seen), name
         getattr(motionaware, name)
+
+
+def test_the_architecture_page_lists_every_file_with_its_first_line():
+    script = runpy.run_path(str(SOURCE.parents[1] / "scripts" / "architecture-page"))
+    page = script["PAGE"].read_text(encoding="utf-8")
+    assert page == script["updated_page"](), "run scripts/architecture-page"
