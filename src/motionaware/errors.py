@@ -10,7 +10,8 @@
     ├── MissingPackage (ImportError)        an optional package is not installed
     ├── NonFiniteScores (ValueError)        a model's scores are infinite or NaN
     ├── TrainingDiverged (RuntimeError)     the loss became infinite or NaN
-    └── TrainingInterrupted (RuntimeError)  a signal stopped training; its state was saved
+    ├── TrainingInterrupted (RuntimeError)  a signal stopped training; its state was saved
+    └── WorkerCrashed (RuntimeError)        a process that motionaware started crashed
 
 Each is also the built-in class in brackets, so code that catches `ValueError` keeps working. An
 error of the operating system (OSError) is for users too. Any other exception is a fault of
@@ -73,6 +74,10 @@ class TrainingInterrupted(MotionAwareError, RuntimeError):
         self.signal_number = signal_number
 
 
+class WorkerCrashed(MotionAwareError, RuntimeError):
+    """A process that motionaware started crashed or was killed."""
+
+
 class MotionAwareWarning(UserWarning):
     """A fact that the user should know; the command line prints it as one line."""
 
@@ -87,12 +92,11 @@ def is_expected(error: Exception) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    """An error on one line; of an error that crossed from a worker process, what it said there."""
+    """Return the message of an error on one line."""
     if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}"
-    words = str(error).strip() or type(error).__name__
-    return words.splitlines()[-1] if "Original Traceback" in words else " ".join(words.split())
+        file = f"{error.filename}: " if error.filename else ""
+        return f"{file}{error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def place_in_own_code(error: Exception) -> str | None:

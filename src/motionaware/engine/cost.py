@@ -1,16 +1,20 @@
 """Measure what a network costs: parameters, multiply-adds, latency and memory for backward."""
 
 import copy
+import inspect
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import UInt8
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from motionaware.errors import UsageError
@@ -85,17 +89,48 @@ def measure(
 
 
 def _count_batch(model: VideoRecognizer, batch_size: int) -> tuple[int, int]:
-    """What `count` says of a batch; in training mode no batch norm works on a single value.
+    """Return the result of `count` for a batch.
 
-    Where one would, as at the end of a 3-D network on a small clip, it is half of twice the batch.
+    In training mode, batch norm raises ValueError on a single value per channel, which occurs at
+    the end of a 3-D network on a small clip. Then the result is half of that for twice the batch.
     """
+    clips = make_clips(model, batch_size)
     try:
-        return count(model, make_clips(model, batch_size))
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
+        return count(model, clips)
+    except ValueError:
+        if not _normalizes_single_values(model, clips):
             raise
     macs, held = count(model, make_clips(model, 2 * batch_size))
     return macs // 2, held // 2
+
+
+class _SingleValue(Exception):
+    """A training-mode batch norm got one value per channel."""
+
+
+class _BatchNormCheck(TorchFunctionMode):
+    """Raises _SingleValue at a training-mode batch norm on one value per channel."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is F.batch_norm:
+            call = inspect.signature(F.batch_norm).bind(*args, **kwargs or {})
+            values, training = call.arguments["input"], call.arguments.get("training", False)
+            if training and values.numel() == values.shape[1]:
+                raise _SingleValue
+        return func(*args, **kwargs or {})
+
+
+def _normalizes_single_values(model: VideoRecognizer, clips: UInt8[Tensor, "b t 3 h w"]) -> bool:
+    """Return True if a batch norm of the model, in training mode, gets one value per channel."""
+    gpus = [clips.device] if clips.is_cuda else []
+    try:
+        with torch.random.fork_rng(gpus), torch.no_grad(), _BatchNormCheck():
+            model.train()(clips)
+    except _SingleValue:
+        return True
+    return False
 
 
 # Attention between tokens on a CPU, which torch counts on a GPU only.

@@ -3,7 +3,7 @@
 recipe.yaml         every value, defaults written out; resume.pt holds them too, to be compared
 log.csv             one line an epoch
 tensorboard/        the same as curves
-curves.png          the same as a picture, where matplotlib is installed; see apps/curves.py
+curves.png          the same as a picture, where matplotlib is installed; see report/run_curves.py
 last.safetensors    the model after the last whole epoch
 best.safetensors    the model of the best epoch on validation
 skipped.csv         videos left out, with the reason; only where there are any

@@ -34,7 +34,7 @@ INDEX = "shards.json"
 VERSION = 1
 
 _TIMEOUT_SECONDS = 60
-WRITE = "write the shards again: motionaware prepare KIND --root ROOT --shards DIR"
+WRITE = "write the shards again: motionaware prepare shards KIND --root ROOT --out DIR"
 DAMAGES = (tarfile.TarError, OSError, ValueError, EOFError, http.client.HTTPException)
 
 
