@@ -155,9 +155,9 @@ def test_the_order_of_one_something_something_is_refused_by_the_other(trees, pla
 
 
 def test_videos_that_must_be_skipped_are_counted(model: VideoRecognizer, tmp_path: Path):
-    from motionaware.apps.prepare_motionpairs import prepare
+    from motionaware.apps.prepare_motionpairs import prepare_motionpairs
 
-    prepare(tmp_path, num_clips={"val": 24}, num_frames=4, image_size=32)
+    prepare_motionpairs(tmp_path, num_clips={"val": 24}, num_frames=4, image_size=32)
     broken, gone = sorted((tmp_path / "val").glob("*/*.mp4"))[:2]
     broken.write_text("no video")
     gone.unlink()

@@ -118,7 +118,7 @@ def _check_installation(report: DoctorReport) -> None:
     missing = [name for name in _DECODERS if not can_decode(name)]
     available = [name for name in _DECODERS if name not in missing]
     report.facts.append(("decoders", ", ".join(available)))
-    report.problems += [f"decoder {name} is missing from this build of av" for name in missing]
+    report.problems.extend(f"decoder {name} is missing from this build of av" for name in missing)
 
 
 # ------------------------------------------------------------------------------- a set with lists

@@ -5,6 +5,7 @@ import json
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from motionaware.cli.options import Subparsers, add_allow_code, add_checkpoint, add_json
 from motionaware.cli.output import mute_video_log, print_error, print_line, show_progress
@@ -135,7 +136,7 @@ def run_visualize(args: argparse.Namespace) -> int:
     return _measure_saturation(args) if args.saturation else _draw_video(args)
 
 
-def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, object]:
+def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 

@@ -21,7 +21,7 @@ def print_line(text: str = "") -> None:
     Raises:
         OutputClosed: Nobody reads standard output any more.
     """
-    _write(text, sys.stdout)
+    _print(text, to_stderr=False)
 
 
 def print_error(message: str) -> None:
@@ -30,12 +30,12 @@ def print_error(message: str) -> None:
     Raises:
         OutputClosed: Nobody reads standard error any more.
     """
-    _write(f"motionaware: {message}", sys.stderr)
+    _print(f"motionaware: {message}", to_stderr=True)
 
 
-def _write(text: str, stream: TextIO) -> None:
+def _print(text: str, *, to_stderr: bool) -> None:
     try:
-        print(text, file=stream, flush=True)
+        print(text, file=sys.stderr if to_stderr else sys.stdout, flush=True)
     except BrokenPipeError:
         raise OutputClosed from None
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from motionaware.data.annotations.split import Shared
 
 _RECIPE = "recipes/folder.yaml"
+_SUBCOMMANDS = ("motionpairs", "split", "index", "shards")
 
 
 def add_prepare_parser(commands: Subparsers) -> None:
@@ -37,11 +38,12 @@ def replaced_command(arguments: Sequence[str]) -> str | None:
     >>> replaced_command(["prepare", "index", "csv", "--root", "data"])
     """
     command, *rest = [argument for argument in arguments if argument != "--traceback"] or [""]
-    if command != "prepare" or not rest or rest[0] in ("motionpairs", "split", "index", "shards"):
+    if command != "prepare" or not rest or rest[0] in _SUBCOMMANDS:
         return None
     from motionaware.data.annotations.table import KINDS
 
-    if rest[0] not in KINDS:
+    candidates = rest if rest[0].startswith("-") else rest[:1]  # options may precede the kind
+    if not any(argument in KINDS for argument in candidates):
         return None
     renamed = [
         f"--out{argument.removeprefix('--shards')}"

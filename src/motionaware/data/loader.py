@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from motionaware.data.processes import obey_parent_only, stop_signals_blocked
 from motionaware.data.transforms.mixup import Mixing
-from motionaware.errors import UsageError, VideoError
+from motionaware.errors import MotionAwareError, UsageError, VideoError
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class FailedSample:
     """
 
     index: int
-    error: VideoError
+    error: MotionAwareError | OSError
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def make_loader(
         skip: Whether a broken video is left out of its batch, and named there, instead of raised.
     """
     return DataLoader(
-        dataset,  # type: ignore[arg-type] - a data set by protocol, not by birth
+        _ErrorsAsValues(dataset),  # type: ignore[arg-type] - a data set by protocol, not by birth
         batch_sampler=batches,  # type: ignore[arg-type] - any iterable of lists will do
         num_workers=num_workers,
         collate_fn=partial(_collate, mixing=mixing, skip=skip),
@@ -250,9 +250,10 @@ def batches_of(loader: Iterable[Batch | VideoError]) -> Iterator[Batch]:
 
     Raises:
         VideoError: The first video that could not be read.
+        OSError: A file could not be read.
     """
     for batch in started(loader):
-        if isinstance(batch, VideoError):
+        if isinstance(batch, Exception):
             try:
                 raise batch
             finally:
@@ -266,12 +267,32 @@ def started(loader: Iterable[Batch | VideoError]) -> Iterator[Batch | VideoError
         return iter(loader)
 
 
+class _ErrorsAsValues:
+    """A data set that returns errors for users as FailedSample.
+
+    Of an exception that a worker raises, DataLoader keeps only the text.
+    """
+
+    def __init__(self, dataset: ClipDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, request: Request) -> Sample | FailedSample:
+        try:
+            return self.dataset[request]
+        except (MotionAwareError, OSError) as error:
+            return FailedSample(request.index, error)
+
+
 def _collate(
     samples: Sequence[Sample | FailedSample], *, mixing: Mixing | None, skip: bool
-) -> Batch | VideoError:
+) -> Batch | MotionAwareError | OSError:
     skipped = tuple(sample for sample in samples if isinstance(sample, FailedSample))
-    if skipped and not skip:
-        return skipped[0].error
+    for sample in skipped:
+        if not (skip and isinstance(sample.error, VideoError)):
+            return sample.error
     whole = [sample for sample in samples if isinstance(sample, Sample)]
     if not whole:
         nothing = torch.zeros(0, dtype=torch.int64)

@@ -72,7 +72,8 @@ class ShardBatchSampler:
         if num_shards < world_size:
             raise DataError(
                 f"{num_shards} shards cannot be shared out among {world_size} processes; write "
-                "more of them: motionaware prepare shards KIND --root ROOT --out DIR --shard-mib LESS"
+                "more of them: motionaware prepare shards KIND --root ROOT --out DIR "
+                "--shard-mib LESS"
             )
         dealt = torch.arange(num_shards)
         if world_size > 1:

@@ -83,7 +83,8 @@ class Video(ABC):
             raise VideoError(
                 f"{self.path}: {len(indices)} frames of {self.height} x {self.width} pixels need "
                 f"{math.prod(shape) / 1e9:.1f} GB, more than there is; ask for fewer, or make them "
-                "smaller: motionaware prepare index KIND --root ROOT --frames-to DIR --short-side 256"
+                "smaller: motionaware prepare index KIND --root ROOT --frames-to DIR "
+                "--short-side 256"
             ) from error
         for index, picture in zip(wanted, self._checked(wanted), strict=True):
             for place in places[index]:
