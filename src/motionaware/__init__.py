@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __version__ = version("motionaware")
 
-_HOMES = {  # name -> its module, imported at first use so that the command line starts quickly
+_MODULES = {  # name -> its module, imported at first use so that the command line starts quickly
     "ClipSpec": "clip",
     "DataError": "errors",
     "MotionAwareError": "errors",
@@ -65,13 +65,13 @@ _HOMES = {  # name -> its module, imported at first use so that the command line
     "visualize": "apps.visualize",
 }
 
-__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - the table is the list
+__all__ = list(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll] - the table is the list
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'motionaware' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"motionaware.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"motionaware.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

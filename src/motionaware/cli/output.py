@@ -19,7 +19,7 @@ def print_line(text: str = "") -> None:
     """Print a line to standard output and flush it.
 
     Raises:
-        OutputClosed: Nobody reads standard output any more.
+        OutputClosed: The reader of standard output has closed it.
     """
     _print(text, to_stderr=False)
 
@@ -28,7 +28,7 @@ def print_error(message: str) -> None:
     """Print `motionaware: MESSAGE` to standard error.
 
     Raises:
-        OutputClosed: Nobody reads standard error any more.
+        OutputClosed: The reader of standard error has closed it.
     """
     _print(f"motionaware: {message}", to_stderr=True)
 
