@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from motionaware.data.loader import Batch
+from motionaware.deprecation import renamed_keyword
 from motionaware.engine.config import Recipe
 from motionaware.engine.config_io import recipe_from_dict, recipe_to_dict, with_own_code_found
 from motionaware.engine.early_stopping import is_over, stopped_early
@@ -44,6 +45,7 @@ from motionaware.temporal.own import short_name
 _Work = TypeVar("_Work")
 
 
+@renamed_keyword("tell", "log")
 def train(
     recipe: Recipe,
     run_folder: str | Path,
