@@ -309,9 +309,7 @@ def test_the_error_of_an_unknown_kind_suggests_a_known_one(capsys):
     assert "data kind 'cvs' is unknown; did you mean 'csv'" in capsys.readouterr().err
 
 
-def test_a_model_trains_equally_on_an_index_and_on_lists(
-    tiny_recipe: Recipe, video_folder, tmp_path
-):
+def test_a_model_trains_equally_on_an_index_and_on_lists(tiny_recipe, video_folder, tmp_path):
     root = copy_of(video_folder, tmp_path)
     data = DataConfig(kind="folder", root=str(root), num_workers=1)
     recipe = replace(tiny_recipe, data=data, train=replace(tiny_recipe.train, epochs=1))

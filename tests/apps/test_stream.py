@@ -105,6 +105,13 @@ def test_numbers_out_of_range_are_refused(options, message):
         stream(tiny(causal=True), "video.mp4", **options)
 
 
+def test_the_old_keyword_tell_is_accepted_with_a_warning(video):
+    lines: list[str] = []
+    with pytest.warns(DeprecationWarning, match="stream.*'tell' is now 'log'"):
+        list(stream(tiny(causal=True), video, tell=lines.append))  # pyright: ignore[reportCallIssue]
+    assert lines
+
+
 def test_the_error_of_nan_scores_names_the_frame(video):
     model = tiny(causal=True)
     torch.nn.init.constant_(model.head.bias, math.nan)

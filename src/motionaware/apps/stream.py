@@ -9,6 +9,7 @@ from pathlib import Path
 from motionaware.clip import ClipSpec
 from motionaware.data.transforms.crop_flip import frame_for_testing
 from motionaware.data.video.live import LiveFrame, live_frames
+from motionaware.deprecation import renamed_keyword
 from motionaware.engine.scores import check_scores
 from motionaware.errors import UsageError
 from motionaware.models.checkpoint import load
@@ -39,6 +40,7 @@ class Moment:
     num_lost: int
 
 
+@renamed_keyword("tell", "log")
 def stream(
     model: VideoRecognizer | str | Path,
     source: str | Path,
@@ -108,7 +110,7 @@ def _moments(
                 frame=frame.number,
                 seconds=frame.seconds,
                 classes=list(zip(names, values.tolist(), strict=True)),
-                behind_seconds=monitor.answer(frame),
+                behind_seconds=monitor.finish(frame),
                 num_dropped=monitor.num_dropped,
                 num_lost=monitor.num_lost,
             )
@@ -154,6 +156,7 @@ class _Monitor:
     logged_lag_seconds: float = field(default=MAX_LAG_SECONDS / 2)
 
     def receive(self, frame: LiveFrame) -> None:
+        """Count a frame, and log frames that the camera lost before it."""
         self.start = self.clock() if self.start is None else self.start
         self.last_seconds = frame.seconds or 0.0
         self.num_frames += 1
@@ -166,7 +169,8 @@ class _Monitor:
             return 0.0
         return max(0.0, self.clock() - self.start - frame.seconds)
 
-    def answer(self, frame: LiveFrame) -> float:
+    def finish(self, frame: LiveFrame) -> float:
+        """Count a processed frame; log the lag if it has doubled, and return it in seconds."""
         self.num_processed += 1
         lag = self.lag_seconds(frame)
         if lag >= 2 * self.logged_lag_seconds:  # at 1 s, 2 s, 4 s, ...: not for every frame
@@ -178,6 +182,7 @@ class _Monitor:
         return lag
 
     def drop(self, frame: LiveFrame) -> None:
+        """Count a dropped frame, and log it with decreasing frequency."""
         self.num_dropped += 1
         if self.num_dropped.bit_count() == 1:  # the 1st, 2nd, 4th, ...
             self.log(f"{_name(frame)}: late, dropped; {self.num_dropped} dropped so far")
