@@ -22,7 +22,7 @@ from motionaware.data.annotations.index import (
 )
 from motionaware.data.annotations.split import SPLITS, Shared, Split
 from motionaware.data.annotations.table import count_shared, read_lists, unlisted_videos
-from motionaware.data.processes import in_processes
+from motionaware.data.processes import run_in_processes
 from motionaware.data.video.base import REMEDY
 from motionaware.data.video.extract_frames import extract_frames
 from motionaware.data.video.open import open_video
@@ -154,7 +154,7 @@ def _count_all(
     """Apply `count_frames` to each video once, in worker processes."""
     paths = dict.fromkeys(example.path for split in splits for example in split.examples)
     workers = (os.cpu_count() or 1) if num_workers is None else num_workers
-    results = in_processes(count_frames, paths, num_workers=workers, died=_crashed)
+    results = run_in_processes(count_frames, paths, num_workers=workers, on_crash=_crashed)
     found = dict(tqdm(results, "prepare", total=len(paths), unit="video", disable=not progress))
     return {path: found[path] for path in paths}
 

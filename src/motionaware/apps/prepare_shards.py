@@ -20,7 +20,7 @@ from motionaware.data.annotations.index import (
 )
 from motionaware.data.annotations.split import Shared, Split
 from motionaware.data.annotations.table import count_shared
-from motionaware.data.processes import in_processes
+from motionaware.data.processes import run_in_processes
 from motionaware.data.shards.writer import (
     Shard,
     num_bytes_in_shard,
@@ -133,7 +133,7 @@ def _write(
     """Write all shards; return their sizes in bytes."""
     shards = [shard for plan in plans.values() for shard in plan]
     workers = (os.cpu_count() or 1) if num_workers is None else num_workers
-    written = in_processes(write_shard, shards, num_workers=workers, died=_crashed)
+    written = run_in_processes(write_shard, shards, num_workers=workers, on_crash=_crashed)
     bar = tqdm(written, "write", total=len(shards), unit="shard", disable=not progress)
     return {shard.path: size for shard, size in bar}
 

@@ -30,7 +30,7 @@ from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.signals import deaf_to_interrupts, stop_on_signal
 from motionaware.engine.train import train
 from motionaware.errors import TrainingInterrupted, WorkerCrashed
-from motionaware.explain.drawing import figure_maker
+from motionaware.explain.drawing import import_figure_class
 from motionaware.files import check_folder
 from motionaware.models.checkpoint import load
 from motionaware.report.run_curves import CurvesPicture
@@ -94,7 +94,7 @@ def quickstart(
         WorkerCrashed: A training process crashed or was killed.
     """
     start = time.monotonic()
-    figure_maker()  # raises before minutes of training, not after
+    import_figure_class()  # raises before minutes of training, not after
     out = Path(out)
     check_folder(out)
     shared = replace(

@@ -154,11 +154,11 @@ def _draw_video(args: argparse.Namespace) -> int:
 
 def _measure_saturation(args: argparse.Namespace) -> int:
     from motionaware.engine.evaluate import pick_device
-    from motionaware.explain.saturation import check_picture, draw_saturation, saturation
+    from motionaware.explain.saturation import check_image_path, draw_saturation, saturation
     from motionaware.models.checkpoint import load
 
     if args.out is not None:
-        check_picture(args.out)
+        check_image_path(args.out)
     model = load(args.checkpoint, allow_code=args.allow_code).to(pick_device())
     recipe = recipe_for_data(model.recipe, args.checkpoint, kind=args.kind, root=args.root)
     split = _given(args, ("split",))

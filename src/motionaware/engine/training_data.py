@@ -9,7 +9,13 @@ from typing import Any
 
 from motionaware.data.dataset import VideoDataset
 from motionaware.data.hints import hints_on_training
-from motionaware.data.loader import Batch, batches_of, count_batches, smallest_batch
+from motionaware.data.loader import (
+    Batch,
+    batches_per_epoch,
+    collect_notes,
+    iterate_batches,
+    smallest_batch_size,
+)
 from motionaware.data.shards.sampler import ShardBatchSampler, training_loader, view_loader
 from motionaware.data.skipped_videos import SkippedVideos
 from motionaware.data.transforms.augment import Augment, augment_clip
@@ -33,6 +39,7 @@ class TrainingData:
         data, config, spec = recipe.data, recipe.train, recipe.clip
         self.skips = SkippedVideos(data.max_skipped_share)
         self._cache, self._cache_warning_given = open_cache(data, spec=spec), False
+        self._notes: dict[str, None] = {}  # of videos, in order, without duplicates
         self._num_notes_given = 0
         augment, alphas = _parted(recipe.augment)
         shared = partial(
@@ -75,7 +82,8 @@ class TrainingData:
         """
         self.order.epoch, self.order.start = epoch, step * size
         dataset, loader = self._training
-        batches = self.skips.pass_on(batches_of(loader), dataset, "train")
+        batches = collect_notes(iterate_batches(loader), self._notes)
+        batches = self.skips.record(batches, dataset, "train")
         while group := list(islice(batches, size)):
             for batch in group:
                 self._lengths.meet(batch)
@@ -90,12 +98,12 @@ class TrainingData:
     @property
     def num_batches(self) -> int:
         """Batches in a whole epoch."""
-        return count_batches(self.order)
+        return batches_per_epoch(self.order)
 
     @property
     def smallest_batch(self) -> int:
         """Clips in the smallest batch of an epoch, before any video is skipped."""
-        return smallest_batch(self.order)
+        return smallest_batch_size(self.order)
 
     def labels(self) -> list[int]:
         """The label of each training video."""
@@ -112,7 +120,8 @@ class TrainingData:
     def validation_batches(self) -> Iterator[Batch]:
         """Iterate over the validation videos; raises like `groups`."""
         dataset, loader = self._validation
-        return self.skips.pass_on(batches_of(loader), dataset, "val")
+        batches = collect_notes(iterate_batches(loader), self._notes)
+        return self.skips.record(batches, dataset, "val")
 
     def facts(self) -> list[Any]:
         """What must not change while a run stands still."""
@@ -148,7 +157,7 @@ class TrainingData:
 
     def summary(self) -> str:
         """What there is, in a few words."""
-        skipped = f", {len(self.skips.rows)} skipped" if self.skips.rows else ""
+        skipped = f", {len(self.skips.reasons)} skipped" if self.skips.reasons else ""
         order = self.order
         part = order.part() if isinstance(order, ShardBatchSampler) else ""
         kept = f", decoded frames kept in {self._cache.folder}" if self._cache else ""
@@ -165,7 +174,7 @@ class TrainingData:
 
     def warnings(self) -> Iterator[str]:
         """What to report at the start and after each epoch; each fact once."""
-        notes = [*self.skips.notes][self._num_notes_given :]
+        notes = [*self._notes][self._num_notes_given :]
         self._num_notes_given += len(notes)
         yield from note_lines(notes)
         yield from self._lengths.warnings()

@@ -18,7 +18,7 @@ from motionaware.apps.prepare_shards import prepare_shards
 from motionaware.clip import ClipSpec
 from motionaware.data.annotations.table import read_split
 from motionaware.data.dataset import VideoDataset
-from motionaware.data.loader import FailedSample, Request, Sample, batches_of
+from motionaware.data.loader import FailedSample, Request, Sample, iterate_batches
 from motionaware.data.shards.layout import INDEX, ShardedExamples, read_shards
 from motionaware.data.shards.reader import ShardDataset, ShardReader
 from motionaware.data.shards.sampler import training_loader, view_loader
@@ -133,11 +133,13 @@ def test_loaders_give_every_video_once(written: Path, num_workers: int):
     assert len(data.reader.examples.shards) < 6
     order, loader = training_loader(data, batch_size=5, seed=0, num_workers=num_workers)
     for order.epoch in range(2):
-        batches = list(batches_of(loader))
+        batches = list(iterate_batches(loader))
         assert sorted(i for batch in batches for i in batch.indices.tolist()) == list(range(12))
         assert [len(batch.labels) for batch in batches] == [5, 5, 2]
     views = view_loader(data, batch_size=5, num_workers=num_workers)
-    assert sorted(i for batch in batches_of(views) for i in batch.indices.tolist()) == [*range(12)]
+    assert sorted(i for batch in iterate_batches(views) for i in batch.indices.tolist()) == [
+        *range(12)
+    ]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -147,7 +149,7 @@ def test_an_epoch_that_goes_on_gives_the_same_clips(written: Path, num_workers: 
             dataset(written), batch_size=4, seed=3, num_workers=num_workers
         )
         order.epoch, order.start = 1, start
-        return [batch.views for batch in batches_of(loader)]
+        return [batch.views for batch in iterate_batches(loader)]
 
     whole, rest = clips(0), clips(1)
     assert all(torch.equal(a, b) for a, b in zip(whole[1:], rest, strict=True))
@@ -342,6 +344,6 @@ def test_a_broken_video_is_named_by_its_shard_and_its_name(shards: Path):
     assert words.startswith(f"{path}, sample 00000000: train/")
     assert "motionaware-" not in words  # where it was laid out is nobody's business
     with pytest.raises(VideoError, match="sample 0000000"):
-        list(batches_of(view_loader(data, batch_size=4, num_workers=0)))
-    batches = list(batches_of(view_loader(data, batch_size=4, num_workers=0, skip=True)))
+        list(iterate_batches(view_loader(data, batch_size=4, num_workers=0)))
+    batches = list(iterate_batches(view_loader(data, batch_size=4, num_workers=0, skip=True)))
     assert sum(len(batch.skipped) for batch in batches) == len(data.reader.examples.within(0))

@@ -25,11 +25,11 @@ from motionaware.data.loader import (
     Batch,
     ClipDataset,
     Request,
+    SequentialBatchSampler,
     TrainingBatchSampler,
-    count_batches,
-    in_order,
+    batches_per_epoch,
     make_loader,
-    started,
+    start_workers,
 )
 from motionaware.data.shards.layout import ShardedExamples
 from motionaware.data.shards.reader import MIXED, ShardDataset
@@ -88,7 +88,7 @@ class ShardBatchSampler:
         self.start = 0
 
     def __len__(self) -> int:
-        return count_batches(self) - self.start
+        return batches_per_epoch(self) - self.start
 
     def digest(self) -> str:
         """What must be as it was for an epoch to go on where it stopped."""
@@ -124,7 +124,7 @@ class ShardBatchSampler:
         turns += [
             (i // size % self.num_lanes, rest[i : i + size]) for i in range(0, len(rest), size)
         ]
-        if count_batches(self) < len(turns):
+        if batches_per_epoch(self) < len(turns):
             _, single = turns.pop()
             turns[-1] = turns[-1][0], turns[-1][1] + single
         return turns[self.start :]
@@ -168,7 +168,7 @@ class RoundRobinLoader(Iterable[Batch | VideoError]):
 
     def __iter__(self) -> Iterator[Batch | VideoError]:
         turns = [lane for lane, _ in self.order.turns()]
-        lanes = [started(loader) for loader in self.loaders]  # all begin to work at once
+        lanes = [start_workers(loader) for loader in self.loaders]  # all begin to work at once
         for lane in turns:
             yield next(lanes[lane])
 
@@ -232,7 +232,9 @@ def view_loader(
         examples = dataset.reader.examples
         order = ShardBatchSampler(examples, batch_size=batch_size, num_lanes=num_workers, seed=None)
         return _lanes(order, make, num_workers)
-    return make(in_order(len(dataset), batch_size=batch_size), num_workers=num_workers)
+    return make(
+        SequentialBatchSampler(len(dataset), batch_size=batch_size), num_workers=num_workers
+    )
 
 
 def place_of_process() -> tuple[int, int]:
