@@ -29,7 +29,7 @@ from motionaware.engine.config import DataConfig, Recipe
 from motionaware.engine.config_io import recipe_to_dict, recipe_to_yaml
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import train
-from motionaware.errors import MotionAwareWarning
+from motionaware.errors import MotionAwareWarning, one_line
 from motionaware.explain.saturation import saturation
 from motionaware.models.checkpoint import load, save
 from motionaware.models.recognizer import create_model
@@ -204,6 +204,21 @@ def test_an_unexpected_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch, chec
     monkeypatch.setattr("motionaware.models.checkpoint.load", fail)
     with pytest.raises((ValueError, RuntimeError), match="non-empty list"):
         main(["evaluate", str(checkpoint)])
+
+
+def test_a_broken_pipe_elsewhere_is_an_error_not_a_closed_output(
+    monkeypatch: pytest.MonkeyPatch, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+):
+    def fail(*args: object, **kwargs: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("motionaware.models.checkpoint.load", fail)
+    assert error_line(capsys, ["evaluate", checkpoint]) == "Broken pipe"
+
+
+def test_an_empty_message_is_replaced_by_the_name_of_the_error():
+    assert one_line(ValueError()) == "ValueError"
+    assert one_line(ValueError("two\n  lines")) == "two lines"
 
 
 def test_traceback_shows_the_traceback_of_an_error_for_users(tmp_path: Path):
