@@ -179,7 +179,7 @@ def test_numbers_in_the_exponent_spelling_that_yaml_takes_for_words_are_numbers(
         ("optim: {milestones_epochs: 3}", r"optim.milestones_epochs is 3, wanted \[int, ...\]"),
         ("optim: {schedule: cosin}", "optim.schedule is cosin, wanted step or cosine or one-cycle"),
         ("clip: {sampling: some}", "clip.sampling is some, wanted segments or dense"),
-        ("clip: {num_frames: 0}", "num_frames is 0; it counts and starts at 1"),
+        ("clip: {num_frames: 0}", "num_frames is 0; wanted 1 or more"),
     ],
 )
 def test_what_a_recipe_may_not_hold_is_named(text: str, words: str, tmp_path: Path):
@@ -198,7 +198,7 @@ def test_what_a_recipe_may_not_hold_is_named(text: str, words: str, tmp_path: Pa
         (["--train.epochs"], "argument --train.epochs: expected one argument"),
         (["train.epochs=3"], "unrecognized arguments: train.epochs=3"),
         (["--optim.learning_rate", "-1"], r"the command line: optim.learning_rate is -1.0, wanted"),
-        (["--clip.num_frames=0"], "the command line: num_frames is 0; it counts and starts at 1"),
+        (["--clip.num_frames=0"], "the command line: num_frames is 0; wanted 1 or more"),
     ],
 )
 def test_what_the_command_line_may_not_hold_is_named(

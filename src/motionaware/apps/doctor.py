@@ -191,7 +191,7 @@ def _check_video(path: Path) -> _VideoCheck:
 
 def _decode(path: Path) -> _VideoCheck:
     video = open_video(path)
-    for _ in video.pictures():  # one frame in memory at a time
+    for _ in video.iter_frames():  # one frame in memory at a time
         pass
     return _VideoCheck(video.num_frames, video.height, video.width, notes=tuple(video.notes))
 

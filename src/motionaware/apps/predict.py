@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from motionaware.data.dataset import choose_frames
-from motionaware.data.transforms.crop_flip import frame_for_testing
+from motionaware.data.transforms.crop_flip import crop_for_testing
 from motionaware.data.video.base import Video
 from motionaware.data.video.open import open_video
 from motionaware.engine.evaluate import evaluation_mode, view_probabilities
@@ -184,7 +184,7 @@ def _score_clips(
     indices = [
         start + index for start, end in bounds for index in choose_frames(end - start, model.clip)
     ]
-    frames = frame_for_testing(video.frames(indices), spec=model.clip)
+    frames = crop_for_testing(video.frames(indices), spec=model.clip)
     clips = torch.stack(frames.split(model.clip.num_frames))
     return view_probabilities(model, clips[:, None], names=[str(video.path)] * len(clips))
 

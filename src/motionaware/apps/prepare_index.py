@@ -23,7 +23,7 @@ from motionaware.data.annotations.index import (
 from motionaware.data.annotations.split import SPLITS, Shared, Split
 from motionaware.data.annotations.table import count_shared, read_lists, unlisted_videos
 from motionaware.data.processes import run_in_processes
-from motionaware.data.video.base import REMEDY
+from motionaware.data.video.base import DAMAGED_FILE_HINT
 from motionaware.data.video.extract_frames import extract_frames
 from motionaware.data.video.open import open_video
 from motionaware.errors import DataError, SplitAbsent, VideoError
@@ -181,7 +181,7 @@ def _extract_and_count(
 
 
 def _crashed(path: Path) -> _FrameCount:
-    return _FrameCount(UNREADABLE, f"{path} crashes the process that reads it; {REMEDY}")
+    return _FrameCount(UNREADABLE, f"{path} crashes the process that reads it; {DAMAGED_FILE_HINT}")
 
 
 def _frames_path(path: Path, root: Path, target: Path) -> Path:

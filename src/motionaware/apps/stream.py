@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from motionaware.clip import ClipSpec
-from motionaware.data.transforms.crop_flip import frame_for_testing
+from motionaware.data.transforms.crop_flip import crop_for_testing
 from motionaware.data.video.live import LiveFrame, live_frames
 from motionaware.deprecation import renamed_keyword
 from motionaware.engine.scores import check_scores
@@ -100,7 +100,7 @@ def _moments(
             if drop and monitor.lag_seconds(frame) > MAX_LAG_SECONDS:
                 monitor.drop(frame)
                 continue
-            picture = frame_for_testing(frame.picture[None], spec=model.clip)
+            picture = crop_for_testing(frame.image[None], spec=model.clip)
             scores = state.push(picture)
             check_scores(scores, model, [f"{source}, {_name(frame)}"])
             (row,) = scores.softmax(dim=-1)

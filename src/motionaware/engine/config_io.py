@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from motionaware.clip import stored_clip
+from motionaware.clip import upgrade_clip_fields
 from motionaware.data.annotations.split import contents
 from motionaware.engine.config import (
     Recipe,
@@ -111,14 +111,14 @@ def recipe_from_dict(
 ) -> Recipe:
     """Build a recipe from the values that `recipe_to_dict` gave; `source` is named in errors.
 
-    A key of `clip` that did not exist when they were written is set by `stored_clip`.
+    A key of `clip` that did not exist when they were written is set by `upgrade_clip_fields`.
 
     Raises:
         RecipeError: A key is unknown, or a value is of the wrong kind.
     """
     clip = content.get("clip", {}) if isinstance(content, Mapping) else None
     if isinstance(clip, Mapping):
-        content = {**content, "clip": stored_clip(clip)}
+        content = {**content, "clip": upgrade_clip_fields(clip)}
     return _parse(content, overrides, source=source)
 
 

@@ -17,7 +17,7 @@ from motionaware.data.skipped_videos import SkippedVideos
 from motionaware.data.transforms.augment import Augment
 from motionaware.data.video.base import Video
 from motionaware.data.video.frame_cache import FrameCache
-from motionaware.data.video.torchcodec import opener_of
+from motionaware.data.video.open import video_opener
 from motionaware.engine.config import DataConfig, EvalConfig
 from motionaware.errors import DataError, SplitAbsent
 
@@ -86,7 +86,7 @@ def open_dataset(
 
 
 def _opener(config: DataConfig, spec: ClipSpec) -> Callable[[str | Path], Video]:
-    return opener_of(
+    return video_opener(
         config.decoder, square_pixels=spec.square_pixels, size_change=config.size_change
     )
 

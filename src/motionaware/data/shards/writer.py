@@ -11,7 +11,7 @@ from motionaware.data.annotations.split import Example, Shared, Split
 from motionaware.data.shards.layout import INDEX, VERSION
 from motionaware.data.video.frame_folder import frame_names
 from motionaware.errors import MissingPackage
-from motionaware.files import whole_file, write_atomically
+from motionaware.files import atomic_file, write_atomically
 
 _SEED = 0  # of the order of training videos in their shards
 _BLOCK = 512  # of a tar file; each member has one for its head, and fills its last one
@@ -85,7 +85,7 @@ def write_shard(shard: Shard) -> int:
     if shard.path.is_file():
         return shard.path.stat().st_size
     with (
-        whole_file(shard.path, what="the shard") as part,
+        atomic_file(shard.path, what="the shard") as part,
         part.open("wb") as stream,
         # Neither clock nor user: the same videos make the same bytes.
         TarWriter(stream, encoder=False, mtime=0, user="", group="") as writer,
