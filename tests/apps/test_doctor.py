@@ -5,7 +5,7 @@ import pytest
 
 from motionaware.apps import doctor as doctor_module
 from motionaware.apps.doctor import Checkup, doctor
-from motionaware.data.shards.layout import INDEX
+from motionaware.data.annotations.split import SHARD_INDEX as INDEX
 from motionaware.data.video.writer import write_video
 
 
@@ -37,10 +37,7 @@ def test_shards_taken_for_a_folder_are_known_by_their_index(tmp_path: Path):
     (tmp_path / "train-000000.tar").write_bytes(b"")
     (fault,) = doctor(tmp_path, kind="folder").faults
     assert "train does not exist; wanted" in fault
-    assert (
-        "shards.json says that these are shards: set data.kind shards, or --kind shards for"
-        in fault
-    )
+    assert "shards.json shows that this folder holds shards: set data.kind shards, or" in fault
     (tmp_path / INDEX).unlink()
     (fault,) = doctor(tmp_path).faults
     assert "data.kind" not in fault
@@ -155,7 +152,7 @@ def test_what_is_no_data_set_is_one_fault(kind: str, there: bool, tmp_path: Path
         root.mkdir()
     (fault,) = doctor(root, kind=kind).faults
     assert str(root) in fault
-    assert "wanted" in fault or "give the one" in fault
+    assert "wanted" in fault or "give the folder" in fault
 
 
 def test_files_beside_the_class_folders_are_named(ill_folder: Path):

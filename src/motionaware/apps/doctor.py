@@ -15,16 +15,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from motionaware.clip import ClipSpec
-from motionaware.data.annotations.folders_and_csv import is_video
-from motionaware.data.annotations.index import IndexUnusable, missing_places, open_index
-from motionaware.data.annotations.split import Shared, Split
+from motionaware.data.annotations.folders_and_csv import detect_kind, is_video
+from motionaware.data.annotations.index import IndexUnusable, missing_examples, open_index
+from motionaware.data.annotations.overlap import shared_videos
+from motionaware.data.annotations.split import SPLITS, Overlap, Split
 from motionaware.data.annotations.table import (
-    OWN_KINDS,
-    SPLITS,
+    USER_KINDS,
     check_videos_exist,
-    detect_kind,
     read_lists,
-    shared_videos,
     unlisted_videos,
 )
 from motionaware.data.hints import (
@@ -33,8 +31,7 @@ from motionaware.data.hints import (
     similar_classes,
     untrained_classes,
 )
-from motionaware.data.shards.layout import KIND as SHARDS
-from motionaware.data.shards.layout import ShardedExamples, read_shards, read_shared
+from motionaware.data.shards.layout import ShardedExamples, read_shard_index
 from motionaware.data.shards.reader import ShardReader
 from motionaware.data.video.container import can_decode
 from motionaware.data.video.open import open_video
@@ -44,7 +41,6 @@ from motionaware.messages import count
 _PACKAGES = ("torch", "torchvision", "timm", "av", "safetensors", "jsonargparse", "tensorboard")
 _EXTRAS = {
     "matplotlib": "pip install 'motionaware[plots]'  (pictures)",
-    "webdataset": "pip install 'motionaware[shards]'  (data sets as tar files)",
 }
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
 
@@ -82,8 +78,8 @@ def doctor(
     facts, faults = _check_installation()
     if data is not None:
         kind = kind or detect_kind(data)
-        found = _check_shards(str(data), progress) if kind == SHARDS else None
-        found = found or _check_data(Path(data), kind, progress)
+        check = _CHECKS.get(kind, _check_lists)
+        found = check(str(data), kind, progress)
         facts, faults = facts + found.facts, faults + found.faults
     return Checkup(facts, faults)
 
@@ -116,7 +112,8 @@ def _check_installation() -> tuple[list[tuple[str, str]], list[str]]:
     return facts, faults
 
 
-def _check_data(root: Path, kind: str, progress: bool) -> Checkup:
+def _check_lists(data: str, kind: str, progress: bool) -> Checkup:
+    root = Path(data)
     checkup = Checkup([("data", f"{root}, kind {kind}")], [])
     splits = []
     for name in SPLITS:
@@ -169,13 +166,14 @@ def _tell_shared(one: str, other: str, videos: str, checkup: Checkup) -> None:
         checkup.facts.append(("shared", fact))
 
 
-def _check_shards(root: str, progress: bool) -> Checkup:
-    checkup = Checkup([("data", f"{root}, kind {SHARDS}")], [])
-    shared: Shared = {}
+def _check_shards(root: str, kind: str, progress: bool) -> Checkup:
+    checkup = Checkup([("data", f"{root}, kind {kind}")], [])
+    shared: Overlap = {}
     splits = []
     for name in SPLITS:
         try:
-            split = read_shards(root, name)
+            index = read_shard_index(root)
+            split = index.split(name)
         except SplitAbsent as error:
             checkup.facts.append((name, "absent"))
             if name == "train":
@@ -186,16 +184,19 @@ def _check_shards(root: str, progress: bool) -> Checkup:
         else:
             assert isinstance(split.examples, ShardedExamples)
             splits.append(split)
-            shared = read_shared(root)
+            shared = index.overlap
             reader = ShardReader(split)
             bar = tqdm(range(len(split.examples)), f"check {name}", disable=not progress)
             seen = [_look_into(reader, index) for index in bar]
             checkup.facts.append((name, count(len(split.examples.shards), "shard")))
             _summarise(split, seen, checkup)
-    _check_classes(splits, SHARDS, checkup)
+    _check_classes(splits, kind, checkup)
     for (one, other), number in shared.items():
         _tell_shared(one, other, count(number, "video"), checkup)
     return checkup
+
+
+_CHECKS = {"shards": _check_shards}  # other kinds have lists
 
 
 def _look_into(reader: ShardReader, index: int) -> _Seen:
@@ -208,7 +209,7 @@ def _look_into(reader: ShardReader, index: int) -> _Seen:
 
 
 def _check_split(split: Split, checkup: Checkup, progress: bool) -> None:
-    num_missing = len(missing_places(split))
+    num_missing = len(missing_examples(split))
     if num_missing == len(split.examples):  # a wrong folder is one fault, not one a video
         checkup.facts.append((split.name, f"{count(num_missing, 'video')}, all missing"))
         try:
@@ -248,7 +249,7 @@ def _check_classes(splits: list[Split], kind: str, checkup: Checkup) -> None:
     hints = similar_classes(splits[0].class_names)
     checkup.facts.extend(("hint", hint) for hint in hints)
     # The class list of a published data set is right, even where one has a part of the videos only.
-    own = kind in (*OWN_KINDS, SHARDS)
+    own = kind in (*USER_KINDS, "shards")
     if own and splits[0].name == "train" and (fault := untrained_classes(splits[0])):
         checkup.faults.append(fault)
 

@@ -15,13 +15,14 @@ from tqdm import tqdm
 from motionaware.data.annotations.index import (
     MISSING,
     UNREADABLE,
-    facts_of,
+    fingerprint_lists,
     list_files,
-    write_beside,
     write_index,
+    write_index_file,
 )
-from motionaware.data.annotations.split import SPLITS, Shared, Split
-from motionaware.data.annotations.table import count_shared, read_lists, unlisted_videos
+from motionaware.data.annotations.overlap import find_overlap, overlap_of
+from motionaware.data.annotations.split import SPLITS, Overlap, Split
+from motionaware.data.annotations.table import read_lists, unlisted_videos
 from motionaware.data.processes import in_processes
 from motionaware.data.video.base import REMEDY
 from motionaware.data.video.extract_frames import extract_frames
@@ -51,7 +52,7 @@ class Prepared:
     counts: dict[str, Counter[str]]
     problems: list[tuple[str, str, str]]
     unlisted: list[Path]
-    shared: Shared
+    shared: Overlap
     report: Path | None
 
 
@@ -103,7 +104,7 @@ def prepare_data(
         paths = (example.path for split in splits for example in split.examples)
         _begin(kind, root, target, paths, short_side=short_side)
         work = partial(_extract, root=root, target=target, short_side=short_side)
-    facts = {split.name: facts_of(kind, root, split) for split in splits}
+    facts = {split.name: fingerprint_lists(kind, root, split) for split in splits}
     seen = _see(splits, work, num_workers=num_workers, progress=progress)
     problems = [
         (split.name, str(example.path), one.why)
@@ -114,11 +115,11 @@ def prepare_data(
     report = _report(target, kind, problems)
     unlisted = unlisted_videos(splits)
     counts = {split.name: _count(split, seen) for split in splits}
-    shared = count_shared(splits)
+    shared = find_overlap(splits)
     if frames_to is not None:
         moved = {_moved(path, root, target): one for path, one in seen.items()}
         splits = read_all(kind, target)
-        facts = {split.name: facts_of(kind, target, split) for split in splits}
+        facts = {split.name: fingerprint_lists(kind, target, split) for split in splits}
         seen = {
             example.path: moved.get(example.path, _Seen(MISSING))
             for split in splits
@@ -128,7 +129,14 @@ def prepare_data(
         frames = [seen[example.path].num_frames for example in split.examples]
         if frames_to is not None:  # what cannot be read has no frames there
             frames = [number or MISSING for number in frames]
-        write_index(kind, target, split, frames, facts=facts[split.name])
+        write_index(
+            kind,
+            target,
+            split,
+            frames,
+            fingerprint=facts[split.name],
+            overlap=overlap_of(split.name, shared, facts),
+        )
     return Prepared(target, counts, problems, unlisted, shared, report)
 
 
@@ -233,5 +241,5 @@ def _report(root: Path, kind: str, problems: list[tuple[str, str, str]]) -> Path
     writer = csv.writer(text)
     writer.writerow(_COLUMNS)
     writer.writerows(problems)
-    path = write_beside(root, f"{kind}-problems.csv", text.getvalue().encode())
+    path = write_index_file(root, f"{kind}-problems.csv", text.getvalue().encode())
     return path if problems else None

@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from motionaware.data.annotations.folders_and_csv import is_video, listed_classes
+from motionaware.data.annotations.folders_and_csv import is_video, read_class_list
 from motionaware.data.annotations.split import SPLITS
-from motionaware.data.annotations.stratified_split import Video, deal, quotas_of
+from motionaware.data.annotations.stratified_split import Video, class_quotas, stratified_split
 from motionaware.errors import DataError, UsageError
 from motionaware.files import write_atomically
 
@@ -66,7 +66,7 @@ def prepare_split(
             raise DataError(f"{path} is there already; delete it to split anew")
     videos, left_out = _videos(root)
     sizes = Counter(name for _, name in videos)
-    listed = listed_classes(root)
+    listed = read_class_list(root)
     if listed is not None and sorted(listed) != sorted(sizes):
         raise DataError(
             f"{root}/classes.txt and the class folders differ in "
@@ -79,7 +79,7 @@ def prepare_split(
                 "need; add some, or take the folder out"
             )
     held_back = {split: shares[split] for split in splits if split != "train"}
-    chosen = deal(_sources(videos, group), quotas_of(sizes, held_back), seed=seed)
+    chosen = stratified_split(_sources(videos, group), class_quotas(sizes, held_back), seed=seed)
     counts = {split: Counter(name for _, name in found) for split, found in chosen.items()}
     for split, found in counts.items():
         if lacking := sorted(sizes.keys() - found.keys()):

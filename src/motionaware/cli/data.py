@@ -10,7 +10,7 @@ from motionaware.errors import UsageError
 from motionaware.messages import count
 
 if TYPE_CHECKING:
-    from motionaware.data.annotations.split import Shared
+    from motionaware.data.annotations.split import Overlap
 
 OF_MOTIONPAIRS = {"train": 1200, "val": 240, "test": 240, "frames": 8, "size": 64, "seed": 0}
 _OF_DRAWING = {"out", *OF_MOTIONPAIRS}
@@ -115,7 +115,7 @@ def _sharded(args: argparse.Namespace) -> int:
     return 1 if left_out and "allow_broken" not in args else 0
 
 
-def _tell_shared(shared: "Shared") -> None:
+def _tell_shared(shared: "Overlap") -> None:
     for (one, other), number in shared.items():
         print(f"  shared       {one} and {other} both list {count(number, 'video')}")
 

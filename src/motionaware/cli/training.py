@@ -14,7 +14,7 @@ from motionaware.messages import count
 
 if TYPE_CHECKING:
     from motionaware.engine.config import Recipe
-    from motionaware.engine.dataset_factory import HeldOut
+    from motionaware.engine.dataset_factory import SplitCheck
     from motionaware.engine.run_folder import RunFolder
 
 
@@ -59,8 +59,9 @@ def run_train(args: argparse.Namespace) -> int:
         recipe = read_recipe(args.recipe, args.overrides)
 
     from motionaware.apps.curves import CurvesPicture
-    from motionaware.engine.dataset_factory import look_for_test
+    from motionaware.engine.dataset_factory import check_splits, open_source
     from motionaware.engine.early_stopping import is_over, stopped_early
+    from motionaware.engine.paths import with_absolute_paths
     from motionaware.engine.run_folder import RunFolder
     from motionaware.engine.train import train
     from motionaware.errors import VideoError
@@ -68,7 +69,8 @@ def run_train(args: argparse.Namespace) -> int:
     files = RunFolder(folder)
     recipe = recipe or files.recipe(args.overrides)
     curves = CurvesPicture(files)
-    test = look_for_test(recipe.data)
+    source = open_source(with_absolute_paths(recipe).data)
+    test = check_splits(source)
     state = files.load_state() if args.resume else None
     history = state["log"] if state else []
     if args.resume and recipe == files.recipe() and is_over(history, recipe.train):
@@ -76,23 +78,21 @@ def run_train(args: argparse.Namespace) -> int:
         print(f"{folder} is finished: {reason}" if reason else _finished(files, recipe))
         curves.update(last=True)
         return _say_next(files, test)
-    for split, number in test.num_learnt.items():
-        print(
-            f"note: train and {split} share {count(number, 'video')}: they are learnt by heart, so "
-            f"accuracy on {split} is flattered; take them out of one of the two"
-        )
-    if test.num_shared:
-        print(
-            f"note: validation and test share {count(test.num_shared, 'video')}: "
-            f"{files.best.name} is chosen on the test, so judge {files.last.name}"
-        )
+    _note_shared_videos(test, files)
 
     def log(line: str) -> None:
         print(line, flush=True)
         curves.update()
 
     try:
-        report = train(recipe, folder, resume=bool(args.resume), progress=show_progress(), log=log)
+        report = train(
+            recipe,
+            folder,
+            resume=bool(args.resume),
+            progress=show_progress(),
+            log=log,
+            source=source,
+        )
     except VideoError as error:
         raise VideoError(
             f"{error}. What was trained is saved: mend that video and go on with motionaware train "
@@ -109,6 +109,19 @@ def run_train(args: argparse.Namespace) -> int:
     return _say_next(files, test)
 
 
+def _note_shared_videos(test: "SplitCheck", files: "RunFolder") -> None:
+    for split, number in test.num_in_train.items():
+        print(
+            f"note: train and {split} share {count(number, 'video')}: they are learnt by heart, so "
+            f"accuracy on {split} is flattered; take them out of one of the two"
+        )
+    if test.num_val_in_test:
+        print(
+            f"note: validation and test share {count(test.num_val_in_test, 'video')}: "
+            f"{files.best.name} is chosen on the test, so judge {files.last.name}"
+        )
+
+
 def _finished(files: "RunFolder", recipe: "Recipe") -> str:
     """Say that a run is finished, and how to train more epochs."""
     from motionaware.engine.resuming import can_be_extended, new_run_command
@@ -123,16 +136,16 @@ def _finished(files: "RunFolder", recipe: "Recipe") -> str:
     return f"{files.path} is finished, after {count(epochs, 'epoch')}; for more: {more}"
 
 
-def _say_next(files: "RunFolder", test: "HeldOut") -> int:
+def _say_next(files: "RunFolder", test: "SplitCheck") -> int:
     print(f"best on validation: {files.best}")
-    if test.num_shared:
+    if test.num_val_in_test:
         print(f"of the last epoch, for the test: {files.last}")
-    evaluated = files.last if test.num_shared else files.best
+    evaluated = files.last if test.num_val_in_test else files.best
     words = [
         "motionaware",
         "evaluate",
         str(evaluated),
-        *([] if test.exists else ["--split", "val"]),
+        *([] if test.has_test else ["--split", "val"]),
     ]
     if ":" in files.recipe().model.temporal:
         words.append("--allow-code")

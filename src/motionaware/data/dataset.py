@@ -13,8 +13,8 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
 from motionaware.clip import ClipSpec
-from motionaware.data.annotations.index import labels_of
 from motionaware.data.annotations.split import Split
+from motionaware.data.clip_loaders import RandomAccess
 from motionaware.data.loader import (
     FailedSample,
     Request,
@@ -61,7 +61,7 @@ def choose_frames(
     )
 
 
-class VideoDataset(Dataset[Sample | FailedSample]):
+class VideoDataset(RandomAccess, Dataset[Sample | FailedSample]):
     """Clips of the videos of a split.
 
     Args:
@@ -136,7 +136,7 @@ class VideoDataset(Dataset[Sample | FailedSample]):
 
     def labels(self) -> list[int]:
         """The label of each example."""
-        return labels_of(self.split)
+        return self.split.labels()
 
     def _open(self, index: int) -> Video:
         if index not in self._opened:
@@ -170,7 +170,7 @@ class VideoDataset(Dataset[Sample | FailedSample]):
         return rearrange(crops, "crops (v t) c h w -> (v crops) t c h w", v=self.num_views)
 
 
-class MotionPairsDataset(Dataset[Sample]):
+class MotionPairsDataset(RandomAccess, Dataset[Sample]):
     """The clips of MotionPairs, framed as they are drawn: one view.
 
     Args:
@@ -178,6 +178,8 @@ class MotionPairsDataset(Dataset[Sample]):
         flip: As for `VideoDataset`.
         augment: Likewise.
     """
+
+    split: Split | None = None  # the clips are generated, not listed
 
     def __init__(
         self, clips: MotionPairs, *, flip: Flip = False, augment: Augment | None = None

@@ -4,9 +4,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from motionaware.data.annotations.index import IndexedExamples
-from motionaware.data.annotations.split import Split
-from motionaware.data.shards.layout import ShardedExamples
+from motionaware.data.annotations.split import ExampleArrays, Split
 
 _SHOWN = 8  # names in one hint
 
@@ -33,19 +31,12 @@ def similar_classes(class_names: Sequence[str]) -> list[str]:
 
 def empty_classes(split: Split) -> str | None:
     """Return a hint that names the classes without a video in the split; None if each has one."""
-    used = _used_labels(split)
+    used = set(split.labels())
     empty = [name for label, name in enumerate(split.class_names) if label not in used]
     if not empty:
         return None
     more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
     return f"{split.name} has no video of {', '.join(empty[:_SHOWN])}{more}"
-
-
-def _used_labels(split: Split) -> set[int]:
-    examples = split.examples
-    if isinstance(examples, IndexedExamples | ShardedExamples):  # without making each example
-        return set(examples.all_labels().tolist())
-    return {example.label for example in examples}
 
 
 def untrained_classes(training: Split) -> str | None:
@@ -62,7 +53,7 @@ def repeated_videos(split: Split) -> tuple[str, bool] | None:
 
     The second value says whether one of them has several classes. Shards do not say.
     """
-    if isinstance(split.examples, ShardedExamples):
+    if isinstance(split.examples, ExampleArrays) and not split.examples.has_duplicates():
         return None
     labels: dict[Path, list[int]] = {}
     for example in split.examples:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from motionaware.data.annotations.index import missing_places, without_places
+from motionaware.data.annotations.index import missing_examples, without_examples
 from motionaware.data.annotations.split import Split
 from motionaware.data.loader import Batch, ClipDataset
 from motionaware.errors import DataError
@@ -43,11 +43,11 @@ class SkippedVideos:
             DataError: More than `max_share` of them are not.
         """
         self._totals[split.name] = len(split.examples)
-        missing = missing_places(split)
+        missing = missing_examples(split)
         for place in missing:
             self.rows[split.name, str(split.examples[place].path)] = "does not exist"
         self._check(split.name)
-        return without_places(split, missing)
+        return without_examples(split, missing)
 
     def pass_on(
         self, batches: Iterator[Batch], dataset: ClipDataset, split: str

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from motionaware.data.annotations.split import nearest
+from motionaware.data.annotations.split import class_hint
 from motionaware.errors import UsageError
 
 
@@ -78,7 +78,7 @@ def make_weights(
             if name not in class_names:
                 raise UsageError(
                     f"train.class_weights names the class {name!r}, which the data do not have; "
-                    f"{nearest(name, class_names)}"
+                    f"{class_hint(name, class_names)}"
                 )
         return torch.tensor([float(setting.get(name, 1.0)) for name in class_names])
     counts = torch.bincount(torch.tensor(labels), minlength=len(class_names))

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from motionaware.data.loader import Batch
+from motionaware.data.source import VideoSource
 from motionaware.engine.config import Recipe
 from motionaware.engine.config_io import recipe_from_dict, recipe_to_dict, with_own_code_found
 from motionaware.engine.early_stopping import is_over, stopped_early
@@ -51,6 +52,7 @@ def train(
     resume: bool = False,
     progress: bool = False,
     log: Callable[[str], None] | None = None,
+    source: VideoSource | None = None,
 ) -> Report:
     """Train a model and judge it on validation after every epoch.
 
@@ -65,6 +67,8 @@ def train(
         resume: Go on with the run in that folder.
         progress: Show bars on the error stream.
         log: Is handed a line at the start, one after every epoch and, without bars, one a minute.
+        source: The data set of the recipe, if it was opened before (`open_source`); its lists are
+            not read again.
 
     Returns:
         How the last epoch's model did on validation.
@@ -87,7 +91,9 @@ def train(
     torch.set_num_threads(recipe.train.num_threads or threads)
     try:
         with torch.random.fork_rng():
-            run = TrainingRun(recipe, folder, resume=resume, progress=progress, log=log)
+            run = TrainingRun(
+                recipe, folder, resume=resume, progress=progress, log=log, source=source
+            )
             return run.finish()
     finally:
         torch.set_num_threads(threads)
@@ -104,13 +110,14 @@ class TrainingRun:
         resume: bool,
         progress: bool,
         log: Callable[[str], None] | None,
+        source: VideoSource | None = None,
     ) -> None:
         self.recipe, self.folder, self.progress = recipe, folder, progress
         self.log = log or (lambda line: None)
         config = recipe.train
         state = folder.load_state() if resume else None
         changes = self._check_changes(state) if resume else {}
-        self.data = TrainingData(recipe, progress=progress)
+        self.data = TrainingData(recipe, source=source, progress=progress)
 
         torch.manual_seed(config.seed)
         self.device = pick_device(config.device)

@@ -11,10 +11,10 @@ from motionaware.data.annotations.index import (
     UNREADABLE,
     IndexedExamples,
     IndexUnusable,
-    facts_of,
-    missing_places,
+    fingerprint_lists,
+    missing_examples,
     open_index,
-    without_places,
+    without_examples,
     write_index,
 )
 from motionaware.data.annotations.split import Split
@@ -42,7 +42,7 @@ def make_index(
 ) -> Split:
     split = read_lists(kind, root, name)
     numbers = [(frames or {}).get(example.path.stem, 10) for example in split.examples]
-    write_index(kind, root, split, numbers, facts=facts_of(kind, root, split))
+    write_index(kind, root, split, numbers, fingerprint=fingerprint_lists(kind, root, split))
     return split
 
 
@@ -88,7 +88,7 @@ def test_paths_outside_the_root_and_of_odd_bytes_come_back(tmp_path):
     split = read_lists("csv", root, "train")
     near, far = split.examples[1], split.examples[0]
     split = Split("train", (far, near, type(near)(root / odd, 0)), ("x",))
-    write_index("csv", root, split, [1, 1, 1], facts=facts_of("csv", root, split))
+    write_index("csv", root, split, [1, 1, 1], fingerprint=fingerprint_lists("csv", root, split))
     assert list(open_index("csv", root, "train").examples) == list(split.examples)
 
 
@@ -216,7 +216,7 @@ def test_only_what_was_missing_is_looked_for_again(csv_root, monkeypatch):
     asked = []
     exists = Path.exists
     monkeypatch.setattr(Path, "exists", lambda path: asked.append(path.name) or exists(path))
-    assert missing_places(split) == [1]
+    assert missing_examples(split) == [1]
     assert asked == ["ä b.mp4"]
     with pytest.raises(DataError, match=r"1 of the 3 videos of train do not exist.*ä b\.mp4"):
         check_videos_exist(split)
@@ -233,8 +233,8 @@ def test_missing_videos_are_skipped_without_leaving_the_arrays(csv_root):
     assert isinstance(there.examples, IndexedExamples)
     assert [example.path.name for example in there.examples] == ["a.mp4", "c.mp4"]
     assert skips.count("train") == 1
-    assert [one.path.name for one in without_places(there, [0]).examples] == ["c.mp4"]
-    assert missing_places(there) == []
+    assert [one.path.name for one in without_examples(there, [0]).examples] == ["c.mp4"]
+    assert missing_examples(there) == []
 
 
 def test_files_without_labels_are_found(csv_root):
