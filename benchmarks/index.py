@@ -121,9 +121,8 @@ def main() -> None:
                     began = time.perf_counter()
                     split = read_lists(kind, root, "train")
                     frames = [50] * len(split.examples)
-                    path = write_index(
-                        kind, root, split, frames, fingerprint=fingerprint_lists(kind, root, split)
-                    )
+                    fingerprint = fingerprint_lists(kind, root, split)
+                    path = write_index(kind, root, split, frames, fingerprint=fingerprint)
                     took, size = time.perf_counter() - began, path.stat().st_size / 1e6
                     print(f"  {kind}: index written in {took:.1f} s, {size:.1f} MB")
                 runs = [measure(kind, root, use_index) for _ in range(args.runs)]

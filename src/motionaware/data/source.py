@@ -97,13 +97,19 @@ class FileSource:
 
     def __init__(self, kind: str, root: str | Path | None) -> None:
         self.kind, self.root = kind, root
-        self._splits: dict[str, Split] = {}
+        self._splits: dict[str, Split | SplitAbsent] = {}
 
     def read(self, split: str) -> Split:
         """Return one split from its index or lists, which are read once; see `read_split`."""
         if split not in self._splits:
-            self._splits[split] = read_split(self.kind, self.root, split)
-        return self._splits[split]
+            try:
+                self._splits[split] = read_split(self.kind, self.root, split)
+            except SplitAbsent as error:
+                self._splits[split] = error
+        found = self._splits[split]
+        if isinstance(found, SplitAbsent):
+            raise found
+        return found
 
     def has_split(self, split: str) -> bool:
         """Return False if the data set lacks a split."""
