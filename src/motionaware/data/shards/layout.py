@@ -168,16 +168,16 @@ def read_shard_index(root: str | Path | None) -> ShardIndex:
         _check_folder(base)
     try:
         index = json.loads(_read_index_file(where))
-        class_names, shards = tuple(index["class_names"]), index["splits"]
+        _check_index(index)
         shared = index.get("shared", ())  # older indices lack it
         overlap = {(str(first), str(second)): int(number) for first, second, number in shared}
-        _check_index(index, class_names, shards)
     except DataError:  # it could not be downloaded, and the message says why
         raise
     except (*READ_ERRORS, KeyError, TypeError, AttributeError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{where} is not a valid index of shards ({reason}); {REMEDY}") from error
-    return ShardIndex(str(root), base, chosen, class_names, shards, overlap)
+    class_names = tuple(index["class_names"])
+    return ShardIndex(str(root), base, chosen, class_names, index["splits"], overlap)
 
 
 def _split_pattern(root: str) -> tuple[str, frozenset[str] | None]:
@@ -210,14 +210,13 @@ def _check_folder(base: str) -> None:
         )
 
 
-def _check_index(
-    index: dict[str, Any], class_names: tuple[str, ...], shards: dict[str, list[dict[str, Any]]]
-) -> None:
+def _check_index(index: Any) -> None:
+    class_names = index["class_names"]
     if index["version"] != VERSION:
         raise UsageError(f"version {index['version']}, wanted {VERSION}")
     if not class_names or len({*map(str, class_names)}) < len(class_names):
         raise UsageError("no class names, or one class twice")
-    for entry in (entry for entries in shards.values() for entry in entries):
+    for entry in (entry for entries in index["splits"].values() for entry in entries):
         labels = entry["labels"]
         if not labels or not 0 <= min(labels) <= max(labels) < len(class_names):
             raise UsageError(f"{entry['name']} has labels without a class")
