@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from motionaware.cli.training import recipe_on_data
 from motionaware.engine.evaluate import evaluate
-from motionaware.explain.saturation import attentions, saturation
+from motionaware.explain.saturation import attention_modules, saturation
 from motionaware.models.checkpoint import load
 from motionaware.ops.attention import gather_over_time, normalize_frames
 from motionaware.temporal.m2a import MotionAttention
@@ -37,7 +37,7 @@ WAYS = ("identity", "no last", "uniform", "mean", "nothing")
 @contextmanager
 def maps_replaced(network: nn.Module, maps: Mapping[str, Tensor]) -> Iterator[None]:
     """Let the sites named attend by these maps, `t t2` each; afterwards all is as it was."""
-    found = dict(attentions(network))
+    found = dict(attention_modules(network))
     handles = []
     try:
         for site, weights in maps.items():

@@ -40,7 +40,7 @@ from PIL import Image
 from motionaware.clip import ClipSpec
 from motionaware.data.annotations.table import read_split
 from motionaware.data.dataset import VideoDataset
-from motionaware.data.loader import TrainingBatchSampler, batches_of, make_loader
+from motionaware.data.loader import TrainingBatchSampler, iterate_batches, make_loader
 from motionaware.data.transforms.crop_flip import frame_for_testing
 from motionaware.data.transforms.frame_sampling import segment_indices
 from motionaware.data.video.frame_cache import FrameCache
@@ -225,7 +225,7 @@ def epochs(clips: VideoDataset, num_workers: int) -> tuple[list[float], bool]:
     seconds, workers = [], []
     for order.epoch in range(3):
         began = time.perf_counter()
-        assert sum(len(batch.labels) for batch in batches_of(loader)) == len(clips)
+        assert sum(len(batch.labels) for batch in iterate_batches(loader)) == len(clips)
         seconds.append(time.perf_counter() - began)
         running = getattr(loader, "_iterator", None)
         workers.append([worker.pid for worker in running._workers] if running else [])

@@ -74,7 +74,13 @@ class TrainingInterrupted(MotionAwareError, RuntimeError):
 
 
 class MotionAwareWarning(UserWarning):
-    """A fact that the user should know; the command line prints it as one line."""
+    """A fact that the user should know; the command line prints it as one line.
+
+    It is for facts about a call: a checkpoint, a model or a cache file. A fact about one video goes
+    to `Video.notes` and to the logger `motionaware.data.video` instead: it comes up while workers
+    decode, its line is collected in batches and reports, and it must not become an error where
+    warnings are errors.
+    """
 
 
 OWN_CODE_MARK = "__motionaware_own__"

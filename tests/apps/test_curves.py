@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> RunFolder:
 def drawn(rows, path: Path, monkeypatch: pytest.MonkeyPatch):
     """The three panels of a picture."""
     figures = []
-    monkeypatch.setattr(curves, "save_sheet", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(curves, "save_figure", lambda figure, path: figures.append(figure))
     draw_run([{key: str(value) for key, value in one.items()} for one in rows], path, title="t")
     return figures[0].axes
 

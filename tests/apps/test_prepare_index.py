@@ -19,7 +19,7 @@ from motionaware.cli import main
 from motionaware.data import processes
 from motionaware.data.annotations.index import IndexedExamples
 from motionaware.data.annotations.table import check_videos_exist, read_lists, read_split
-from motionaware.data.processes import in_processes
+from motionaware.data.processes import run_in_processes
 from motionaware.data.video import extract_frames as extract_module
 from motionaware.data.video.extract_frames import extract_frames
 from motionaware.data.video.open import open_video
@@ -247,7 +247,7 @@ def test_a_folder_without_lists_says_what_was_wanted(tmp_path):
 def test_a_task_that_kills_its_process_is_the_only_one_lost():
     fatal = "__import__('os').kill(__import__('os').getpid(), 9)"
     tasks = [*map(str, range(9)), fatal, *map(str, range(9, 20))]
-    results = dict(in_processes(eval, tasks, num_workers=2, died=lambda task: "died"))
+    results = dict(run_in_processes(eval, tasks, num_workers=2, on_crash=lambda task: "died"))
     assert results == {str(number): number for number in range(20)} | {fatal: "died"}
 
 
@@ -267,9 +267,9 @@ def test_a_task_that_comes_as_the_pool_breaks_is_done_all_the_same(monkeypatch):
         def shutdown(self, **_: Any) -> None: ...
 
     monkeypatch.setattr(processes, "_pool", BreaksAtTheThird)
-    monkeypatch.setattr(processes, "_alone", lambda function, task, _: function(task))
+    monkeypatch.setattr(processes, "_run_alone", lambda function, task, _: function(task))
     tasks = list(map(str, range(10)))
-    results = list(in_processes(eval, tasks, num_workers=2, died=lambda _: -1))
+    results = list(run_in_processes(eval, tasks, num_workers=2, on_crash=lambda _: -1))
     assert sorted(results) == [(task, int(task)) for task in tasks]
 
 

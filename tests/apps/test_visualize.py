@@ -12,7 +12,7 @@ from motionaware.clip import ClipSpec
 from motionaware.data.video.open import open_video
 from motionaware.data.video.writer import write_video
 from motionaware.errors import NonFiniteScores
-from motionaware.explain.activations import look
+from motionaware.explain.activations import record_activations
 from motionaware.explain.drawing import Scene, draw_sheet
 from motionaware.models.checkpoint import save
 from motionaware.models.recognizer import VideoRecognizer, create_model
@@ -39,7 +39,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_sheet_is_drawn_whatever_there_is_to_see(video: Path, tmp_path: Path):
+def test_a_sheet_has_a_row_for_each_kind_of_map_that_the_module_has(video: Path, tmp_path: Path):
     heights = {}
     for temporal in ("m2a", "m2a,tsm", "patch", "tea", "none", "tsm"):
         drawn = visualize(model_with(temporal), video, tmp_path / "sheet.png")
@@ -48,12 +48,12 @@ def test_a_sheet_is_drawn_whatever_there_is_to_see(video: Path, tmp_path: Path):
         with Image.open(drawn.picture) as picture:
             assert picture.format == "PNG"
             heights[temporal] = picture.height
-    # Below the frames are motion and gate of three sites, or motion alone, or neither; Grad-CAM.
+    # Rows: frames; motion and gate of three sites, or motion only, or neither; Grad-CAM.
     assert heights["m2a"] == heights["m2a,tsm"] == heights["patch"]
     assert heights["m2a"] > heights["tea"] > heights["none"] == heights["tsm"]
 
 
-def test_nan_scores_are_an_error_and_no_picture(video: Path, tmp_path: Path):
+def test_nan_scores_are_an_error_and_no_picture_is_written(video: Path, tmp_path: Path):
     model = model_with()
     torch.nn.init.constant_(model.head.bias, math.nan)
     with pytest.raises(NonFiniteScores, match=r"scores of .*noise\.mp4 are infinite or not"):
@@ -61,7 +61,7 @@ def test_nan_scores_are_an_error_and_no_picture(video: Path, tmp_path: Path):
     assert not (tmp_path / "sheet.png").exists()
 
 
-def test_a_row_is_drawn_for_each_map_of_each_chosen_site(video: Path, tmp_path: Path):
+def test_a_sheet_has_rows_for_each_chosen_site(video: Path, tmp_path: Path):
     heights = []
     for names in (["layer1.0.conv1"], ["layer1.0.conv1", "layer3.0.conv1"]):
         drawn = visualize(model_with(), video, tmp_path / "sheet.png", sites=names)
@@ -71,14 +71,14 @@ def test_a_row_is_drawn_for_each_map_of_each_chosen_site(video: Path, tmp_path: 
     assert heights[1] > heights[0] + 200
 
 
-def test_a_gif_plays_one_picture_a_frame_for_ever(video: Path, tmp_path: Path):
+def test_a_gif_has_one_picture_a_frame_and_repeats(video: Path, tmp_path: Path):
     drawn = visualize(model_with(), video, tmp_path / "movie.gif", fps=4, sites="all")
     with Image.open(drawn.picture) as movie:
         assert (getattr(movie, "n_frames", 0), movie.info["duration"]) == (4, 250)
         assert movie.info["loop"] == 0
 
 
-def test_an_mp4_plays_one_picture_a_frame(video: Path, tmp_path: Path):
+def test_an_mp4_has_one_picture_a_frame(video: Path, tmp_path: Path):
     drawn = visualize(model_with(), video, tmp_path / "movie.MP4", fps=4)
     movie = open_video(drawn.picture)
     assert movie.num_frames == 4
@@ -98,12 +98,12 @@ def test_an_mp4_plays_one_picture_a_frame(video: Path, tmp_path: Path):
         ("layer2.0.conv1", ("layer2.0.conv1",)),
     ],
 )
-def test_sites_are_named_or_chosen_by_a_word(sites, drawn, video: Path, tmp_path: Path):
+def test_sites_are_given_by_name_or_as_first_or_last(sites, drawn, video: Path, tmp_path: Path):
     found = visualize(model_with(), video, tmp_path / "sheet.png", sites=sites)
     assert found.sites == drawn
 
 
-def test_the_part_of_the_video_is_that_of_predict(video: Path, tmp_path: Path):
+def test_the_parts_of_a_video_are_those_of_predict(video: Path, tmp_path: Path):
     second = visualize(model_with("none"), video, tmp_path / "sheet.png", clip=2)
     assert second.start_seconds == 8.0
     assert second.end_seconds == 16.5
@@ -112,16 +112,16 @@ def test_the_part_of_the_video_is_that_of_predict(video: Path, tmp_path: Path):
         visualize(model_with("none"), video, tmp_path / "sheet.png", clip=4)
 
 
-def test_the_class_of_grad_cam_is_the_likeliest_or_the_one_asked_for(video: Path, tmp_path: Path):
+def test_grad_cam_explains_the_most_probable_class_or_the_given_one(video: Path, tmp_path: Path):
     model = model_with("none")
-    likeliest = visualize(model, video, tmp_path / "sheet.png")
-    assert likeliest.shown_class == likeliest.classes[0][0]
-    asked = visualize(model, video, tmp_path / "sheet.png", shown_class="right")
-    assert asked.shown_class == "right"
-    assert "Grad-CAM of right at layer3" in asked.table()
+    by_default = visualize(model, video, tmp_path / "sheet.png")
+    assert by_default.shown_class == by_default.classes[0][0]
+    chosen = visualize(model, video, tmp_path / "sheet.png", shown_class="right")
+    assert chosen.shown_class == "right"
+    assert "Grad-CAM of right at layer3" in chosen.table()
 
 
-def test_a_class_is_found_by_its_name_first_then_by_its_number():
+def test_a_class_is_found_by_name_before_number():
     names = ("left", "right", "7", *"abcdefg")
     assert class_number("right", names) == 1
     assert class_number("7", names) == 2
@@ -129,11 +129,11 @@ def test_a_class_is_found_by_its_name_first_then_by_its_number():
     assert class_number(9, names) == 9
     with pytest.raises(ValueError, match="class 'lift' is unknown; did you mean 'left'"):
         class_number("lift", names)
-    with pytest.raises(ValueError, match="class 10 is none of the 10 classes, from 0 on"):
+    with pytest.raises(ValueError, match="class 10 does not exist; the 10 classes are 0 to 9"):
         class_number("10", names)
 
 
-def test_a_checkpoint_and_a_folder_of_frames_will_do(tmp_path: Path):
+def test_a_checkpoint_path_and_a_folder_of_frames_are_accepted(tmp_path: Path):
     save(model_with(), tmp_path / "model.safetensors")
     (tmp_path / "frames").mkdir()
     for number in range(5):
@@ -144,25 +144,27 @@ def test_a_checkpoint_and_a_folder_of_frames_will_do(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"out": "sheet.jpg"}, r"sheet.jpg ends with '.jpg'; choose .png, .gif, .mp4"),
         ({"sites": ["layer1"]}, "site 'layer1' is unknown; did you mean 'layer1.0.conv1'?"),
         ({"layer": "layer9"}, r"layer 'layer9' is unknown; did you mean 'layer"),
         ({"sites": ["nonsense"]}, "site 'nonsense' is unknown; There are layer1.0.conv1, "),
-        ({"top_k": 0}, "top_k = 0, fps = 2.0; name at least 1 class"),
-        ({"fps": 0.0}, "play above 0 a second"),
+        ({"top_k": 0}, "top_k = 0, fps = 2.0; top_k is at least 1"),
+        ({"fps": 0.0}, "fps is above 0"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(options, words: str, video: Path, tmp_path: Path):
+def test_a_wrong_argument_is_refused_before_anything_is_written(
+    options, message: str, video: Path, tmp_path: Path
+):
     options = {"out": tmp_path / "sheet.png", **options}
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         visualize(model_with(), video, **options)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("ending", ["png", "gif"])
-def test_a_class_name_that_the_font_lacks_is_drawn_in_silence_and_told(
+def test_a_class_name_without_a_font_is_reported_and_causes_no_warning(
     ending: str, video: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ):
     model = model_with()
@@ -172,7 +174,7 @@ def test_a_class_name_that_the_font_lacks_is_drawn_in_silence_and_told(
     assert "\u8d70\u308b" in drawn.table()
 
 
-def test_without_matplotlib_the_error_says_what_to_install(
+def test_without_matplotlib_the_error_names_the_extra_to_install(
     monkeypatch: pytest.MonkeyPatch, video: Path, tmp_path: Path
 ):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
@@ -180,7 +182,7 @@ def test_without_matplotlib_the_error_says_what_to_install(
         visualize(model_with(), video, tmp_path / "sheet.png")
 
 
-def test_long_class_names_overlap_nothing_and_leave_the_sheet_to_the_pictures():
+def test_long_class_names_do_not_overlap_and_take_less_than_a_fifth_of_the_width():
     pytest.importorskip("matplotlib")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -190,7 +192,7 @@ def test_long_class_names_overlap_nothing_and_leave_the_sheet_to_the_pictures():
     scene = Scene(
         frames=clip,
         captions=["0.0 s"] * 8,
-        look=look(model, clip),
+        activations=record_activations(model, clip),
         class_names=[f"{name} {place}" for place in range(5)],
         title="",
         top_k=5,

@@ -1,4 +1,4 @@
-"""Worker processes end when their parent does, and on no signal that the whole job gets."""
+"""Worker processes end with their parent, and ignore signals that the whole job receives."""
 
 import os
 import signal
@@ -11,10 +11,10 @@ import pytest
 
 PARENT = """
 import multiprocessing, sys, time
-from motionaware.data.processes import obey_parent_only, stop_signals_blocked
+from motionaware.data.processes import end_only_with_parent, stop_signals_blocked
 
 def work(queue):
-    obey_parent_only()
+    end_only_with_parent()
     queue.put("ready")
     while True:
         time.sleep(0.1)
@@ -34,7 +34,7 @@ if __name__ == "__main__":
 """
 
 pytestmark = pytest.mark.skipif(
-    not hasattr(signal, "sigtimedwait"), reason="the system does not say who sent a signal"
+    not hasattr(signal, "sigtimedwait"), reason="the system does not report the sender of a signal"
 )
 
 
@@ -56,7 +56,7 @@ def is_alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
-def test_a_worker_survives_signals_of_others_and_ends_at_once_when_its_parent_terminates_it(parent):
+def test_a_worker_ignores_signals_of_others_and_ends_at_once_if_its_parent_terminates_it(parent):
     worker = int(parent.stdout.readline())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
         os.kill(worker, number)
@@ -69,7 +69,7 @@ def test_a_worker_survives_signals_of_others_and_ends_at_once_when_its_parent_te
     assert time.monotonic() - began < 2
 
 
-def test_a_worker_ends_within_seconds_of_a_parent_that_was_killed(parent):
+def test_a_worker_ends_within_seconds_after_its_parent_was_killed(parent):
     worker = int(parent.stdout.readline())
     parent.kill()
     deadline = time.monotonic() + 10

@@ -7,7 +7,7 @@ from motionaware.clip import ClipSpec
 from motionaware.data.annotations.split import Split
 from motionaware.data.annotations.table import read_split
 from motionaware.data.dataset import VideoDataset
-from motionaware.data.loader import batches_of, in_order, make_loader
+from motionaware.data.loader import SequentialBatchSampler, iterate_batches, make_loader
 from motionaware.data.motionpairs import render_clip
 from motionaware.data.skipped_videos import SkippedVideos
 from motionaware.data.video.writer import write_video
@@ -16,7 +16,7 @@ from motionaware.errors import DataError
 
 @pytest.fixture
 def listed(tmp_path: Path) -> Split:
-    """Four listed videos: the second broken, the fourth absent."""
+    """Four listed videos: the second cannot be read, the fourth does not exist."""
     for name in ("a", "c"):
         clip = render_clip(0, seed=0, num_frames=4, image_size=16)
         write_video(tmp_path / f"{name}.mp4", clip, fps=8)
@@ -28,19 +28,19 @@ def listed(tmp_path: Path) -> Split:
 def read_all(skips: SkippedVideos, split: Split) -> list[list[int]]:
     dataset = VideoDataset(split, spec=ClipSpec(num_frames=2, image_size=8))
     loader = make_loader(
-        dataset, in_order(len(split.examples), batch_size=2), num_workers=0, skip=True
+        dataset, SequentialBatchSampler(len(split.examples), batch_size=2), num_workers=0, skip=True
     )
-    batches = skips.pass_on(batches_of(loader), dataset, split.name)
+    batches = skips.record(iterate_batches(loader), dataset, split.name)
     return [batch.indices.tolist() for batch in batches]
 
 
-def test_what_is_left_out_is_counted_once_and_listed_with_its_reason(listed, tmp_path):
+def test_a_skipped_video_is_counted_once_and_listed_with_its_reason(listed, tmp_path):
     skips = SkippedVideos(0.5)
-    skips.keep(tmp_path / "skipped.csv")
-    there = skips.without_missing(listed)
-    assert [example.path.name for example in there.examples] == ["a.mp4", "b.mp4", "c.mp4"]
+    skips.write_to(tmp_path / "skipped.csv")
+    existing = skips.without_missing(listed)
+    assert [example.path.name for example in existing.examples] == ["a.mp4", "b.mp4", "c.mp4"]
     for _ in range(2):
-        assert read_all(skips, there) == [[0], [2]]
+        assert read_all(skips, existing) == [[0], [2]]
     assert skips.count("train") == 2
     lines = (tmp_path / "skipped.csv").read_text().splitlines()
     assert lines[0] == "split,video,why"
@@ -48,35 +48,37 @@ def test_what_is_left_out_is_counted_once_and_listed_with_its_reason(listed, tmp
     assert lines[2] == f"train,{tmp_path / 'd.mp4'},does not exist"
 
 
-def test_too_large_a_share_of_absent_videos_is_refused(listed):
-    words = r"1 of the 4 videos of train are absent .* share of 0.2 .*; first .*d\.mp4: does"
-    with pytest.raises(DataError, match=words):
+def test_a_share_of_absent_videos_above_the_limit_is_an_error(listed):
+    message = (
+        r"1 of the 4 videos of train are absent .* share of 0.2 .*; the first is .*d\.mp4: does"
+    )
+    with pytest.raises(DataError, match=message):
         SkippedVideos(0.2).without_missing(listed)
 
 
-def test_absent_and_broken_videos_count_together(listed):
+def test_absent_and_unreadable_videos_are_counted_together(listed):
     skips = SkippedVideos(0.25)
-    there = skips.without_missing(listed)
-    words = r"2 of the 4 videos of train are absent or cannot be read"
-    with pytest.raises(DataError, match=words):
-        read_all(skips, there)
+    existing = skips.without_missing(listed)
+    message = r"2 of the 4 videos of train are absent or cannot be read"
+    with pytest.raises(DataError, match=message):
+        read_all(skips, existing)
 
 
-def test_a_reason_that_names_its_video_is_not_preceded_by_it(listed, tmp_path):
-    with pytest.raises(DataError) as refused:
+def test_the_error_names_a_video_once_if_its_reason_begins_with_the_name(listed, tmp_path):
+    with pytest.raises(DataError) as raised:
         read_all(SkippedVideos(0.1), replace(listed, examples=listed.examples[:2]))
-    assert str(refused.value).count(str(tmp_path / "b.mp4")) == 1
+    assert str(raised.value).count(str(tmp_path / "b.mp4")) == 1
 
 
-def test_what_an_earlier_session_listed_is_remembered(listed, tmp_path):
+def test_the_videos_listed_by_an_earlier_session_are_kept(listed, tmp_path):
     earlier = SkippedVideos(0.5)
-    earlier.keep(tmp_path / "skipped.csv")
+    earlier.write_to(tmp_path / "skipped.csv")
     read_all(earlier, earlier.without_missing(listed))
     later = SkippedVideos(0.5)
-    later.keep(tmp_path / "skipped.csv")
-    assert later.rows == earlier.rows
+    later.write_to(tmp_path / "skipped.csv")
+    assert later.reasons == earlier.reasons
 
 
-def test_without_skips_there_is_no_list(tmp_path):
-    SkippedVideos(0.5).keep(tmp_path / "skipped.csv")
+def test_no_list_is_written_if_no_video_is_skipped(tmp_path):
+    SkippedVideos(0.5).write_to(tmp_path / "skipped.csv")
     assert not (tmp_path / "skipped.csv").exists()

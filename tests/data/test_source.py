@@ -13,7 +13,7 @@ from motionaware.apps.prepare_shards import prepare_shards
 from motionaware.clip import ClipSpec
 from motionaware.data.annotations import table as table_module
 from motionaware.data.clip_loaders import Loader, SplitDataset
-from motionaware.data.loader import Request, Sample, batches_of
+from motionaware.data.loader import Request, Sample, iterate_batches
 from motionaware.data.shards import layout as layout_module
 from motionaware.data.skipped_videos import SkippedVideos
 from motionaware.data.source import (
@@ -42,7 +42,7 @@ def roots(video_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 @pytest.fixture(params=["files", "index", "shards", "motionpairs"])
 def source(request: pytest.FixtureRequest, roots: dict[str, Path]) -> VideoSource:
     if request.param == "motionpairs":
-        sizes = dict.fromkeys(("train", "val", "test"), NUM_CLIPS)
+        sizes: dict[str, int] = dict.fromkeys(("train", "val", "test"), NUM_CLIPS)
         return MotionPairsSource(sizes, seed=0, cache_dir=None)
     if request.param == "shards":
         return ShardSource(roots["shards"])
@@ -50,7 +50,7 @@ def source(request: pytest.FixtureRequest, roots: dict[str, Path]) -> VideoSourc
 
 
 def indices(loader: Loader) -> list[int]:
-    return [index for batch in batches_of(loader) for index in batch.indices.tolist()]
+    return [index for batch in iterate_batches(loader) for index in batch.indices.tolist()]
 
 
 def test_a_source_opens_every_split_with_the_same_classes(source: VideoSource):
@@ -113,7 +113,7 @@ def test_an_epoch_can_start_at_any_batch(source: VideoSource):
         dataset = source.open("train", OPTIONS)
         loader = dataset.training_loader(batch_size=5, seed=3, num_workers=0)
         loader.sampler.epoch, loader.sampler.start = 1, start
-        return [batch.views for batch in batches_of(loader.batches)]
+        return [batch.views for batch in iterate_batches(loader.batches)]
 
     pairs = zip(batches(0)[1:], batches(1), strict=True)
     assert all(torch.equal(first, second) for first, second in pairs)

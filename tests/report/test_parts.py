@@ -13,7 +13,7 @@ from motionaware.engine.config import DataConfig, Recipe
 from motionaware.engine.cost import Cost
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.statistics import exact_mcnemar
-from motionaware.explain.lettering import lettering
+from motionaware.explain.text_rendering import fonts_for
 from motionaware.report import blocks, figures
 from motionaware.report import csv_export as rows
 from motionaware.report import tables as numbers
@@ -193,7 +193,7 @@ def test_the_picture_of_confusion_is_whole(
     pytest.importorskip("matplotlib")
     columns = many(num_classes, num_columns, name=name, temporal=temporal)
     path = tmp_path / "confusion.png"
-    with lettering([]):
+    with fonts_for([]):
         left_out = figures.draw_confusion(columns, "b", path)
     pixels = np.asarray(Image.open(path).convert("L"))
     assert min(one.min() for one in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])) > 200

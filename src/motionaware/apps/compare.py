@@ -9,8 +9,8 @@ import torch
 
 from motionaware.engine.grid import grid_recipes, read_grid
 from motionaware.errors import DataError, NonFiniteScores, UsageError
-from motionaware.explain.drawing import figure_maker
-from motionaware.explain.lettering import lettering
+from motionaware.explain.drawing import import_figure_class
+from motionaware.explain.text_rendering import fonts_for
 from motionaware.files import alone_in, check_folder
 from motionaware.messages import count
 from motionaware.report.columns import Column, make_gains
@@ -84,7 +84,7 @@ def compare(
         TrainingInterrupted: Asked to stop; what was trained is saved.
         ImportError: matplotlib, which draws the pictures, is not installed.
     """
-    figure_maker()  # missed before hours of training, not after
+    import_figure_class()  # missed before hours of training, not after
     if jobs is not None and jobs < 1:
         raise UsageError(f"{jobs = }; runs trained at a time start at 1")
     grid, out = Path(grid), Path(out)
@@ -149,7 +149,7 @@ def compare_runs(
             code while `allow_code` is false.
         ImportError: matplotlib, which draws the pictures, is not installed.
     """
-    figure_maker()
+    import_figure_class()
     check_folder(Path(out))
     runs = [open_finished(Path(folder), Path(out), allow_code=allow_code) for folder in folders]
     check_same_data(runs, split=split)
@@ -250,7 +250,7 @@ def _report(
         facts=present_facts(),
         cost_facts=cost_facts,
     )
-    with lettering(_texts(found)) as note:
+    with fonts_for(_texts(found)) as note:
         write_report(found, out, num_examples=num_examples)
     notes = (note,) if note else ()
     return Comparison(findings=found, report=out, num_failed=len(failures), notes=notes)

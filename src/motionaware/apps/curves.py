@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from motionaware.engine.run_folder import RunFolder
-from motionaware.explain.drawing import figure_maker, save_sheet
-from motionaware.explain.lettering import lettering, shortened
+from motionaware.explain.drawing import import_figure_class, save_figure
+from motionaware.explain.text_rendering import fonts_for, shorten
 
 NAME = "curves.png"
 _TRAINING, _VALIDATION, _RATE = "#4477aa", "#ee6677", "#228833"  # as in a comparison
@@ -28,7 +28,7 @@ class CurvesPicture:
         self._drawn: list[dict[str, str]] = []
         self._next = time.monotonic()
         try:
-            figure_maker()
+            import_figure_class()
         except ImportError as error:
             self.problem = f"{NAME} is not drawn: {error}"
 
@@ -69,8 +69,8 @@ def draw_run(rows: Sequence[Mapping[str, str]], path: Path, *, title: str) -> No
         ImportError: matplotlib is not installed.
         OSError: It cannot be written.
     """
-    title = shortened(title, 80)
-    with lettering([title]):
+    title = shorten(title, 80)
+    with fonts_for([title]):
         _draw(rows, path, title)
 
 
@@ -80,7 +80,7 @@ def _draw(rows: Sequence[Mapping[str, str]], path: Path, title: str) -> None:
     def values(key: str, factor: float = 1.0) -> list[float]:
         return [factor * float(row[key]) for row in rows]
 
-    figure = figure_maker()(figsize=(11.0, 3.4), layout="constrained")
+    figure = import_figure_class()(figsize=(11.0, 3.4), layout="constrained")
     figure.suptitle(title, fontsize=10)
     loss, top1, rate = figure.subplots(1, 3)
     mark = {"marker": "." if len(epochs) <= 60 else ""}  # a run of one epoch has no lines
@@ -112,4 +112,4 @@ def _draw(rows: Sequence[Mapping[str, str]], path: Path, title: str) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     loss.legend(fontsize=8)
     top1.legend(fontsize=8)
-    save_sheet(figure, path)
+    save_figure(figure, path)

@@ -23,7 +23,7 @@ from motionaware.data.annotations.index import (
 from motionaware.data.annotations.overlap import find_overlap, overlap_of
 from motionaware.data.annotations.split import SPLITS, Overlap, Split
 from motionaware.data.annotations.table import read_lists, unlisted_videos
-from motionaware.data.processes import in_processes
+from motionaware.data.processes import run_in_processes
 from motionaware.data.video.base import REMEDY
 from motionaware.data.video.extract_frames import extract_frames
 from motionaware.data.video.open import open_video
@@ -162,7 +162,7 @@ def _see(
 ) -> dict[Path, _Seen]:
     paths = dict.fromkeys(example.path for split in splits for example in split.examples)
     workers = (os.cpu_count() or 1) if num_workers is None else num_workers
-    results = in_processes(work, paths, num_workers=workers, died=_died)
+    results = run_in_processes(work, paths, num_workers=workers, on_crash=_died)
     seen = dict(tqdm(results, "prepare", total=len(paths), unit="video", disable=not progress))
     return {path: seen[path] for path in paths}
 

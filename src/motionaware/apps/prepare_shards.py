@@ -20,7 +20,7 @@ from motionaware.data.annotations.index import (
 )
 from motionaware.data.annotations.overlap import find_overlap
 from motionaware.data.annotations.split import Overlap, Split
-from motionaware.data.processes import in_processes
+from motionaware.data.processes import run_in_processes
 from motionaware.data.shards.writer import (
     Shard,
     num_bytes_in_shard,
@@ -128,7 +128,7 @@ def _write(
 ) -> dict[Path, int]:
     shards = [shard for plan in plans.values() for shard in plan]
     workers = (os.cpu_count() or 1) if num_workers is None else num_workers
-    done = in_processes(write_shard, shards, num_workers=workers, died=_died)
+    done = run_in_processes(write_shard, shards, num_workers=workers, on_crash=_died)
     bar = tqdm(done, "write", total=len(shards), unit="shard", disable=not progress)
     return {shard.path: size for shard, size in bar}
 

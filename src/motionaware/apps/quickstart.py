@@ -31,7 +31,7 @@ from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.signals import deaf_to_interrupts, stop_on_signal
 from motionaware.engine.train import train
 from motionaware.errors import TrainingInterrupted
-from motionaware.explain.drawing import figure_maker
+from motionaware.explain.drawing import import_figure_class
 from motionaware.files import check_folder
 from motionaware.models.checkpoint import load
 
@@ -82,7 +82,7 @@ def quickstart(
         TrainingInterrupted: Asked to stop.
     """
     began = time.monotonic()
-    figure_maker()  # missed before minutes of training, not after
+    import_figure_class()  # missed before minutes of training, not after
     out = Path(out)
     check_folder(out)
     shared = replace(

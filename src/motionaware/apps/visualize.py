@@ -1,4 +1,4 @@
-"""Visualize: what a model looks at in a video, as a sheet (PNG) or a movie (GIF, mp4)."""
+"""Draw what a model computes on a clip of a video: a sheet (PNG) or a movie (GIF, mp4)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from motionaware.data.video.base import Video
 from motionaware.data.video.open import open_video
 from motionaware.data.video.writer import write_video
 from motionaware.errors import UsageError
-from motionaware.explain.activations import check_known, look
+from motionaware.explain.activations import check_known, record_activations
 from motionaware.explain.drawing import (
     Scene,
     draw_movie,
     draw_sheet,
-    figure_maker,
+    import_figure_class,
+    save_figure,
     save_gif,
-    save_sheet,
 )
-from motionaware.explain.lettering import lettering
+from motionaware.explain.text_rendering import fonts_for
 from motionaware.files import check_folder
 from motionaware.models.checkpoint import load
 from motionaware.models.recognizer import VideoRecognizer
@@ -33,18 +33,19 @@ ENDINGS = (".png", ".gif", ".mp4")
 
 @dataclass(frozen=True, kw_only=True)
 class Visualization:
-    """What was drawn of a video.
+    """What `visualize` drew.
 
     Attributes:
-        picture: The file.
-        video: The video.
-        start_seconds, end_seconds: The part of it; None where it has no clock.
+        picture: Path of the picture.
+        video: Path of the video.
+        start_seconds, end_seconds: The part of the video; None for a folder of frames.
         frames: Numbers of the video's frames in the clip.
-        classes: With their probabilities, the likeliest first.
-        shown_class: The one that Grad-CAM was asked about.
-        cam_layer: Where Grad-CAM was taken; None if it could not.
-        sites: Of which motion, gate or attention are drawn.
-        absent: What is not drawn, and why, a sentence each; characters too that no font has.
+        classes: The most probable classes with their probabilities, in descending order.
+        shown_class: The class that Grad-CAM explains.
+        cam_layer: The layer that Grad-CAM uses; None if there is no Grad-CAM.
+        sites: The sites whose motion, gate or attention are drawn.
+        absent: One sentence for each kind of map that is not drawn, and for characters that no
+            installed font has.
         notes: What was changed in the video to read it, one line each.
     """
 
@@ -61,7 +62,7 @@ class Visualization:
     notes: tuple[str, ...] = ()
 
     def table(self) -> str:
-        """As lines to read."""
+        """Return the facts as text, one a line."""
         when = ""
         if self.start_seconds is not None:
             when = f", {self.start_seconds:.1f} to {self.end_seconds:.1f} s"
@@ -89,36 +90,39 @@ def visualize(
     top_k: int = 5,
     fps: float | int = 2.0,
 ) -> Visualization:
-    """Draw what a model looks at in a part of a video; the model is left as it was.
+    """Draw a clip of a video with the model's motion, gates, attention, Grad-CAM and classes.
+
+    The model's mode and hooks are restored afterwards.
 
     Args:
         model: A recognizer, or the path of its checkpoint.
-        video: A file, or a folder of frames.
-        out: The picture; its ending says what is drawn: a sheet (`.png`), a movie (`.gif`, `.mp4`).
+        video: A video file or a folder of frames.
+        out: The picture to write: a sheet of all frames (`.png`), or a movie (`.gif`, `.mp4`).
         sites: Names of sites, or `first`, `last` or `all`; by default the first, middle and last.
-        shown_class: Name or number (from 0) of the class for Grad-CAM; the likeliest by default.
-        clip: Which part of the video, from 1; the parts are those of `predict`.
-        layer: Where Grad-CAM is taken; see `look`.
-        title: Words above the frames; the video's name by default.
-        top_k: Classes to name.
-        fps: Frames a second of a movie.
+        shown_class: Name or number (from 0) of the class that Grad-CAM explains; the most probable
+            one by default.
+        clip: Number of the part of the video, from 1; `predict` divides videos into the same parts.
+        layer: The layer that Grad-CAM uses; see `record_activations` for the default.
+        title: Text above the frames; the name of the video by default.
+        top_k: Number of classes to draw.
+        fps: Frames per second of a movie.
 
     Raises:
         VideoError: The video cannot be read.
         NonFiniteScores: The model's scores are infinite or NaN.
-        ValueError: A site, class, layer, part or ending is unknown, the checkpoint is damaged, or
-            `video` is no path.
+        UsageError: A site, class, layer, part or file ending is unknown, the checkpoint is damaged,
+            or `video` is not a path.
         FileNotFoundError: The checkpoint does not exist.
-        ImportError: matplotlib is not installed.
+        MissingPackage: matplotlib is not installed.
     """
     check_path(video)
     out = Path(out)
     if out.suffix.lower() not in ENDINGS:
         raise UsageError(f"{out} ends with {out.suffix!r}; choose {', '.join(ENDINGS)}")
     if top_k < 1 or fps <= 0:
-        raise UsageError(f"{top_k = }, {fps = }; name at least 1 class, and play above 0 a second")
+        raise UsageError(f"{top_k = }, {fps = }; top_k is at least 1, and fps is above 0")
     check_folder(out.parent)
-    figure_maker()  # missed before the work, not after
+    import_figure_class()  # raises before the work if matplotlib is missing
     if not isinstance(model, VideoRecognizer):
         model = load(model)
     target = None if shown_class is None else class_number(shown_class, model.class_names)
@@ -127,25 +131,28 @@ def visualize(
     bounds = part_bounds(opened)
     if not 1 <= clip <= len(bounds):
         last = len(bounds)
-        parts = f"parts 1 to {last}" if last > 1 else "part 1 only: it is no longer than one"
+        parts = f"parts 1 to {last}" if last > 1 else "part 1 only"
         raise UsageError(f"{clip = }; {video} has {parts}; give one of them")
     start, end = bounds[clip - 1]
     indices = [start + index for index in choose_frames(end - start, model.clip)]
     frames = frame_for_testing(opened.frames(indices), spec=model.clip)
-    seen = look(model, frames, sites=chosen, target=target, layer=layer, video_name=str(video))
+    activations = record_activations(
+        model, frames, sites=chosen, target=target, layer=layer, video_name=str(video)
+    )
     scene = Scene(
         frames=frames,
         captions=[_caption(opened, index) for index in indices],
-        look=seen,
+        activations=activations,
         class_names=model.class_names,
         title=Path(video).name if title is None else title,
         top_k=top_k,
     )
-    values, places = seen.probabilities.topk(min(top_k, len(model.class_names)))
-    names = [model.class_names[place] for place in places.tolist()]
-    with lettering([scene.title, *names, model.class_names[seen.target]]) as note:
+    target_name = model.class_names[activations.target]
+    values, labels = activations.probabilities.topk(min(top_k, len(model.class_names)))
+    names = [model.class_names[label] for label in labels.tolist()]
+    with fonts_for([scene.title, *names, target_name]) as note:
         if out.suffix.lower() == ".png":
-            save_sheet(draw_sheet(scene), out)
+            save_figure(draw_sheet(scene), out)
         else:
             pictures = torch.stack(list(draw_movie(scene)))
             save = save_gif if out.suffix.lower() == ".gif" else write_video
@@ -157,25 +164,29 @@ def visualize(
         end_seconds=seconds_at(opened, end),
         frames=tuple(indices),
         classes=list(zip(names, values.tolist(), strict=True)),
-        shown_class=model.class_names[seen.target],
-        cam_layer=seen.layer,
-        sites=tuple(site.name for site in seen.sites),
-        absent=(*seen.absent, *([note] if note else [])),
+        shown_class=target_name,
+        cam_layer=activations.layer,
+        sites=tuple(site.name for site in activations.sites),
+        absent=(*activations.absent, *([note] if note else [])),
         notes=tuple(opened.notes),
     )
 
 
 def choose_sites(hosts: list[str], sites: str | Sequence[str] | None) -> list[str]:
-    """Names of the sites that names, or one word for some, ask for.
+    """Return the chosen hosts in the order of the network.
+
+    Args:
+        hosts: Names of all hosts.
+        sites: Names of hosts, or `first`, `last` or `all`; None for the first, middle and last.
 
     Raises:
-        ValueError: A name is no site's.
+        UsageError: A name is not a host.
     """
     if sites is None and not hosts:
         return []
     match [sites] if isinstance(sites, str) else sites:
         case None:
-            return [hosts[place] for place in sorted({0, len(hosts) // 2, len(hosts) - 1})]
+            return [hosts[index] for index in sorted({0, len(hosts) // 2, len(hosts) - 1})]
         case ["all"]:
             return hosts
         case ["first"]:
@@ -189,10 +200,10 @@ def choose_sites(hosts: list[str], sites: str | Sequence[str] | None) -> list[st
 
 
 def class_number(shown_class: str | int, class_names: tuple[str, ...]) -> int:
-    """The place of a class, given its name or its number.
+    """Return the label of a class, given its name or its number from 0; names are tried first.
 
     Raises:
-        ValueError: There is no such class.
+        UsageError: There is no such class.
     """
     if shown_class in class_names:
         return class_names.index(str(shown_class))
@@ -202,7 +213,10 @@ def class_number(shown_class: str | int, class_names: tuple[str, ...]) -> int:
         check_known(str(shown_class), class_names, what="class")
         raise
     if not 0 <= number < len(class_names):
-        raise UsageError(f"class {number} is none of the {len(class_names)} classes, from 0 on")
+        raise UsageError(
+            f"class {number} does not exist; the {len(class_names)} classes are 0 to "
+            f"{len(class_names) - 1}"
+        )
     return number
 
 

@@ -69,11 +69,11 @@ def _visualize(args: argparse.Namespace) -> int:
 
 def _saturation(args: argparse.Namespace) -> int:
     from motionaware.engine.evaluate import pick_device
-    from motionaware.explain.saturation import check_picture, draw_saturation, saturation
+    from motionaware.explain.saturation import check_image_path, draw_saturation, saturation
     from motionaware.models.checkpoint import load
 
     if "out" in args:
-        check_picture(args.out)
+        check_image_path(args.out)
     model = load(args.checkpoint, allow_code="allow_code" in args).to(pick_device())
     data = {key: getattr(args, key, None) for key in ("kind", "root")}
     recipe = recipe_on_data(model.recipe, args.checkpoint, **data)

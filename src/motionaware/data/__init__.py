@@ -1,1 +1,1 @@
-"""From a path to a batch: which videos, which frames, decoded, framed, in company."""
+"""Read data sets: from a path through decoding, cropping and augmentation to a batch of clips."""

@@ -8,8 +8,8 @@ from motionaware.data.annotations.split import Split
 from motionaware.data.loader import (
     Batch,
     ClipDataset,
+    SequentialBatchSampler,
     TrainingBatchSampler,
-    in_order,
     make_loader,
 )
 from motionaware.data.transforms.mixup import Mixing
@@ -132,5 +132,5 @@ class RandomAccess:
         self: ClipDataset, *, batch_size: int, num_workers: int, skip: bool = False
     ) -> Loader:
         """Return the loader of the test views; see `SplitDataset.view_loader`."""
-        batches = in_order(len(self), batch_size=batch_size)
+        batches = SequentialBatchSampler(len(self), batch_size=batch_size)
         return make_loader(self, batches, num_workers=num_workers, skip=skip)

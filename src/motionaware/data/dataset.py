@@ -1,6 +1,7 @@
-"""Data sets of clips: a request -> a sample.
+"""Data sets that return a sample of clips for each request.
 
-A clip follows from its request alone; see loader.py for who asks.
+A clip is a pure function of its `Request` (index, seed). The batch samplers in loader.py and
+shards/sampler.py make the requests.
 """
 
 from collections.abc import Callable
@@ -35,7 +36,7 @@ from motionaware.data.video.base import Video
 from motionaware.data.video.open import open_video
 from motionaware.errors import VideoError
 
-_MAX_OPENED = 8192  # videos of which a process remembers where the frames lie: some 10 KB each
+_MAX_VIDEOS = 8192  # videos whose frame index a process keeps in memory, about 10 KB each
 
 
 def choose_frames(
@@ -46,7 +47,15 @@ def choose_frames(
     view: int = 0,
     num_views: int = 1,
 ) -> list[int]:
-    """Choose the frames of a clip as its spec says; see `sampling`."""
+    """Return the frame indices of a clip, chosen by `spec.sampling`; see `frame_sampling`.
+
+    Args:
+        num_video_frames: Number of frames of the video.
+        spec: Number of frames, sampling and stride of the clip.
+        generator: Draws the position at random, for training. If None, it is fixed by `view`.
+        view: Number of the test view, below `num_views`.
+        num_views: Test views of the video.
+    """
     if spec.sampling == "segments":
         return segment_indices(
             num_video_frames, spec.num_frames, generator=generator, view=view, num_views=num_views
@@ -66,14 +75,14 @@ class VideoDataset(RandomAccess, Dataset[Sample | FailedSample]):
 
     Args:
         split: The videos and their labels.
-        spec: What the model expects of a clip.
-        crop: How a training clip is framed.
-        flip: Whether every second training clip is mirrored, and what becomes of classes that name
-            a side; see `motionaware.data.transforms.flip_labels`.
-        augment: What else is done to a training clip; see `motionaware.data.transforms.augment`.
-        num_views: Clips a video at test time.
-        num_crops: Boxes cut from each of these clips; see `view_boxes`.
-        opener: Opens a video: `open_video`, or `FrameCache.open`.
+        spec: Number of frames, sampling and size of the clips.
+        crop: How training clips are cropped.
+        flip: If true, half of the training clips are mirrored. Its value sets how classes that name
+            a side are treated; see `motionaware.data.transforms.flip_labels`.
+        augment: Further augmentation of training clips; see `motionaware.data.transforms.augment`.
+        num_views: Clips per video at test time.
+        num_crops: Crops of each of these clips; see `view_boxes`.
+        opener: Opens a video: `open_video` or `FrameCache.open`.
     """
 
     def __init__(
@@ -95,32 +104,26 @@ class VideoDataset(RandomAccess, Dataset[Sample | FailedSample]):
         self.augment = augment
         self.num_views = num_views
         self.num_crops = num_crops
-        self._mirrored = mirrored_positions(split.class_names, flip)
+        self._mirrored_labels = mirrored_positions(split.class_names, flip)
         self._opener = opener
-        self._opened: dict[int, Video] = {}  # a video is indexed once; the index is small
+        self._videos: dict[int, Video] = {}  # by index of the example
 
     def __len__(self) -> int:
         return len(self.split.examples)
 
     def __getitem__(self, request: Request) -> Sample | FailedSample:
-        """Make a sample, or say why it cannot be made."""
+        """Return a sample, or the reason why the video cannot be read."""
         label = self.split.examples[request.index].label
         try:
             video = self._open(request.index)
             if request.seed is None:
                 views = self._test_views(video)
-                return Sample(
-                    views,
-                    label,
-                    request.index,
-                    num_video_frames=video.num_frames,
-                    notes=tuple(video.notes),
-                )
-            generator = torch.Generator().manual_seed(request.seed)
-            clip, label = self._training_clip(video, label, generator)
+            else:
+                generator = torch.Generator().manual_seed(request.seed)
+                clip, label = self._training_clip(video, label, generator)
+                views = rearrange(clip, "t c h w -> 1 t c h w")
         except VideoError as error:
             return FailedSample(request.index, error)
-        views = rearrange(clip, "t c h w -> 1 t c h w")
         return Sample(
             views,
             label,
@@ -131,19 +134,19 @@ class VideoDataset(RandomAccess, Dataset[Sample | FailedSample]):
         )
 
     def name(self, index: int) -> str:
-        """Name an example by its path."""
+        """Return the path of an example."""
         return str(self.split.examples[index].path)
 
     def labels(self) -> list[int]:
-        """The label of each example."""
+        """Return the label of each example."""
         return self.split.labels()
 
     def _open(self, index: int) -> Video:
-        if index not in self._opened:
-            if len(self._opened) >= _MAX_OPENED:
-                del self._opened[next(iter(self._opened))]
-            self._opened[index] = self._opener(self.split.examples[index].path)
-        return self._opened[index]
+        if index not in self._videos:
+            if len(self._videos) >= _MAX_VIDEOS:
+                del self._videos[next(iter(self._videos))]
+            self._videos[index] = self._opener(self.split.examples[index].path)
+        return self._videos[index]
 
     def _training_clip(
         self, video: Video, label: int, generator: Generator
@@ -151,10 +154,12 @@ class VideoDataset(RandomAccess, Dataset[Sample | FailedSample]):
         indices = choose_frames(video.num_frames, self.spec, generator=generator)
         frames = video.frames(indices)
         clip = frame_for_training(frames, spec=self.spec, crop=self.crop, generator=generator)
-        return _changed(clip, label, self._mirrored[label], self.augment, generator)
+        return _mirror_and_augment(
+            clip, label, self._mirrored_labels[label], self.augment, generator
+        )
 
     def _test_views(self, video: Video) -> UInt8[Tensor, "v t 3 h w"]:
-        """All crops of the first clip, then those of the next: none is ever mirrored."""
+        """Return all crops of the first clip, then those of the next. None is mirrored."""
         indices = [
             choose_frames(video.num_frames, self.spec, view=view, num_views=self.num_views)
             for view in range(self.num_views)
@@ -171,12 +176,12 @@ class VideoDataset(RandomAccess, Dataset[Sample | FailedSample]):
 
 
 class MotionPairsDataset(RandomAccess, Dataset[Sample]):
-    """The clips of MotionPairs, framed as they are drawn: one view.
+    """The clips of MotionPairs with one view each, neither cropped nor resized.
 
     Args:
         clips: The clips and their labels.
-        flip: As for `VideoDataset`.
-        augment: Likewise.
+        flip: See `VideoDataset`.
+        augment: See `VideoDataset`.
     """
 
     split: Split | None = None  # the clips are generated, not listed
@@ -187,7 +192,7 @@ class MotionPairsDataset(RandomAccess, Dataset[Sample]):
         self.clips = clips
         self.class_names = clips.class_names
         self.augment = augment
-        self._mirrored = mirrored_positions(clips.class_names, flip)
+        self._mirrored_labels = mirrored_positions(clips.class_names, flip)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -196,28 +201,38 @@ class MotionPairsDataset(RandomAccess, Dataset[Sample]):
         clip, label = self.clips[request.index]
         if request.seed is not None:
             generator = torch.Generator().manual_seed(request.seed)
-            clip, label = _changed(clip, label, self._mirrored[label], self.augment, generator)
+            clip, label = _mirror_and_augment(
+                clip, label, self._mirrored_labels[label], self.augment, generator
+            )
         views = rearrange(clip, "t c h w -> 1 t c h w")
         return Sample(views, label, request.index, request.seed)
 
     def name(self, index: int) -> str:
-        """Name an example by its split and number."""
+        """Return a name with the split and the number of an example."""
         return f"motionpairs/{self.clips.split}/{index:06d}"
 
     def labels(self) -> list[int]:
-        """The label of each example."""
+        """Return the label of each example."""
         return self.clips.labels()
 
 
-def _changed(
+def _mirror_and_augment(
     clip: UInt8[Tensor, "t 3 h w"],
     label: int,
-    other: int | None,
+    mirrored_label: int | None,
     augment: Augment | None,
     generator: Generator,
 ) -> tuple[UInt8[Tensor, "t 3 h w"], int]:
-    """A training clip mirrored or not, and augmented; `other` is what its mirror image shows."""
-    if other is not None:
-        clip, mirrored = mirror_some(clip, generator=generator)
-        label = other if mirrored else label
+    """Return a training clip, mirrored at random and augmented, and its label.
+
+    Args:
+        clip: RGB in [0, 255].
+        label: Class of the clip.
+        mirrored_label: Class of its mirror image; None if it must not be mirrored.
+        augment: Further augmentation.
+        generator: Draws the random numbers.
+    """
+    if mirrored_label is not None:
+        clip, is_mirrored = mirror_some(clip, generator=generator)
+        label = mirrored_label if is_mirrored else label
     return (clip if augment is None else augment(clip, generator)), label

@@ -1,76 +1,77 @@
-"""What is suspicious in the videos and classes of a split, though it can be read."""
+"""Find likely mistakes in a readable data set: similar or empty classes, repeated videos."""
 
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from motionaware.data.annotations.split import ExampleArrays, Split
+from motionaware.messages import count
 
-_SHOWN = 8  # names in one hint
+_MAX_LISTED = 8  # names in one hint
 
 
 def similar_classes(class_names: Sequence[str]) -> list[str]:
-    """Return a hint for each group of class names that differ only in case or blanks.
+    """Return a hint for each group of class names that differ only in case or white space.
 
-    Two spellings of one character (as macOS and Linux write "é") count as the same.
+    Names are compared after Unicode normalisation (NFKC): macOS and Linux encode "é" differently.
 
     >>> similar_classes(["Walk", "run", "walk "])
-    ["classes 'Walk' and 'walk ' differ only in case or blanks: if they are one, write them alike"]
+    ["classes 'Walk' and 'walk ' differ only in case or blanks; if they are one, use one name"]
     """
     groups: dict[str, list[str]] = {}
     for name in class_names:
         key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
         groups.setdefault(key, []).append(name)
     return [
-        f"classes {' and '.join(map(repr, names))} differ only in case or blanks: if they are one, "
-        "write them alike"
+        f"classes {' and '.join(map(repr, names))} differ only in case or blanks; if they are one, "
+        "use one name"
         for names in groups.values()
         if len(names) > 1
     ]
 
 
 def empty_classes(split: Split) -> str | None:
-    """Return a hint that names the classes without a video in the split; None if each has one."""
+    """Return a hint that lists the classes without a video in the split; None if there are none."""
     used = set(split.labels())
     empty = [name for label, name in enumerate(split.class_names) if label not in used]
     if not empty:
         return None
-    more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
-    return f"{split.name} has no video of {', '.join(empty[:_SHOWN])}{more}"
+    more = f" and {len(empty) - _MAX_LISTED} more" if len(empty) > _MAX_LISTED else ""
+    return f"{split.name} has no video of {', '.join(empty[:_MAX_LISTED])}{more}"
 
 
 def untrained_classes(training: Split) -> str | None:
-    """Return a hint that names the classes which training cannot learn; None if there are none."""
+    """Return a hint that lists the classes without a training video; None if there are none."""
     hint = empty_classes(training)
     return hint and (
-        f"{hint}: a model has an output for each class, and cannot learn these; add videos, or "
-        "take them out of the class folders, lists and classes.txt"
+        f"{hint}: a model has an output for each class and cannot learn these; add videos, or "
+        "remove the classes from the class folders, lists and classes.txt"
     )
 
 
 def repeated_videos(split: Split) -> tuple[str, bool] | None:
-    """Return a hint about the videos that a split lists several times, if there are any.
+    """Return a hint on videos that a split lists several times, and True if their classes differ.
 
-    The second value says whether one of them has several classes. Shards do not say.
+    Returns None if no video is listed several times, and for shards, which do not store paths.
     """
     if isinstance(split.examples, ExampleArrays) and not split.examples.has_duplicates():
         return None
-    labels: dict[Path, list[int]] = {}
+    labels_by_path: dict[Path, list[int]] = {}
     for example in split.examples:
-        labels.setdefault(example.path, []).append(example.label)
-    repeated = {path: of for path, of in labels.items() if len(of) > 1}
+        labels_by_path.setdefault(example.path, []).append(example.label)
+    repeated = {path: labels for path, labels in labels_by_path.items() if len(labels) > 1}
     if not repeated:
         return None
-    number = f"{len(repeated)} video{'s' * (len(repeated) > 1)} several times"
-    path = next((path for path, of in repeated.items() if len({*of}) > 1), None)
+    start = f"{split.name} lists {count(len(repeated), 'video')} several times"
+    path = next((path for path, labels in repeated.items() if len(set(labels)) > 1), None)
     if path is None:
-        return f"{split.name} lists {number}, first {next(iter(repeated))}", False
-    classes = " and ".join(split.class_names[label] for label in sorted({*repeated[path]}))
-    return f"{split.name} lists {number}, {path} as {classes}; leave one line for each", True
+        return f"{start}, first {next(iter(repeated))}", False
+    classes = " and ".join(split.class_names[label] for label in sorted(set(repeated[path])))
+    return f"{start}, {path} as {classes}; keep one line for each", True
 
 
 def hints_on_training(training: Split, validation: Split) -> Iterator[str]:
-    """Yield what is suspicious in the videos of a run, one line each."""
+    """Yield hints on the training and validation videos of a run, one line each."""
     yield from similar_classes(training.class_names)
     if hint := untrained_classes(training):
         yield hint

@@ -1,7 +1,7 @@
-"""Requests -> batches: in which order, in whose company, made by which process.
+"""Batch samplers, collation and the DataLoader of clips.
 
-Every draw of chance is decided before a clip is made: the sampler hands each request its own seed.
-So a clip does not depend on the worker that makes it, and a run can be continued in the middle.
+A batch sampler gives each `Request` its own seed. A clip is a pure function of its request, so it
+does not depend on the worker that makes it, and training can resume at any batch.
 """
 
 import logging
@@ -15,14 +15,14 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from motionaware.data.processes import obey_parent_only, stop_signals_blocked
+from motionaware.data.processes import end_only_with_parent, stop_signals_blocked
 from motionaware.data.transforms.mixup import Mixing
 from motionaware.errors import UsageError, VideoError
 
 
 @dataclass(frozen=True)
 class Request:
-    """Which example, and the seed of its chance; None asks for its test views."""
+    """The index of an example and the seed of its random draws; seed None means its test views."""
 
     index: int
     seed: int | None = None
@@ -30,10 +30,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Sample:
-    """The views of one video (one in training), its label, which example it is, its request's seed.
+    """The views of one video and its label.
 
-    A mirrored clip has the label of what its mirror image shows. `num_video_frames` counts the
-    frames of the whole video; None if it is not known. `notes` are those of the video.
+    Attributes:
+        views: The clips; one in training.
+        label: The class. A mirrored clip may have the label of the mirrored class.
+        index: Index of the example in the data set.
+        seed: Seed of the request.
+        num_video_frames: Number of frames of the whole video; None if it is unknown.
+        notes: What was changed in the video to read it, see `Video.notes`.
     """
 
     views: UInt8[Tensor, "v t 3 h w"]
@@ -46,9 +51,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class FailedSample:
-    """An example that cannot be read, and why: it travels from a worker as a value.
+    """An example that cannot be read, and the reason.
 
-    An exception raised in a worker would reach the user as a page of traceback.
+    Workers return it as a value: a DataLoader wraps an exception of a worker in its traceback.
     """
 
     index: int
@@ -57,12 +62,16 @@ class FailedSample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples in company.
+    """Collated samples.
 
-    Where clips are mixed, `targets` are the shares of the classes in each, and `labels` the class
-    of the larger share; otherwise they are one and the same. `skipped` holds the examples that were
-    left out because they cannot be read, each with the reason. `num_video_frames` counts the frames
-    of each whole video; None where it is not known. `notes` are those of the videos.
+    Attributes:
+        views: The clips.
+        labels: The class of each sample; of a mixed sample the class of the larger share.
+        indices: Index of each sample in the data set.
+        targets: The shares of the classes in mixed samples; else the labels.
+        skipped: The examples that were left out because they cannot be read.
+        num_video_frames: Number of frames of each whole video; None if it is unknown.
+        notes: The notes of all videos.
     """
 
     views: UInt8[Tensor, "b v t 3 h w"]
@@ -76,42 +85,45 @@ class Batch:
 
 @runtime_checkable
 class ClipDataset(Protocol):
-    """What the loader wants of a data set."""
+    """Protocol of the data sets that `make_loader` accepts."""
 
     class_names: tuple[str, ...]
 
     def __len__(self) -> int:
-        """Count the examples."""
+        """Return the number of examples."""
         ...
 
     def __getitem__(self, request: Request) -> Sample | FailedSample:
-        """Make a sample, or say why it cannot be made."""
+        """Return a sample, or the reason why the example cannot be read."""
         ...
 
     def name(self, index: int) -> str:
-        """Name an example to a person."""
+        """Return the name of an example for messages."""
         ...
 
     def labels(self) -> list[int]:
-        """The label of each example."""
+        """Return the label of each example."""
         ...
 
 
 class TrainingBatchSampler(Sampler[list[Request]]):
-    """Batches of requests in a new order every epoch.
+    """Batch sampler for training: requests in a new random order each epoch.
 
-    Set `epoch` before iterating, and `start` to the number of batches that are done already. Order
-    and seeds are a function of `seed` and `epoch` alone.
+    Set `epoch` before iterating. Set `start` to the number of batches to skip, to resume within an
+    epoch. Order and seeds depend on `seed` and `epoch` only.
 
     Args:
-        num_examples: Requests an epoch.
-        batch_size: Requests a batch; the last one may be smaller.
-        seed: Of order and requests.
-        labels: The label of each example balances the classes, see `balanced_order`; None asks for
-            each example once.
+        num_examples: Requests per epoch.
+        batch_size: Requests per batch; the last batch may be smaller.
+        seed: Seed of the order and of the requests' seeds.
+        labels: The label of each example, to balance the classes with `balanced_order`. If None,
+            each example comes once per epoch.
 
     Attributes:
-        merge_single: A last batch of one request is appended to the batch before it.
+        merge_single: If True, a last batch of one request is appended to the batch before it.
+
+    Raises:
+        UsageError: `batch_size` is below 1.
     """
 
     def __init__(
@@ -133,7 +145,7 @@ class TrainingBatchSampler(Sampler[list[Request]]):
         self.start = 0
 
     def __len__(self) -> int:
-        return count_batches(self) - self.start
+        return batches_per_epoch(self) - self.start
 
     def __iter__(self) -> Iterator[list[Request]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
@@ -142,7 +154,7 @@ class TrainingBatchSampler(Sampler[list[Request]]):
         else:
             order = balanced_order(self.labels, generator)
         seeds = torch.randint(2**62, (self.num_examples,), generator=generator)
-        num_batches = count_batches(self)
+        num_batches = batches_per_epoch(self)
         for number in range(self.start, num_batches):
             begin = number * self.batch_size
             end = self.num_examples if number == num_batches - 1 else begin + self.batch_size
@@ -151,33 +163,33 @@ class TrainingBatchSampler(Sampler[list[Request]]):
 
 
 @runtime_checkable
-class _Batched(Protocol):
+class _BatchLayout(Protocol):
     num_examples: int
     batch_size: int
     merge_single: bool
 
 
-def count_batches(order: _Batched) -> int:
-    """The batches of a whole epoch."""
-    number = -(-order.num_examples // order.batch_size)
-    single = order.batch_size > 1 and order.num_examples % order.batch_size == 1
-    return number - 1 if order.merge_single and single and number > 1 else number
+def batches_per_epoch(sampler: _BatchLayout) -> int:
+    """Return the number of batches of a whole epoch."""
+    num_batches = -(-sampler.num_examples // sampler.batch_size)
+    ends_single = sampler.batch_size > 1 and sampler.num_examples % sampler.batch_size == 1
+    return num_batches - (sampler.merge_single and ends_single and num_batches > 1)
 
 
-def smallest_batch(order: _Batched) -> int:
-    """The requests in the smallest batch of an epoch."""
-    full = min(order.batch_size, order.num_examples)
-    if count_batches(order) * order.batch_size < order.num_examples:  # one was appended
+def smallest_batch_size(sampler: _BatchLayout) -> int:
+    """Return the number of requests in the smallest batch of an epoch."""
+    full = min(sampler.batch_size, sampler.num_examples)
+    if batches_per_epoch(sampler) * sampler.batch_size < sampler.num_examples:  # last was merged
         return full
-    return order.num_examples % order.batch_size or full
+    return sampler.num_examples % sampler.batch_size or full
 
 
 def balanced_order(labels: Int[Tensor, "n"], generator: torch.Generator) -> Int[Tensor, "n"]:
-    """Draw an epoch of `n` examples in which every class that occurs comes equally often.
+    """Draw `n` of `n` examples so that all classes that occur are equally frequent.
 
-    The counts of two classes differ by at most 1; which classes come once more is drawn. A class
-    with few examples repeats all of them equally often, up to 1; a class with many shows a part of
-    them, another part in each epoch.
+    The counts of two classes differ by at most 1; the classes with one more are drawn at random. A
+    small class repeats its examples, and their counts differ by at most 1. A large class shows a
+    random subset of its examples in each epoch.
 
     >>> labels = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1])
     >>> order = balanced_order(labels, torch.Generator().manual_seed(0))
@@ -189,20 +201,27 @@ def balanced_order(labels: Int[Tensor, "n"], generator: torch.Generator) -> Int[
     counts[torch.randperm(len(classes), generator=generator)[: len(labels) % len(classes)]] += 1
     drawn = []
     for label, count in zip(classes.tolist(), counts.tolist(), strict=True):
-        places = (labels == label).nonzero().flatten()
-        rounds = -(-count // len(places))
-        shuffled = [places[torch.randperm(len(places), generator=generator)] for _ in range(rounds)]
-        drawn.append(torch.cat([places[:0], *shuffled])[:count])
+        indices = (labels == label).nonzero().flatten()
+        repeats = -(-count // len(indices))
+        shuffled = [
+            indices[torch.randperm(len(indices), generator=generator)] for _ in range(repeats)
+        ]
+        drawn.append(torch.cat([indices[:0], *shuffled])[:count])
     order = torch.cat(drawn)
     return order[torch.randperm(len(order), generator=generator)]
 
 
-@dataclass(frozen=True)
-class ViewOrder:
-    """Batches of requests for test views, in order; none is kept."""
+class SequentialBatchSampler(Sampler[list[Request]]):
+    """Batch sampler for evaluation: requests for test views in the order of the data set.
 
-    num_examples: int
-    batch_size: int
+    Args:
+        num_examples: Examples of the data set.
+        batch_size: Requests per batch; the last batch may be smaller.
+    """
+
+    def __init__(self, num_examples: int, *, batch_size: int) -> None:
+        self.num_examples = num_examples
+        self.batch_size = batch_size
 
     def __len__(self) -> int:
         return -(-self.num_examples // self.batch_size)
@@ -213,31 +232,27 @@ class ViewOrder:
             yield [Request(index) for index in range(begin, end)]
 
 
-def in_order(num_examples: int, *, batch_size: int) -> ViewOrder:
-    """Batches of requests for test views, in order."""
-    return ViewOrder(num_examples, batch_size)
-
-
 def make_loader(
     dataset: ClipDataset,
-    batches: Iterable[list[Request]],
+    batch_sampler: Iterable[list[Request]],
     *,
     num_workers: int,
     mixing: Mixing | None = None,
     skip: bool = False,
 ) -> DataLoader[Batch | VideoError]:
-    """Make samples in company; iterate it through `batches_of`, which raises what went wrong.
+    """Build a DataLoader that yields collated batches; iterate over it with `iterate_batches`.
 
     Args:
-        dataset: Makes one sample at a time.
-        batches: Which samples keep company.
-        num_workers: Processes that make them, kept between epochs; 0 makes them in this one.
-        mixing: How clips of one batch are mixed; chance follows from the seed of the first.
-        skip: Whether a broken video is left out of its batch, and named there, instead of raised.
+        dataset: Returns one sample for each request.
+        batch_sampler: Yields the requests of each batch.
+        num_workers: Worker processes, kept between epochs; 0 loads in this process.
+        mixing: How the clips of a batch are mixed; its seed is that of the batch's first request.
+        skip: If True, a video that cannot be read is left out and listed in `Batch.skipped`. If
+            False, the loader yields its error in place of the batch.
     """
     return DataLoader(
-        dataset,  # type: ignore[arg-type] - a data set by protocol, not by birth
-        batch_sampler=batches,  # type: ignore[arg-type] - any iterable of lists will do
+        dataset,  # type: ignore[arg-type] - a protocol, not a subclass of Dataset
+        batch_sampler=batch_sampler,  # type: ignore[arg-type] - any iterable of lists works
         num_workers=num_workers,
         collate_fn=partial(_collate, mixing=mixing, skip=skip),
         persistent_workers=num_workers > 0,
@@ -245,49 +260,58 @@ def make_loader(
     )
 
 
-def batches_of(loader: Iterable[Batch | VideoError]) -> Iterator[Batch]:
-    """Iterate over a loader's batches.
+def iterate_batches(loader: Iterable[Batch | VideoError]) -> Iterator[Batch]:
+    """Yield the batches of a loader.
 
     Raises:
-        VideoError: The first video that could not be read.
+        VideoError: A video cannot be read, and the loader does not skip such videos.
     """
-    for batch in started(loader):
+    for batch in start_workers(loader):
         if isinstance(batch, VideoError):
             try:
                 raise batch
             finally:
-                del batch  # an error that holds its own frame is freed late: workers end 10 s later
+                # The traceback would keep this frame alive, and with it the workers for 10 s.
+                del batch
         yield batch
 
 
-def started(loader: Iterable[Batch | VideoError]) -> Iterator[Batch | VideoError]:
-    """Iterate over a loader; its workers start here, out of reach of signals to the whole job."""
+def start_workers(loader: Iterable[Batch | VideoError]) -> Iterator[Batch | VideoError]:
+    """Return an iterator over a loader; its workers start with stop signals blocked."""
     with stop_signals_blocked():
         return iter(loader)
+
+
+def collect_notes(batches: Iterable[Batch], notes: dict[str, None]) -> Iterator[Batch]:
+    """Yield batches and add the notes of their videos to the keys of `notes`, in order."""
+    for batch in batches:
+        notes.update(dict.fromkeys(batch.notes))
+        yield batch
 
 
 def _collate(
     samples: Sequence[Sample | FailedSample], *, mixing: Mixing | None, skip: bool
 ) -> Batch | VideoError:
+    """Stack samples into a batch, which is empty if all are skipped."""
     skipped = tuple(sample for sample in samples if isinstance(sample, FailedSample))
     if skipped and not skip:
         return skipped[0].error
-    whole = [sample for sample in samples if isinstance(sample, Sample)]
-    if not whole:
-        nothing = torch.zeros(0, dtype=torch.int64)
+    readable = [sample for sample in samples if isinstance(sample, Sample)]
+    if not readable:
+        empty = torch.zeros(0, dtype=torch.int64)
         views = torch.zeros(0, 1, 1, 3, 1, 1, dtype=torch.uint8)
-        return Batch(views, nothing, nothing, nothing, skipped)
-    views = torch.stack([sample.views for sample in whole])
-    labels = targets = torch.tensor([sample.label for sample in whole])
-    if mixing is not None and whole[0].seed is not None:
-        views, targets = mixing.mix(views, labels, seed=whole[0].seed)
-    indices = torch.tensor([sample.index for sample in whole])
-    lengths = tuple(sample.num_video_frames for sample in whole)
-    notes = tuple(note for sample in whole for note in sample.notes)
+        return Batch(views, empty, empty, empty, skipped)
+    views = torch.stack([sample.views for sample in readable])
+    labels = targets = torch.tensor([sample.label for sample in readable])
+    if mixing is not None and readable[0].seed is not None:
+        views, targets = mixing.mix(views, labels, seed=readable[0].seed)
+    indices = torch.tensor([sample.index for sample in readable])
+    lengths = tuple(sample.num_video_frames for sample in readable)
+    notes = tuple(note for sample in readable for note in sample.notes)
     return Batch(views, labels, indices, targets, skipped, lengths, notes)
 
 
 def _init_worker(worker: int) -> None:
-    """Leave signals and notes of videos to the main process; batches carry the notes to it."""
-    obey_parent_only()
+    """Make a worker end with its parent, and silence its log of notes: batches carry the notes."""
+    end_only_with_parent()
     logging.getLogger("motionaware.data.video").setLevel(logging.ERROR)

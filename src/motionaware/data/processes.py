@@ -1,4 +1,4 @@
-"""Work on many files in several processes; one that dies takes only its own task along."""
+"""Run a function on many tasks in worker processes; a crash loses only the task that caused it."""
 
 import os
 import signal
@@ -16,25 +16,25 @@ _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 _PARENT_CHECK_SECONDS = 1.0
-_AHEAD = 4  # tasks handed out for each process: none waits, and the list is never all in memory
+_QUEUED_TASKS = 4  # per process: enough to keep it busy, without reading all tasks into memory
 
 
-def in_processes(
+def run_in_processes(
     function: Callable[[_Task], _Result],
     tasks: Iterable[_Task],
     *,
     num_workers: int,
-    died: Callable[[_Task], _Result],
+    on_crash: Callable[[_Task], _Result],
 ) -> Iterator[tuple[_Task, _Result]]:
-    """Apply a function to tasks; yield each with its result, in the order in which they end.
+    """Apply a function to tasks; yield each task with its result, in the order of completion.
 
-    Ctrl-C, or leaving the loop, waits for the tasks that have begun: none is left half done.
+    Ctrl-C and leaving the loop wait for the tasks that have started.
 
     Args:
-        function: What to do; it must be importable by name.
-        tasks: What to do it to.
-        num_workers: Processes; 0 works in this one.
-        died: The result of a task that ends its process, by a crash in a decoder for example.
+        function: Is pickled, so it must be importable by name.
+        tasks: Arguments of the function.
+        num_workers: Number of worker processes; 0 runs the function in this process.
+        on_crash: Returns the result of a task that ends its process, such as a crash in a decoder.
     """
     if num_workers == 0:
         for task in tasks:
@@ -42,56 +42,57 @@ def in_processes(
         return
     remaining = iter(tasks)
     while True:
-        waiting: dict[Future[_Result], _Task] = {}
-        refused: list[_Task] = []  # the task that came as the pool broke
+        pending: dict[Future[_Result], _Task] = {}
+        rejected: list[_Task] = []  # the task that was submitted when the pool broke
         pool = _pool(num_workers)
         try:
             while True:
-                for task in islice(remaining, _AHEAD * num_workers - len(waiting)):
-                    refused = [task]
-                    waiting[pool.submit(function, task)] = task
-                    refused = []
-                if not waiting:
+                for task in islice(remaining, _QUEUED_TASKS * num_workers - len(pending)):
+                    rejected = [task]
+                    pending[pool.submit(function, task)] = task
+                    rejected = []
+                if not pending:
                     return
-                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     result = future.result()
-                    yield waiting.pop(future), result
+                    yield pending.pop(future), result
         except BrokenProcessPool:
-            pass  # one of those waiting did it
+            pass  # one of the pending tasks ended its process; each is run alone below
         finally:
             pool.shutdown(cancel_futures=True)
-        for task in [*waiting.values(), *refused]:
-            yield task, _alone(function, task, died)
+        for task in [*pending.values(), *rejected]:
+            yield task, _run_alone(function, task, on_crash)
 
 
-def _alone(
-    function: Callable[[_Task], _Result], task: _Task, died: Callable[[_Task], _Result]
+def _run_alone(
+    function: Callable[[_Task], _Result], task: _Task, on_crash: Callable[[_Task], _Result]
 ) -> _Result:
+    """Run one task in its own process; return `on_crash(task)` if the process ends."""
     with _pool(1) as pool:
         try:
             return pool.submit(function, task).result()
         except BrokenProcessPool:
-            return died(task)
+            return on_crash(task)
 
 
 def _pool(num_workers: int) -> ProcessPoolExecutor:
-    # A forked child of a process with threads may hang; a new one imports what it needs.
+    # A forked child of a process with threads may hang; a spawned one does not.
     context = get_context("spawn")
-    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=obey_parent_only)
+    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=end_only_with_parent)
 
 
 _STOPPING = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
-"""The signals that ask a program to end. Windows has no SIGHUP."""
+"""The signals that request termination. Windows has no SIGHUP."""
 
 
 @contextmanager
 def stop_signals_blocked() -> Iterator[None]:
-    """Hold back the signals that ask to end; they arrive afterwards.
+    """Block the signals that request termination; they are delivered when the block ends.
 
-    A process that is forked or spawned inside inherits the block, so that it cannot be ended before
-    it has called `obey_parent_only`.
+    A process that is started inside the block inherits the blocked signals. So it cannot be ended
+    before it has called `end_only_with_parent`.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -103,33 +104,33 @@ def stop_signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def obey_parent_only() -> None:
-    """Make this worker process end when its parent ends or terminates it, and on no other signal.
+def end_only_with_parent() -> None:
+    """Make this worker process end only if its parent ends or sends SIGTERM to it.
 
     Terminals, `timeout`, systemd and Slurm send a signal to every process of a job. The parent
-    handles it: it finishes its step and then ends its workers. A worker that the parent leaves
-    behind (SIGKILL) ends itself within a second.
+    handles it: it finishes its step and then ends its workers. If the parent is killed, the worker
+    ends within a second.
     """
     for number in _STOPPING:
         if number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)
-    # The kernel says who sent a signal only to the one who waits for it, so SIGTERM stays blocked.
-    can_wait = hasattr(signal, "sigtimedwait")  # not on macOS
-    if can_wait:
+    # Only sigtimedwait tells who sent a signal, and it needs the signal to be blocked.
+    has_sigtimedwait = hasattr(signal, "sigtimedwait")  # False on macOS
+    if has_sigtimedwait:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     else:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     parent = os.getppid()
-    watch = threading.Thread(target=_watch, args=(parent, can_wait), daemon=True)
-    watch.start()
+    threading.Thread(target=_exit_with, args=(parent, has_sigtimedwait), daemon=True).start()
 
 
-def _watch(parent: int, can_wait: bool) -> None:
+def _exit_with(parent: int, has_sigtimedwait: bool) -> None:
+    """End this process as soon as the parent ends or sends SIGTERM."""
     while os.getppid() == parent:
-        if not can_wait:
+        if not has_sigtimedwait:
             time.sleep(_PARENT_CHECK_SECONDS)
             continue
-        found = signal.sigtimedwait({signal.SIGTERM}, _PARENT_CHECK_SECONDS)
-        if found is not None and found.si_pid == parent:
+        received = signal.sigtimedwait({signal.SIGTERM}, _PARENT_CHECK_SECONDS)
+        if received is not None and received.si_pid == parent:
             break
     os._exit(0)

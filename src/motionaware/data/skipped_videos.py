@@ -1,7 +1,7 @@
-"""Videos that are absent or cannot be read, left out because the recipe asks for it.
+"""Leave out videos that are absent or cannot be read, and list them with the reason.
 
-Each is noted with its reason, and no other video takes its place. Past a share of the data the run
-ends: what is left would be another data set.
+No other video replaces a skipped one. If the skipped share of a split exceeds `max_share`, the run
+ends with a DataError.
 """
 
 import csv
@@ -22,87 +22,86 @@ _COLUMNS = ("split", "video", "why")
 
 @dataclass
 class SkippedVideos:
-    """The videos left out so far.
+    """The videos skipped so far.
 
     Attributes:
-        max_share: Largest share of a split that may be left out, in [0, 1).
-        rows: Split and name of each video, with the reason.
-        notes: What was changed in other videos to read them, one line each.
+        max_share: Largest share of a split that may be skipped, in [0, 1).
+        reasons: Why each video is skipped, by its split and name.
     """
 
     max_share: float
-    rows: dict[tuple[str, str], str] = field(default_factory=dict)
-    notes: dict[str, None] = field(default_factory=dict)
+    reasons: dict[tuple[str, str], str] = field(default_factory=dict)
     _totals: Counter[str] = field(default_factory=Counter)
     _path: Path | None = None
 
     def without_missing(self, split: Split) -> Split:
-        """The split without the videos that are not there.
+        """Return the split without the videos that do not exist.
 
         Raises:
-            DataError: More than `max_share` of them are not.
+            DataError: Their share is above `max_share`.
         """
         self._totals[split.name] = len(split.examples)
         missing = missing_examples(split)
-        for place in missing:
-            self.rows[split.name, str(split.examples[place].path)] = "does not exist"
-        self._check(split.name)
+        for index in missing:
+            self.reasons[split.name, str(split.examples[index].path)] = "does not exist"
+        self._check_share(split.name)
         return without_examples(split, missing)
 
-    def pass_on(
-        self, batches: Iterator[Batch], dataset: ClipDataset, split: str
-    ) -> Iterator[Batch]:
-        """Note what each batch left out or changed; a batch of which nothing is left comes empty.
+    def record(self, batches: Iterator[Batch], dataset: ClipDataset, split: str) -> Iterator[Batch]:
+        """Yield batches and record the videos that were skipped in them.
+
+        A batch whose videos are all skipped is yielded empty.
 
         Raises:
-            DataError: More than `max_share` of the split's videos cannot be read.
+            DataError: The skipped share of the split is above `max_share`.
         """
         self._totals[split] = max(self._totals[split], len(dataset))
         for batch in batches:
-            self.notes |= dict.fromkeys(batch.notes)
-            new = {
-                (split, dataset.name(broken.index)): str(broken.error) for broken in batch.skipped
+            skipped = {
+                (split, dataset.name(failed.index)): str(failed.error) for failed in batch.skipped
             }
-            if new.keys() - self.rows.keys():
-                self.rows |= new
+            if skipped.keys() - self.reasons.keys():
+                self.reasons |= skipped
                 self._write()
-                self._check(split)
+                self._check_share(split)
             yield batch
 
-    def keep(self, path: Path) -> None:
-        """List the videos in a file from now on; those that it lists already are remembered."""
+    def write_to(self, path: Path) -> None:
+        """Write the list to a CSV file now and after each change; add the rows it already has."""
         self._path = path
         if path.is_file():
-            listed = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
-            noted = {(row["split"], row["video"]): row["why"] for row in listed}
-            self.rows = noted | self.rows
+            rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+            earlier = {(row["split"], row["video"]): row["why"] for row in rows}
+            self.reasons = earlier | self.reasons
         self._write()
 
     def count(self, split: str) -> int:
-        """How many videos of a split are left out so far."""
-        return sum(name == split for name, _ in self.rows)
+        """Return the number of skipped videos of a split."""
+        return sum(name == split for name, _ in self.reasons)
 
     def total(self, split: str) -> int:
-        """How many videos a split has, those left out among them."""
+        """Return the number of videos of a split, including the skipped ones."""
         return self._totals[split]
 
     def _write(self) -> None:
-        if self._path is None or not self.rows:
+        if self._path is None or not self.reasons:
             return
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         writer.writerow(_COLUMNS)
-        writer.writerows((*key, why) for key, why in sorted(self.rows.items()))
+        writer.writerows((*key, why) for key, why in sorted(self.reasons.items()))
         write_atomically(self._path, text.getvalue().encode())
 
-    def _check(self, split: str) -> None:
-        number, total = self.count(split), self._totals[split]
-        if number <= self.max_share * total:
+    def _check_share(self, split: str) -> None:
+        num_skipped, total = self.count(split), self._totals[split]
+        if num_skipped <= self.max_share * total:
             return
-        first, why = next((video, why) for (name, video), why in self.rows.items() if name == split)
-        first = why if why.startswith(first) else f"{first}: {why}"  # most reasons name their video
+        first, why = next(
+            (video, why) for (name, video), why in self.reasons.items() if name == split
+        )
+        first = why if why.startswith(first) else f"{first}: {why}"  # most reasons begin with it
         raise DataError(
-            f"{number} of the {total} videos of {split} are absent or cannot be read, more than "
-            f"the share of {self.max_share:g} that data.max_skipped_share allows; first "
-            f"{first}. motionaware doctor names all of them"
+            f"{num_skipped} of the {total} videos of {split} are absent or cannot be read, more "
+            f"than the share of {self.max_share:g} that data.max_skipped_share allows; the first "
+            f"is {first}. motionaware doctor lists all of them"
         )

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from motionaware.data.loader import Batch, batches_of
+from motionaware.data.loader import Batch, collect_notes, iterate_batches
 from motionaware.data.skipped_videos import SkippedVideos
 from motionaware.engine.config import DataConfig, EvalConfig
 from motionaware.engine.dataset_factory import open_cache, open_dataset
@@ -101,7 +101,8 @@ def predict_split(
         num_workers=data.num_workers,
         skip=data.on_error == "skip",
     )
-    batches = skips.pass_on(batches_of(loader), dataset, split)
+    notes: dict[str, None] = {}
+    batches = skips.record(collect_notes(iterate_batches(loader), notes), dataset, split)
     probabilities, labels, indices = _collect(
         model, batches, num_batches=len(loader), name=dataset.name, progress=progress
     )
@@ -112,7 +113,7 @@ def predict_split(
         indices=indices,
         class_names=tuple(model.class_names),
         num_skipped=skips.count(split),
-        notes=tuple(skips.notes),
+        notes=tuple(notes),
     )
 
 

@@ -150,7 +150,7 @@ class TrainingRun:
             self._restore(state)
         if not resume:
             folder.begin(recipe)  # last: bad data or a bad recipe leave no folder behind
-        self.data.skips.keep(folder.skipped)
+        self.data.skips.write_to(folder.skipped)
         self.log(self._summary())
         if self.model.origin and not state:
             for line in self.model.origin.lines():

@@ -8,7 +8,13 @@ from itertools import islice
 from typing import Any
 
 from motionaware.data.hints import hints_on_training
-from motionaware.data.loader import Batch, batches_of, count_batches, smallest_batch
+from motionaware.data.loader import (
+    Batch,
+    batches_per_epoch,
+    collect_notes,
+    iterate_batches,
+    smallest_batch_size,
+)
 from motionaware.data.skipped_videos import SkippedVideos
 from motionaware.data.source import VideoSource
 from motionaware.data.transforms.augment import Augment, augment_clip
@@ -40,6 +46,7 @@ class TrainingData:
         data, config, spec = recipe.data, recipe.train, recipe.clip
         self.skips = SkippedVideos(data.max_skipped_share)
         self._cache, self._cache_warning_given = open_cache(data, spec=spec), False
+        self._notes: dict[str, None] = {}  # of videos, in order, without duplicates
         self._num_notes_given = 0
         augment, alphas = _split_augmentation(recipe.augment)
         open_split = partial(
@@ -91,8 +98,8 @@ class TrainingData:
             VideoError: A video cannot be read.
         """
         self.order.epoch, self.order.start = epoch, step * size
-        batches = batches_of(self._training_loader.batches)
-        batches = self.skips.pass_on(batches, self._training, "train")
+        batches = collect_notes(iterate_batches(self._training_loader.batches), self._notes)
+        batches = self.skips.record(batches, self._training, "train")
         while group := list(islice(batches, size)):
             for batch in group:
                 self._lengths.meet(batch)
@@ -107,12 +114,12 @@ class TrainingData:
     @property
     def num_batches(self) -> int:
         """Number of batches in an epoch."""
-        return count_batches(self.order)
+        return batches_per_epoch(self.order)
 
     @property
     def smallest_batch(self) -> int:
         """Number of clips in the smallest batch of an epoch, if no video is skipped."""
-        return smallest_batch(self.order)
+        return smallest_batch_size(self.order)
 
     def labels(self) -> list[int]:
         """Return the label of each training video."""
@@ -128,7 +135,8 @@ class TrainingData:
 
     def validation_batches(self) -> Iterator[Batch]:
         """Yield the batches of validation videos; raises like `groups`."""
-        return self.skips.pass_on(batches_of(self._view_loader), self._validation, "val")
+        batches = collect_notes(iterate_batches(self._view_loader), self._notes)
+        return self.skips.record(batches, self._validation, "val")
 
     def facts(self) -> list[Any]:
         """Return what must be unchanged when the run is resumed; stored in resume.pt.
@@ -172,7 +180,7 @@ class TrainingData:
 
     def summary(self) -> str:
         """Return the numbers of classes and videos, for the log."""
-        skipped = f", {len(self.skips.rows)} skipped" if self.skips.rows else ""
+        skipped = f", {len(self.skips.reasons)} skipped" if self.skips.reasons else ""
         cached = f", decoded frames kept in {self._cache.folder}" if self._cache else ""
         return (
             f"{len(self.class_names)} classes, {self.num_training} training"
@@ -188,7 +196,7 @@ class TrainingData:
 
     def warnings(self) -> Iterator[str]:
         """Yield what the log should report at the start and after each epoch; each fact once."""
-        notes = [*self.skips.notes][self._num_notes_given :]
+        notes = [*self._notes][self._num_notes_given :]
         self._num_notes_given += len(notes)
         yield from note_lines(notes)
         yield from self._lengths.warnings()

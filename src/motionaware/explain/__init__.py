@@ -1,1 +1,1 @@
-"""What a model looks at: activations, Grad-CAM, pictures."""
+"""Explain a model: activations, Grad-CAM, attention statistics, and pictures of them."""

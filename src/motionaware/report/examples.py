@@ -9,9 +9,9 @@ from torch import Tensor
 
 from motionaware.data.loader import Request, Sample
 from motionaware.engine.dataset_factory import open_dataset
-from motionaware.explain.activations import look
-from motionaware.explain.drawing import figure_maker, save_sheet
-from motionaware.explain.lettering import shortened
+from motionaware.explain.activations import record_activations
+from motionaware.explain.drawing import import_figure_class, save_figure
+from motionaware.explain.text_rendering import shorten
 from motionaware.report.columns import Column, Gain
 
 
@@ -69,11 +69,13 @@ def draw_example(example: Example, path: Path, *, split: str) -> int:
     label = int(example.right.runs[0].labels[example.place])
     num_maps = max(len(maps) for _, _, maps in evaluated)
 
-    figure = figure_maker()(figsize=(11, 1.9 + (1.9 if num_maps else 0.75)), layout="constrained")
+    figure = import_figure_class()(
+        figsize=(11, 1.9 + (1.9 if num_maps else 0.75)), layout="constrained"
+    )
     above, below = figure.subfigures(
         2, 1, height_ratios=[1.35, 1.9 if num_maps else 0.75], squeeze=False
     )[:, 0]
-    above.suptitle(f"{shortened(names[label], 80)}   ({shortened(example.video, 60)})", fontsize=10)
+    above.suptitle(f"{shorten(names[label], 80)}   ({shorten(example.video, 60)})", fontsize=10)
     for axes, frame in zip(above.subplots(1, len(clip), squeeze=False)[0], clip, strict=True):
         axes.imshow(frame.permute(1, 2, 0).numpy())
         axes.axis("off")
@@ -83,10 +85,10 @@ def draw_example(example: Example, path: Path, *, split: str) -> int:
         axes = next(panels)
         axes.axis("off")
         lines = [
-            f"{'> ' if place == label else '   '}{shortened(names[place], 40)}  {value:.0%}"
+            f"{'> ' if place == label else '   '}{shorten(names[place], 40)}  {value:.0%}"
             for value, place in _likeliest(probabilities, 3)
         ]
-        heading = [shortened(one, 40) for one in (column.backbone, column.temporal)]
+        heading = [shorten(one, 40) for one in (column.backbone, column.temporal)]
         words = "\n".join([*heading, "", *lines])
         axes.text(0, 0.95, words, fontsize=8, va="top", transform=axes.transAxes)
         for _ in range(num_maps - len(maps)):
@@ -96,7 +98,7 @@ def draw_example(example: Example, path: Path, *, split: str) -> int:
             axes.imshow(weights.numpy(), vmin=0, vmax=1, cmap="viridis")
             axes.set_title(site, fontsize=7)
             axes.set(xticks=[], yticks=[])
-    save_sheet(figure, path)
+    save_figure(figure, path)
     return num_maps
 
 
@@ -114,10 +116,10 @@ def _judge(
     sample = dataset[Request(int(evaluated.indices[example.place]))]
     assert isinstance(sample, Sample)  # it was read when it was judged
     clip = sample.views[0]
-    seen = look(evaluated.run.load(), clip)
-    maps = [(site.name, site.attention) for site in seen.sites if site.attention is not None]
+    activations = record_activations(evaluated.run.load(), clip)
+    maps = [(site.name, site.attention) for site in activations.sites if site.attention is not None]
     chosen = sorted({0, len(maps) // 2, len(maps) - 1}) if maps else []
-    return clip, seen.probabilities, [maps[place] for place in chosen]
+    return clip, activations.probabilities, [maps[place] for place in chosen]
 
 
 def _likeliest(probabilities: Tensor, num: int) -> Iterator[tuple[float, int]]:

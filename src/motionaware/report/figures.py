@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from motionaware.engine.statistics import spread
-from motionaware.explain.drawing import figure_maker, save_sheet
-from motionaware.explain.lettering import shortened, text_width
+from motionaware.explain.drawing import import_figure_class, save_figure
+from motionaware.explain.text_rendering import shorten, text_width
 from motionaware.report.columns import Column, Gain
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def draw_curves(columns: Sequence[Column], backbone: str, path: Path) -> None:
 def draw_costs(columns: Sequence[Column], path: Path) -> None:
     """Top-1 against multiply-adds and against latency; bars are one standard deviation."""
     height = _height_of_legend(columns, 4.4)
-    figure = figure_maker()(figsize=(10.0, height), layout="constrained")
+    figure = import_figure_class()(figsize=(10.0, height), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     backbones = list(dict.fromkeys(column.backbone for column in columns))
     markers = {name: _MARKERS[place % len(_MARKERS)] for place, name in enumerate(backbones)}
@@ -144,7 +144,7 @@ def draw_confusion(columns: Sequence[Column], backbone: str, path: Path) -> str:
     tables = [column.confusion() for column in shown]
     chosen = most_confused(tables)
     tables = [table[np.ix_(chosen, chosen)] for table in tables]
-    labels = [shortened(names[place], _LABEL_WIDTH) for place in chosen]
+    labels = [shorten(names[place], _LABEL_WIDTH) for place in chosen]
     titles = [_wrapped(column.temporal, _SIDE_COLUMNS) for column in shown]
     left_out = ""
     if len(chosen) < len(names):
@@ -159,7 +159,7 @@ def draw_confusion(columns: Sequence[Column], backbone: str, path: Path) -> str:
     for_title = 0.6 if left_out else 0.4
     width = for_labels + 0.25 + wide * (side + 0.3) + 0.9
     height = for_title + high * (side + above) + for_labels + 0.25
-    figure = figure_maker()(figsize=(width, height))
+    figure = import_figure_class()(figsize=(width, height))
     heading = f"{backbone}\n{left_out}" if left_out else backbone
     figure.suptitle(heading, y=1 - 0.1 / height, fontsize=10, va="top")
     picture = None
@@ -209,7 +209,7 @@ def draw_classes(gain: Gain, path: Path) -> None:
     figure, axes = _axes(7.0, 0.6 + 0.24 * len(order) + 0.5)
     colours = ["#228833" if value >= 0 else "#cc3311" for value in values]
     axes.barh(range(len(order)), values, color=colours)
-    labels = [shortened(names[place], _LABEL_WIDTH) for place in order]
+    labels = [shorten(names[place], _LABEL_WIDTH) for place in order]
     axes.set_yticks(range(len(order)), labels, fontsize=8)
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
@@ -241,14 +241,14 @@ def _height_of_legend(columns: Sequence[Column], least: float) -> float:
 
 
 def _axes(width: float, height: float) -> "tuple[Figure, Any]":
-    figure = figure_maker()(figsize=(width, height), layout="constrained")
+    figure = import_figure_class()(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.grid(alpha=0.3)
     return figure, axes
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    save_sheet(figure, path)
+    save_figure(figure, path)
 
 
 def _wrapped(name: str, width: int) -> str:

@@ -26,6 +26,7 @@ from motionaware.ops.attention import normalize_frames
 from motionaware.ops.layout import per_frame
 from motionaware.temporal.causal_state import Delay, GatherFromPast
 from motionaware.temporal.m2a import MotionAttention
+from motionaware.temporal.shown_maps import MapKind, ShownMap, output_as_motion
 from motionaware.temporal.tdn import BidirectionalDifference, LongTermDifference
 from motionaware.temporal.tea import AlignedDifference, MotionExcitation
 from motionaware.temporal.tsm import FOLD, TemporalShift
@@ -54,6 +55,10 @@ class PastDifference(nn.Module):
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
         """Turn frames into motion."""
         return clips - self.previous(clips, None if self.last == "neg" else clips[:, :1])
+
+    def shown_maps(self) -> dict[MapKind, ShownMap]:
+        """Declare the output as motion."""
+        return output_as_motion(self)
 
     def extra_repr(self) -> str:
         """Say what comes before the first frame."""

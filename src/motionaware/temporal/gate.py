@@ -22,6 +22,7 @@ from motionaware.ops.gating import gate_frames
 from motionaware.ops.layout import fold_time, per_frame, unfold_time
 from motionaware.temporal.layers import read_pointwise
 from motionaware.temporal.memory import AnyMemoryFormat
+from motionaware.temporal.shown_maps import MapKind, ShownMap
 
 Start = Literal["half", "identity"]
 Combine = Literal["multiply", "add"]
@@ -104,6 +105,19 @@ class Gate(AnyMemoryFormat):
     def _wide(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
         """Return up(inner(down(x))), each layer called."""
         return per_frame(self.up, self.inner(per_frame(self.down, clips)))
+
+    def shown_maps(self) -> dict[MapKind, ShownMap]:
+        """Declare the factor on the input, or what is added to it.
+
+        The hook is on `up`, which runs on frames, `(b t) c h w`; with one clip that is `t c h w`.
+        """
+        if self.combine == "add":
+            read, label = (lambda inputs, frames: frames), "gate: what is added"
+        elif self.start == "identity":
+            read, label = (lambda inputs, frames: 2 * frames.sigmoid()), "gate, in (0, 2)"
+        else:
+            read, label = (lambda inputs, frames: 1 + frames.sigmoid()), "gate, in (1, 2)"
+        return {"gate": ShownMap(module=self.up, read=read, label=label)}
 
     def extra_repr(self) -> str:
         """Say how it starts and combines."""

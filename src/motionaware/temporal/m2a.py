@@ -33,6 +33,7 @@ from motionaware.ops.attention import (
 from motionaware.ops.autograd_utils import is_traced
 from motionaware.ops.motion import Last, temporal_difference, two_way_difference
 from motionaware.temporal.layers import is_untouched
+from motionaware.temporal.shown_maps import MapKind, ShownMap, output_as_motion
 
 
 class TemporalDifference(nn.Module):
@@ -61,6 +62,10 @@ class TemporalDifference(nn.Module):
         if self.both_directions:
             return two_way_difference(clips, last=self.last)
         return temporal_difference(clips, last=self.last)
+
+    def shown_maps(self) -> dict[MapKind, ShownMap]:
+        """Declare the output as motion."""
+        return output_as_motion(self)
 
     def extra_repr(self) -> str:
         """Say what follows the last frame, and which way it looks."""
@@ -136,6 +141,13 @@ class MotionAttention(nn.Module):
     def head_maps(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b heads t t2"]:
         """The same of each head."""
         return self._weights(self.motion(normalize_frames(clips)))
+
+    def shown_maps(self) -> dict[MapKind, ShownMap]:
+        """Declare the attention map."""
+        attention = ShownMap(
+            module=self, read=lambda inputs, output: self.attention_map(inputs[0])[0]
+        )
+        return {"attention": attention}
 
     def _what(self) -> Motion | None:
         """Return what counts as motion; None if it has no closed form or must be called."""

@@ -22,7 +22,8 @@ from motionaware.ops.attention import attend_over_time, normalize_frames
 from motionaware.ops.autograd_utils import known_shape
 from motionaware.ops.layout import per_frame
 from motionaware.ops.motion import aligned_difference, temporal_difference
-from motionaware.temporal.patch import attend_in_patches
+from motionaware.temporal.patch import attend_in_patches, maps_in_patches
+from motionaware.temporal.shown_maps import MapKind, ShownMap, output_as_motion
 from motionaware.temporal.tdn import BidirectionalDifference
 from motionaware.temporal.tea import align_channels, convolve_and_norm
 
@@ -41,6 +42,10 @@ class OfficialExcitation(nn.Module):
         narrow = per_frame(self.squeeze, clips)
         motion = aligned_difference(narrow, per_frame(self.align, narrow))
         return per_frame(self.expand, motion)
+
+    def shown_maps(self) -> dict[MapKind, ShownMap]:
+        """Declare the output as motion."""
+        return output_as_motion(self)
 
 
 class OfficialDifference(BidirectionalDifference):
@@ -91,3 +96,9 @@ class OfficialPatchAttention(nn.Module):
                 f"into patches of {self.patch_size}; take 'patch', or square pictures"
             )
         return attend_in_patches(clips, patch_size=self.patch_size)
+
+    def shown_maps(self) -> dict[MapKind, ShownMap]:
+        """Declare the maps of the patches; single pixels have none."""
+        return maps_in_patches(
+            self, patch_size=self.patch_size, has_patches=lambda h, w: h % self.patch_size == 0
+        )

@@ -11,16 +11,20 @@ Changed  A map that patches do not cover exactly is continued at its right and l
          single pixels there, and subtracts neighbouring pixels, not frames; `patch@official` too.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from motionaware.errors import UsageError
-from motionaware.ops.attention import attend_over_time, normalize_frames
+from motionaware.ops.attention import attend_over_time, normalize_frames, time_attention_map
 from motionaware.ops.autograd_utils import known_shape
 from motionaware.ops.layout import per_frame
 from motionaware.ops.motion import temporal_difference
+from motionaware.temporal.shown_maps import MapKind, ShownMap
 
 
 def attend_in_patches(
@@ -39,6 +43,48 @@ def attend_in_patches(
     return rearrange(
         tokens, "b t (y x) (c p q) -> b t c (y p) (x q)", y=y, x=x, p=patch_size, q=patch_size
     )
+
+
+def maps_in_patches(
+    module: nn.Module,
+    *,
+    patch_size: int,
+    has_patches: Callable[[int, int], bool] = lambda h, w: True,
+) -> dict[MapKind, ShownMap]:
+    """Declare the motion inside each patch, and the attention over time averaged over patches.
+
+    Args:
+        module: The module whose input is divided into patches.
+        patch_size: Height and width of a patch, in pixels of the map.
+        has_patches: False for the height and width of maps that the module does not divide.
+    """
+
+    def motion_in_patches(clips: Float[Tensor, "1 t c h w"]) -> Float[Tensor, "n t c p q"]:
+        h, w = known_shape(clips)[-2:]
+        padding = (0, -w % patch_size, 0, -h % patch_size)
+        padded = F.pad(clips[0], padding, mode="replicate")
+        patches = rearrange(padded, "t c (y p) (x q) -> (y x) t c p q", p=patch_size, q=patch_size)
+        return temporal_difference(normalize_frames(patches))
+
+    def read_motion(inputs: tuple[Any, ...], output: Any) -> Float[Tensor, "t c h w"] | None:
+        h, w = known_shape(inputs[0])[-2:]
+        if not has_patches(h, w):
+            return None
+        motion = motion_in_patches(inputs[0])
+        return rearrange(motion, "(y x) t c p q -> t c (y p) (x q)", y=-(-h // patch_size))[
+            ..., :h, :w
+        ]
+
+    def read_attention(inputs: tuple[Any, ...], output: Any) -> Float[Tensor, "t t2"] | None:
+        if not has_patches(*known_shape(inputs[0])[-2:]):
+            return None
+        weights = time_attention_map(motion_in_patches(inputs[0]))
+        return reduce(weights, "n 1 t t2 -> t t2", "mean")
+
+    return {
+        "motion": ShownMap(module=module, read=read_motion),
+        "attention": ShownMap(module=module, read=read_attention),
+    }
 
 
 class PatchMotionAttention(nn.Module):
@@ -63,6 +109,10 @@ class PatchMotionAttention(nn.Module):
         missing = (0, -w % self.patch_size, 0, -h % self.patch_size)
         whole = per_frame(lambda frames: F.pad(frames, missing, mode="replicate"), clips)
         return attend_in_patches(whole, patch_size=self.patch_size)[..., :h, :w]
+
+    def shown_maps(self) -> dict[MapKind, ShownMap]:
+        """Declare the motion in each patch and the mean attention over time."""
+        return maps_in_patches(self, patch_size=self.patch_size)
 
     def extra_repr(self) -> str:
         """Say how large a patch is."""

@@ -50,6 +50,7 @@ from motionaware.ops.layout import per_frame
 from motionaware.ops.motion import aligned_difference
 from motionaware.temporal.gate import narrow_width
 from motionaware.temporal.memory import AnyMemoryFormat
+from motionaware.temporal.shown_maps import MapKind, ShownMap, output_as_motion
 from motionaware.temporal.tea import align_channels, convolve_and_norm
 
 
@@ -90,6 +91,10 @@ class BidirectionalDifference(nn.Module):
     def _at_half_size(self, frames: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         return F.interpolate(self.coarse(_halve(frames)), size=frames.shape[-2:])
 
+    def shown_maps(self) -> dict[MapKind, ShownMap]:
+        """Declare the output as motion."""
+        return output_as_motion(self)
+
 
 def _halve(frames: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
     """Average 2 x 2 pixels; an odd last row or column is left out unless it is the only one."""
@@ -120,6 +125,15 @@ class LongTermDifference(AnyMemoryFormat):
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
         """Raise what moves."""
         return torch.addcmul(clips, clips, self.motion(per_frame(self.squeeze, clips)))
+
+    def shown_maps(self) -> dict[MapKind, ShownMap]:
+        """Declare the factor on the input."""
+        factor = ShownMap(
+            module=self.motion,
+            read=lambda inputs, output: 1 + output[0],
+            label="gate, in (1/2, 3/2)",
+        )
+        return {"gate": factor}
 
 
 class ShortTermStem(AnyMemoryFormat):

@@ -25,6 +25,7 @@ from motionaware.ops.layout import per_frame
 from motionaware.ops.motion import aligned_difference
 from motionaware.temporal.gate import narrow_width
 from motionaware.temporal.memory import AnyMemoryFormat
+from motionaware.temporal.shown_maps import MapKind, ShownMap, output_as_motion
 
 
 def convolve_and_norm(channels: int, num_outputs: int, *, size: int = 1) -> nn.Sequential:
@@ -50,6 +51,10 @@ class AlignedDifference(nn.Module):
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
         """Turn frames into motion."""
         return aligned_difference(clips, per_frame(self.align, clips))
+
+    def shown_maps(self) -> dict[MapKind, ShownMap]:
+        """Declare the output as motion."""
+        return output_as_motion(self)
 
 
 class MotionExcitation(AnyMemoryFormat):

@@ -20,7 +20,7 @@ from motionaware.clip import ClipSpec
 from motionaware.data.annotations.split import SHARD_INDEX
 from motionaware.data.annotations.table import read_split
 from motionaware.data.dataset import VideoDataset
-from motionaware.data.loader import FailedSample, Request, Sample, batches_of
+from motionaware.data.loader import FailedSample, Request, Sample, iterate_batches
 from motionaware.data.shards.braces import expand_braces
 from motionaware.data.shards.layout import ShardedExamples, read_shards
 from motionaware.data.shards.reader import ShardDataset, ShardReader
@@ -136,11 +136,13 @@ def test_loaders_give_every_video_once(written: Path, num_workers: int):
     assert len(data.reader.examples.shards) < 6
     loader = data.training_loader(batch_size=5, seed=0, num_workers=num_workers)
     for loader.sampler.epoch in range(2):
-        batches = list(batches_of(loader.batches))
+        batches = list(iterate_batches(loader.batches))
         assert sorted(i for batch in batches for i in batch.indices.tolist()) == list(range(12))
         assert [len(batch.labels) for batch in batches] == [5, 5, 2]
     views = data.view_loader(batch_size=5, num_workers=num_workers)
-    assert sorted(i for batch in batches_of(views) for i in batch.indices.tolist()) == [*range(12)]
+    assert sorted(i for batch in iterate_batches(views) for i in batch.indices.tolist()) == [
+        *range(12)
+    ]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -148,7 +150,7 @@ def test_a_continued_epoch_gives_the_same_clips(written: Path, num_workers: int)
     def clips(start: int) -> list[torch.Tensor]:
         loader = dataset(written).training_loader(batch_size=4, seed=3, num_workers=num_workers)
         loader.sampler.epoch, loader.sampler.start = 1, start
-        return [batch.views for batch in batches_of(loader.batches)]
+        return [batch.views for batch in iterate_batches(loader.batches)]
 
     all_clips, rest = clips(0), clips(1)
     assert all(torch.equal(a, b) for a, b in zip(all_clips[1:], rest, strict=True))
@@ -202,7 +204,7 @@ def test_shards_are_read_from_an_address(address: str, written: Path):
 
 def test_an_address_without_a_server_is_one_error():
     with socket.socket() as unused:  # bound, but it does not listen
-        taken.bind(("127.0.0.1", 0))
+        unused.bind(("127.0.0.1", 0))
         root = f"http://127.0.0.1:{unused.getsockname()[1]}/x"
         message = r"^http://[^ ]*/x/shards.json cannot be downloaded \(Connection refused\); check"
         with pytest.raises(DataError, match=message):
@@ -347,8 +349,8 @@ def test_an_unreadable_video_is_named_with_its_shard(shards: Path):
     assert message.startswith(f"{path}, sample 00000000: train/")
     assert "motionaware-" not in message  # the temporary path is not shown
     with pytest.raises(VideoError, match="sample 0000000"):
-        list(batches_of(data.view_loader(batch_size=4, num_workers=0)))
-    batches = list(batches_of(data.view_loader(batch_size=4, num_workers=0, skip=True)))
+        list(iterate_batches(data.view_loader(batch_size=4, num_workers=0)))
+    batches = list(iterate_batches(data.view_loader(batch_size=4, num_workers=0, skip=True)))
     assert sum(len(batch.skipped) for batch in batches) == len(data.reader.examples.videos_in(0))
 
 

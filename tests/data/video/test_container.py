@@ -19,8 +19,12 @@ from PIL import Image, ImageOps
 from motionaware.clip import ClipSpec
 from motionaware.data.annotations.split import Example, Split
 from motionaware.data.dataset import VideoDataset
-from motionaware.data.loader import batches_of, in_order, make_loader
-from motionaware.data.skipped_videos import SkippedVideos
+from motionaware.data.loader import (
+    SequentialBatchSampler,
+    collect_notes,
+    iterate_batches,
+    make_loader,
+)
 from motionaware.data.video.frame_cache import FrameCache
 from motionaware.data.video.live import live_frames
 from motionaware.data.video.open import open_video
@@ -364,10 +368,10 @@ def test_a_pixel_format_that_changes_is_read(tmp_path):
 def test_notes_travel_from_the_workers_with_their_batches(tmp_path, num_workers, caplog):
     split = Split("val", (Example(joined_ts(tmp_path), 0),) * 3, ("a",))
     dataset = VideoDataset(split, spec=ClipSpec(num_frames=4, image_size=16))
-    skips = SkippedVideos(0.0)
-    loader = make_loader(dataset, in_order(3, batch_size=2), num_workers=num_workers)
-    assert len(list(skips.pass_on(batches_of(loader), dataset, "val"))) == 2
-    (note,) = skips.notes
+    loader = make_loader(dataset, SequentialBatchSampler(3, batch_size=2), num_workers=num_workers)
+    notes: dict[str, None] = {}
+    assert len(list(collect_notes(iterate_batches(loader), notes))) == 2
+    (note,) = notes
     assert "the size of its frames changes" in note
 
 

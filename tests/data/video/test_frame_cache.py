@@ -14,7 +14,7 @@ from motionaware.clip import ClipSpec
 from motionaware.data.annotations.split import Split
 from motionaware.data.annotations.table import read_split
 from motionaware.data.dataset import VideoDataset
-from motionaware.data.loader import Batch, TrainingBatchSampler, batches_of, make_loader
+from motionaware.data.loader import Batch, TrainingBatchSampler, iterate_batches, make_loader
 from motionaware.data.motionpairs import render_clip
 from motionaware.data.video import frame_cache
 from motionaware.data.video.frame_cache import FrameCache
@@ -45,7 +45,7 @@ def epochs(dataset: VideoDataset, num_workers: int = 0) -> list[Batch]:
     loader = make_loader(dataset, order, num_workers=num_workers)
     batches = []
     for order.epoch in range(2):
-        batches += batches_of(loader)
+        batches += iterate_batches(loader)
     return batches
 
 

@@ -21,7 +21,7 @@ from itertools import zip_longest
 import torch
 from torch.utils.data import DataLoader
 
-from motionaware.data.loader import Batch, Request, count_batches, started
+from motionaware.data.loader import Batch, Request, batches_per_epoch, start_workers
 from motionaware.data.shards.layout import ShardedExamples
 from motionaware.errors import DataError, VideoError
 
@@ -79,7 +79,7 @@ class ShardBatchSampler:
         self.start = 0
 
     def __len__(self) -> int:
-        return count_batches(self) - self.start
+        return batches_per_epoch(self) - self.start
 
     def __iter__(self) -> Iterator[list[Request]]:
         return self.requests(range(self.num_workers))
@@ -117,7 +117,7 @@ class ShardBatchSampler:
         plan += [
             (i // size % self.num_workers, rest[i : i + size]) for i in range(0, len(rest), size)
         ]
-        if count_batches(self) < len(plan):
+        if batches_per_epoch(self) < len(plan):
             _, single = plan.pop()
             plan[-1] = plan[-1][0], plan[-1][1] + single
         return plan[self.start :]
@@ -160,7 +160,7 @@ class RoundRobinLoader(Iterable[Batch | VideoError]):
 
     def __iter__(self) -> Iterator[Batch | VideoError]:
         workers = [worker for worker, _ in self.batches.plan()]
-        iterators = [started(loader) for loader in self.loaders]  # all workers start now
+        iterators = [start_workers(loader) for loader in self.loaders]  # all workers start now
         for worker in workers:
             yield next(iterators[worker])
 
