@@ -494,7 +494,7 @@ def test_a_run_is_not_overwritten(
 ):
     RunFolder(tmp_path / "run").begin(tiny_recipe)
     found = complaint(capsys, ["train", recipe_file, "--run", tmp_path / "run"])
-    assert "holds a run already; go on with it by --resume" in found
+    assert "already holds a run; resume it with --resume" in found
 
 
 @pytest.mark.parametrize("kind", ["empty", "text", "truncated"])
@@ -630,8 +630,8 @@ def test_what_fails_inside_a_worker_is_one_line(
     run = tmp_path / "run"
     code = (
         "import sys; from motionaware.cli import main; import motionaware.engine.train as t\n"
-        "import shutil; plain = t.TrainingRun.finish\n"
-        f"t.TrainingRun.finish = lambda run: (shutil.rmtree({str(cache)!r}), plain(run))[1]\n"
+        "import shutil; fit = t.Trainer.fit\n"
+        f"t.Trainer.fit = lambda run: (shutil.rmtree({str(cache)!r}), fit(run))[1]\n"
         f"sys.exit(main(['train', {str(tmp_path / 'tiny.yaml')!r}, '--run', {str(run)!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=QUIET)
@@ -682,7 +682,7 @@ def test_a_signal_to_all_processes_saves_the_run_and_resume_ends_it_as_if_it_had
     assert process.returncode == code
     (line,) = errors.splitlines()
     assert line.startswith("motionaware: stopped in epoch ")
-    assert line.endswith(f"Go on with: motionaware train --resume {halves}")
+    assert line.endswith(f"Continue with: motionaware train --resume {halves}")
 
     assert main(["train", "--resume", str(halves)]) == 0
     rows, wanted = (
@@ -770,7 +770,7 @@ def test_data_with_another_number_of_classes_are_one_line(
     for name in ("meeting", "parting"):
         shutil.copytree(video_folder / "test" / name, tmp_path / "test" / name)
     words = ["evaluate", checkpoint, "--root", tmp_path, "--kind", "folder"]
-    assert "the model knows 12 classes, the data have 2" in complaint(capsys, words)
+    assert "the model has 12 classes, the data have 2" in complaint(capsys, words)
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "predict"])

@@ -19,7 +19,7 @@ from motionaware.data.shards.layout import ShardedExamples, read_shard_index, re
 from motionaware.engine.config import DataConfig, Recipe
 from motionaware.engine.dataset_factory import check_splits, open_source
 from motionaware.engine.run_folder import RunFolder
-from motionaware.engine.train import TrainingRun, train
+from motionaware.engine.train import Trainer, train
 from motionaware.errors import DataError, TrainingInterrupted
 from motionaware.models.checkpoint import load
 
@@ -229,7 +229,7 @@ def test_a_run_on_shards_that_was_stopped_ends_as_if_it_had_not(
 ):
     recipe = on_shards(tiny_recipe, shards, num_workers=num_workers)
     report = train(recipe, tmp_path / "whole")
-    plain, steps = TrainingRun._train_step, iter(range(1000))
+    plain, steps = Trainer._train_step, iter(range(1000))
 
     def pressed(run, group):
         if next(steps) == 2:
@@ -237,7 +237,7 @@ def test_a_run_on_shards_that_was_stopped_ends_as_if_it_had_not(
         plain(run, group)
 
     with monkeypatch.context() as patch, pytest.raises(TrainingInterrupted, match="epoch 2"):
-        patch.setattr(TrainingRun, "_train_step", pressed)
+        patch.setattr(Trainer, "_train_step", pressed)
         train(recipe, tmp_path / "halves")
     assert train(recipe, tmp_path / "halves", resume=True) == report
     one, other = (load(tmp_path / name / "last.safetensors") for name in ("whole", "halves"))
@@ -255,7 +255,7 @@ def test_a_run_does_not_go_on_with_other_shards(shards, tiny_recipe, videos, tmp
         signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch, pytest.raises(TrainingInterrupted):
-        patch.setattr(TrainingRun, "_train_step", pressed)
+        patch.setattr(Trainer, "_train_step", pressed)
         train(recipe, tmp_path / "run")
     shutil.rmtree(mine)
     write(videos, mine, shard_mib=64)

@@ -25,10 +25,9 @@ from motionaware.engine.config import (
 )
 from motionaware.engine.dataset_factory import open_dataset
 from motionaware.engine.evaluate import evaluate
-from motionaware.engine.malloc import keep_freed_memory
 from motionaware.engine.metrics import Report
 from motionaware.engine.run_folder import RunFolder
-from motionaware.engine.signals import deaf_to_interrupts, stop_on_signal
+from motionaware.engine.signals import ignore_interrupts, stop_on_signal
 from motionaware.engine.train import train
 from motionaware.errors import TrainingInterrupted
 from motionaware.explain.drawing import import_figure_class
@@ -45,7 +44,9 @@ RECIPE = Recipe(
     clip=ClipSpec(num_frames=8, image_size=64, crop_fraction=1.0),
     data=DataConfig(kind="motionpairs", num_workers=0, num_train_clips=2400),
     optim=OptimConfig(schedule="one-cycle", learning_rate=0.1),
-    train=TrainConfig(epochs=8, batch_size=16, channels_last=True, num_threads=1),
+    train=TrainConfig(
+        epochs=8, batch_size=16, channels_last=True, num_threads=1, keep_freed_memory=True
+    ),
     eval=EvalConfig(batch_size=60),
 )
 """What both models are trained with; only `model.temporal` differs."""
@@ -139,7 +140,7 @@ def _train_side_by_side(
         for name, recipe in recipes.items()
     }
     with stop_on_signal() as stop:
-        with deaf_to_interrupts():  # while it is young; `train` listens by itself
+        with ignore_interrupts():  # while it is young; `train` listens by itself
             for process in processes.values():
                 process.start()
         num_epochs = sum(recipe.train.epochs for recipe in recipes.values())
@@ -165,7 +166,6 @@ def _train_side_by_side(
 
 def _train_alone(recipe: Recipe, folder: Path, errors: "SimpleQueue[Exception]") -> None:
     """The whole life of a process that trains one model."""
-    keep_freed_memory()
     try:
         train(recipe, folder, resume=RunFolder(folder).holds_run())
     except (TrainingInterrupted, KeyboardInterrupt):

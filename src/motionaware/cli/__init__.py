@@ -13,7 +13,6 @@ from motionaware.cli.models import run_predict, run_profile, run_stream, run_vis
 from motionaware.cli.say import plain_warnings, say_error
 from motionaware.cli.training import run_evaluate, run_quickstart, run_train
 from motionaware.cli.verbs import make_parser
-from motionaware.engine.malloc import keep_freed_memory
 from motionaware.errors import (
     TrainingInterrupted,
     UsageError,
@@ -45,7 +44,6 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one verb; return the process's exit code."""
     # Two threads that spin on a busy machine can be slower than one; said before torch comes in.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    keep_freed_memory()
     parser = make_parser()
     words, overrides = _part_overrides(sys.argv[1:] if words is None else words)
     args, rest = parser.parse_known_args(words)

@@ -71,8 +71,7 @@ def run_train(args: argparse.Namespace) -> int:
     curves = CurvesPicture(files)
     source = open_source(with_absolute_paths(recipe).data)
     test = check_splits(source)
-    state = files.load_state() if args.resume else None
-    history = state["log"] if state else []
+    history = files.history() if args.resume else []
     if args.resume and recipe == files.recipe() and is_over(history, recipe.train):
         reason = stopped_early(history, recipe.train)
         print(f"{folder} is finished: {reason}" if reason else _finished(files, recipe))
@@ -87,7 +86,7 @@ def run_train(args: argparse.Namespace) -> int:
     try:
         report = train(
             recipe,
-            folder,
+            files,
             resume=bool(args.resume),
             progress=show_progress(),
             log=log,

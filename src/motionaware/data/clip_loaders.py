@@ -8,6 +8,7 @@ from motionaware.data.annotations.split import Split
 from motionaware.data.loader import (
     Batch,
     ClipDataset,
+    Request,
     SequentialBatchSampler,
     TrainingBatchSampler,
     make_loader,
@@ -33,6 +34,14 @@ class BatchSampler(Protocol):
     merge_single: bool
     epoch: int
     start: int
+
+    def __len__(self) -> int:
+        """Count the batches from `start` on."""
+        ...
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        """Yield the requests of each batch from `start` on."""
+        ...
 
 
 @runtime_checkable

@@ -102,7 +102,7 @@ class TrainingData:
         batches = self.skips.record(batches, self._training, "train")
         while group := list(islice(batches, size)):
             for batch in group:
-                self._lengths.meet(batch)
+                self._lengths.add(batch)
             yield [batch for batch in group if self._is_usable(batch)]
 
     def _is_usable(self, batch: Batch) -> bool:
