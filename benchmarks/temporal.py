@@ -10,7 +10,7 @@ medians over rounds of pairs. `direct` is M2A as its paper writes it, with the s
 has no temporal module. The part `step` takes one step of our own training apart.
 
 malloc decides much: by default it gives large pieces back to the system, which clears them again.
-With `--keep` it keeps them, as our command line has it. Lines of several runs may share a file.
+With `--keep` it keeps them, as `train.keep_freed_memory` does. Several runs may write to one file.
 """
 
 import argparse

@@ -16,7 +16,7 @@ import torch
 from motionaware.apps.quickstart import RECIPE
 from motionaware.engine.config import Recipe
 from motionaware.engine.run_folder import RunFolder
-from motionaware.engine.train import TrainingRun
+from motionaware.engine.train import Trainer
 
 
 def recipes() -> dict[str, Recipe]:
@@ -37,13 +37,12 @@ def take_apart(*, num_steps: int, keeps: bool) -> Iterator[dict[str, Any]]:
     """A line for each recipe: medians over its steps, in milliseconds, and page faults."""
     for name, recipe in recipes().items():
         with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
-            run = TrainingRun(
-                recipe, RunFolder(Path(folder) / "run"), resume=False, progress=False, log=None
-            )
+            run_folder = RunFolder(Path(folder) / "run")
+            run = Trainer(recipe, run_folder, resume=False, progress=False, log=lambda line: None)
             yield {"recipe": name} | _steps(run, num_steps)
 
 
-def _steps(run: TrainingRun, num_steps: int) -> dict[str, Any]:
+def _steps(run: Trainer, num_steps: int) -> dict[str, Any]:
     parts: dict[str, list[float]] = {}
     whole, faults = [], []
     with _timed(run, parts):
@@ -69,7 +68,7 @@ def _steps(run: TrainingRun, num_steps: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _timed(run: TrainingRun, parts: dict[str, list[float]]) -> Iterator[None]:
+def _timed(run: Trainer, parts: dict[str, list[float]]) -> Iterator[None]:
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             began = time.perf_counter()
@@ -79,14 +78,15 @@ def _timed(run: TrainingRun, parts: dict[str, list[float]]) -> Iterator[None]:
 
         return wrapper
 
+    state = run.state
     with (
-        patch.object(run.model, "forward", timed("forward", run.model.forward)),
+        patch.object(state.model, "forward", timed("forward", state.model.forward)),
         patch.object(torch.Tensor, "backward", timed("backward", torch.Tensor.backward)),
-        patch.object(run.optimizer, "step", timed("optimizer", run.optimizer.step)),
+        patch.object(state.optimizer, "step", timed("optimizer", state.optimizer.step)),
         patch.object(
-            run.optimizer, "zero_grad", timed("gradients to none", run.optimizer.zero_grad)
+            state.optimizer, "zero_grad", timed("gradients to none", state.optimizer.zero_grad)
         ),
-        patch.object(run.schedule, "step", timed("schedule", run.schedule.step)),
+        patch.object(state.scheduler, "step", timed("schedule", state.scheduler.step)),
         patch.object(
             torch.nn.functional,
             "cross_entropy",

@@ -557,7 +557,7 @@ def test_an_existing_run_is_not_overwritten(
 ):
     RunFolder(tmp_path / "run").begin(tiny_recipe)
     message = error_line(capsys, ["train", recipe_file, "--run", tmp_path / "run"])
-    assert "holds a run already; go on with it by --resume" in message
+    assert "already holds a run; resume it with --resume" in message
 
 
 @pytest.mark.parametrize("kind", ["empty", "text", "truncated"])
@@ -703,8 +703,8 @@ def test_the_error_of_a_loader_worker_is_one_line(
     run = tmp_path / "run"
     code = (
         "import sys; from motionaware.cli import main; import motionaware.engine.train as t\n"
-        "import shutil; plain = t.TrainingRun.finish\n"
-        f"t.TrainingRun.finish = lambda run: (shutil.rmtree({str(cache)!r}), plain(run))[1]\n"
+        "import shutil; fit = t.Trainer.fit\n"
+        f"t.Trainer.fit = lambda run: (shutil.rmtree({str(cache)!r}), fit(run))[1]\n"
         f"sys.exit(main(['train', {str(tmp_path / 'tiny.yaml')!r}, '--run', {str(run)!r}]))"
     )
     done = subprocess.run(
@@ -762,7 +762,7 @@ def test_a_run_that_a_signal_stopped_resumes_to_the_same_result(
     assert process.returncode == code
     (line,) = errors.splitlines()
     assert line.startswith("motionaware: stopped in epoch ")
-    assert line.endswith(f"Go on with: motionaware train --resume {halves}")
+    assert line.endswith(f"Continue with: motionaware train --resume {halves}")
 
     assert main(["train", "--resume", str(halves)]) == 0
     rows, wanted = (
@@ -850,7 +850,7 @@ def test_the_error_of_a_data_set_with_another_number_of_classes_is_one_line(
     for name in ("meeting", "parting"):
         shutil.copytree(video_folder / "test" / name, tmp_path / "test" / name)
     arguments = ["evaluate", checkpoint, "--root", tmp_path, "--kind", "folder"]
-    assert "the model knows 12 classes, the data have 2" in error_line(capsys, arguments)
+    assert "the model has 12 classes, the data have 2" in error_line(capsys, arguments)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])

@@ -5,7 +5,7 @@ import pytest
 
 from motionaware.apps import doctor as doctor_module
 from motionaware.apps.doctor import DoctorReport, doctor
-from motionaware.data.shards.layout import INDEX
+from motionaware.data.annotations.split import SHARD_INDEX as INDEX
 from motionaware.data.video.writer import write_video
 
 
@@ -39,10 +39,7 @@ def test_shards_checked_as_a_folder_are_recognized_by_their_index(tmp_path: Path
     (tmp_path / "train-000000.tar").write_bytes(b"")
     (problem,) = doctor(tmp_path, kind="folder").problems
     assert "train does not exist; wanted" in problem
-    assert (
-        "shards.json says that these are shards: set data.kind shards, or --kind shards for"
-        in problem
-    )
+    assert "shards.json shows that this folder holds shards: set data.kind shards, or" in problem
     (tmp_path / INDEX).unlink()
     (problem,) = doctor(tmp_path).problems
     assert "data.kind" not in problem
@@ -157,7 +154,7 @@ def test_a_folder_without_a_data_set_is_one_problem(kind: str, exists: bool, tmp
         root.mkdir()
     (problem,) = doctor(root, kind=kind).problems
     assert str(root) in problem
-    assert "wanted" in problem or "give the one" in problem
+    assert "wanted" in problem or "give the folder" in problem
 
 
 def test_files_outside_class_folders_are_problems(folder_copy: Path):

@@ -13,14 +13,15 @@ from motionaware.apps import prepare_shards as prepare_shards_module
 from motionaware.apps.doctor import doctor
 from motionaware.apps.prepare_shards import prepare_shards
 from motionaware.cli import main
+from motionaware.data.annotations.split import SHARD_INDEX as INDEX
 from motionaware.data.annotations.table import read_lists
 from motionaware.data.shards import writer as shard_writer
-from motionaware.data.shards.layout import INDEX, ShardedExamples, read_shards, read_shared
+from motionaware.data.shards.layout import ShardedExamples, read_shard_index, read_shards
 from motionaware.data.shards.writer import Shard
 from motionaware.engine.config import DataConfig, Recipe
-from motionaware.engine.dataset_factory import look_for_test
+from motionaware.engine.dataset_factory import check_splits, open_source
 from motionaware.engine.run_folder import RunFolder
-from motionaware.engine.train import TrainingRun, train
+from motionaware.engine.train import Trainer, train
 from motionaware.errors import DataError, TrainingInterrupted, WorkerCrashed
 from motionaware.models.checkpoint import load
 
@@ -60,7 +61,7 @@ def test_videos_in_two_splits_are_counted(trees, plant, tmp_path, capsys):
     assert main(["prepare", "shards", "ucf101-1", "--root", str(root), *out]) == 0
     assert "  shared       val and test both list 2 videos\n" in capsys.readouterr().out
     data = DataConfig(kind="shards", root=str(tmp_path / "shards"))
-    assert look_for_test(data).num_shared == 2
+    assert check_splits(open_source(data)).num_val_in_test == 2
     assert main(["doctor", str(tmp_path / "shards"), "--kind", "shards"]) == 0
     assert "  shared       val and test both list 2 videos\n" in capsys.readouterr().out
 
@@ -72,7 +73,7 @@ def test_videos_in_both_train_and_val_are_reported_for_shards(videos, tmp_path, 
         (root / f"{split}.csv").write_text("".join(f"{p},{p.parts[1]}\n" for p in some))
     prepare_shards("csv", root, tmp_path / "shards", num_workers=0)
     data = DataConfig(kind="shards", root=str(tmp_path / "shards"))
-    assert look_for_test(data).num_learnt == {"val": 3}
+    assert check_splits(open_source(data)).num_in_train == {"val": 3}
     assert main(["doctor", str(tmp_path / "shards"), "--kind", "shards"]) == 1
     printed = capsys.readouterr().out
     assert "! train and val both list 3 videos: accuracy on val is too high; remove" in printed
@@ -88,7 +89,7 @@ def test_shards_of_an_older_version_have_no_list_of_shared_videos(videos, tmp_pa
     index = json.loads(path.read_text())
     assert index.pop("shared") == []
     path.write_text(json.dumps(index))
-    assert read_shared(tmp_path / "shards") == {}
+    assert read_shard_index(tmp_path / "shards").overlap == {}
     assert len(sharded(tmp_path / "shards")) == 12
 
 
@@ -134,7 +135,7 @@ def test_a_shard_that_cannot_be_written_leaves_no_file(videos, tmp_path, monkeyp
     def gone(path):
         raise FileNotFoundError(2, "No such file or directory", str(path))
 
-    monkeypatch.setattr(shard_writer, "_files", gone)
+    monkeypatch.setattr(shard_writer, "_read_files", gone)
     with pytest.raises(OSError, match=r"train-000000.tar: cannot write the shard"):
         write(videos, tmp_path / "shards")
     assert [path.name for path in (tmp_path / "shards").iterdir()] == ["written-from.json"]
@@ -205,12 +206,6 @@ def test_a_worker_that_crashes_is_an_error_that_names_the_shard(videos, tmp_path
         prepare_shards_module._crashed(shard)
 
 
-def test_without_webdataset_the_error_names_the_install_command(videos, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "webdataset.writer", None)
-    with pytest.raises(ImportError, match=r"pip install 'motionaware\[shards\]'"):
-        write(videos, tmp_path / "shards")
-
-
 # ---------------------------------------------------------------------------------- used in a run
 
 
@@ -232,7 +227,7 @@ def test_a_stopped_run_on_shards_resumes_to_the_same_result(
 ):
     recipe = on_shards(tiny_recipe, shards, num_workers=num_workers)
     report = train(recipe, tmp_path / "whole")
-    original, steps = TrainingRun._train_step, iter(range(1000))
+    original, steps = Trainer._train_step, iter(range(1000))
 
     def stop(run, group):
         if next(steps) == 2:
@@ -240,7 +235,7 @@ def test_a_stopped_run_on_shards_resumes_to_the_same_result(
         original(run, group)
 
     with monkeypatch.context() as patch, pytest.raises(TrainingInterrupted, match="epoch 2"):
-        patch.setattr(TrainingRun, "_train_step", stop)
+        patch.setattr(Trainer, "_train_step", stop)
         train(recipe, tmp_path / "halves")
     assert train(recipe, tmp_path / "halves", resume=True) == report
     one, other = (load(tmp_path / name / "last.safetensors") for name in ("whole", "halves"))
@@ -258,11 +253,13 @@ def test_a_run_cannot_resume_with_other_shards(shards, tiny_recipe, videos, tmp_
         signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch, pytest.raises(TrainingInterrupted):
-        patch.setattr(TrainingRun, "_train_step", stop)
+        patch.setattr(Trainer, "_train_step", stop)
         train(recipe, tmp_path / "run")
     shutil.rmtree(copied)
     write(videos, copied, shard_mib=64)
-    with pytest.raises(ValueError, match="the shards have changed since"):
+    with pytest.raises(
+        ValueError, match="the order of the training videos has changed since .*: the shards, or"
+    ):
         train(recipe, tmp_path / "run", resume=True)
 
 
@@ -274,7 +271,7 @@ def test_mixup_augmentation_and_skipping_work_with_shards(shards, tiny_recipe, t
     augment = replace(recipe.augment, color_jitter=0.2, mixup_alpha=0.5)
     train(replace(recipe, augment=augment), tmp_path / "run")
     lines = RunFolder(tmp_path / "run").skipped.read_text().splitlines()[1:]
-    assert len(lines) == len(sharded(copied).within(0))
+    assert len(lines) == len(sharded(copied).videos_in(0))
     assert all("cannot be read as a tar file" in line for line in lines)
     assert lines[0].startswith("train,train-000000.tar/000000,")
 

@@ -21,7 +21,7 @@ from motionaware.engine.config_io import (
     recipe_to_dict,
     recipe_to_yaml,
 )
-from motionaware.engine.config_validation import explanations, known_keys
+from motionaware.engine.config_validation import field_descriptions, known_keys
 from motionaware.engine.model import make_model
 from motionaware.engine.run_folder import RunFolder
 from motionaware.errors import RecipeError
@@ -98,6 +98,7 @@ UNUSUAL = Recipe(
         seed=11,
         device="cpu",
         num_threads=2,
+        keep_freed_memory=True,
     ),
     eval=EvalConfig(num_views=3, num_crops=3, batch_size=9),
 )
@@ -109,7 +110,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_the_unusual_recipe_differs_from_the_defaults_in_every_field():
+def test_the_unusual_recipe_differs_from_the_defaults_in_each_field():
     for group in fields(Recipe):
         unusual, usual = getattr(UNUSUAL, group.name), getattr(Recipe(), group.name)
         for field in fields(unusual):
@@ -117,18 +118,18 @@ def test_the_unusual_recipe_differs_from_the_defaults_in_every_field():
 
 
 @pytest.mark.parametrize("recipe", [Recipe(), UNUSUAL], ids=["defaults", "unusual"])
-def test_every_field_survives_yaml_and_plain_values(recipe: Recipe, tmp_path: Path):
+def test_each_field_is_kept_by_yaml_and_plain_values(recipe: Recipe, tmp_path: Path):
     assert read_recipe(write(tmp_path, recipe_to_yaml(recipe))) == recipe
     assert recipe_from_dict(recipe_to_dict(recipe), source="here") == recipe
 
 
-def test_what_a_recipe_does_not_name_has_its_default(tmp_path: Path):
+def test_keys_that_are_absent_have_their_defaults(tmp_path: Path):
     assert read_recipe(write(tmp_path, "{}")) == Recipe()
     recipe = read_recipe(write(tmp_path, "train: {epochs: 3}"))
     assert recipe == replace(Recipe(), train=TrainConfig(epochs=3))
 
 
-def test_overrides_come_last_in_either_spelling(tmp_path: Path):
+def test_overrides_replace_values_of_the_file_in_both_notations(tmp_path: Path):
     path = write(tmp_path, "train: {epochs: 3, batch_size: 4}\noptim: {milestones_epochs: [1]}")
     overrides = ["--train.epochs", "5", "--model.temporal=m2a,tsm", "--train.ema_decay=null"]
     overrides += ["--optim.milestones_epochs", "[2,4]", "--optim.learning_rate=1e-3"]
@@ -141,12 +142,12 @@ def test_overrides_come_last_in_either_spelling(tmp_path: Path):
     assert recipe.optim.learning_rate == 0.001
 
 
-def test_numbers_in_the_exponent_spelling_that_yaml_takes_for_words_are_numbers(tmp_path: Path):
+def test_numbers_with_an_exponent_that_yaml_reads_as_text_are_numbers(tmp_path: Path):
     assert read_recipe(write(tmp_path, "optim: {learning_rate: 5e-4}")).optim.learning_rate == 5e-4
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         (
             "train: {epoch: 3}",
@@ -175,6 +176,9 @@ def test_numbers_in_the_exponent_spelling_that_yaml_takes_for_words_are_numbers(
         ),
         ("train: {early_stopping_epochs: 0}", "train.early_stopping_epochs is 0, wanted a number"),
         ("train: {epochs: true}", "train.epochs is True, wanted int"),
+        ("train: {epochs: null}", "train.epochs is null, wanted int"),
+        ("clip: {num_frames: null}", "recipe.yaml: clip.num_frames is null, wanted int"),
+        ("model: {every: ''}", "recipe.yaml: model.every is '', wanted int or null"),
         ("data: {root: 12}", "data.root is 12, wanted str or null"),
         ("optim: {milestones_epochs: 3}", r"optim.milestones_epochs is 3, wanted \[int, ...\]"),
         ("optim: {schedule: cosin}", "optim.schedule is cosin, wanted step or cosine or one-cycle"),
@@ -182,39 +186,65 @@ def test_numbers_in_the_exponent_spelling_that_yaml_takes_for_words_are_numbers(
         ("clip: {num_frames: 0}", "num_frames is 0; wanted 1 or more"),
     ],
 )
-def test_what_a_recipe_may_not_hold_is_named(text: str, words: str, tmp_path: Path):
-    with pytest.raises(RecipeError, match=words) as caught:
+def test_an_error_in_a_recipe_names_file_key_and_value(text: str, message: str, tmp_path: Path):
+    with pytest.raises(RecipeError, match=message) as caught:
         read_recipe(write(tmp_path, text))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "words"),
+    ("overrides", "message"),
     [
         (["--train.epoch=3"], r"the command line: key train.epoch is unknown; did you mean"),
         (["--epochs", "3"], r"key epochs is unknown; did you mean 'train.epochs'\?"),
         (["--train", "3"], r"the command line: train is a group; give a key below it, --train.KEY"),
         (["--train.epochs", "many"], "the command line: train.epochs is many, wanted int"),
-        (["--train.epochs"], "argument --train.epochs: expected one argument"),
-        (["train.epochs=3"], "unrecognized arguments: train.epochs=3"),
+        (["--train.epochs="], "the command line: train.epochs is '', wanted int"),
+        (["--train.epochs"], "the command line: argument --train.epochs: expected one argument"),
+        (["--train.epochs", "--train.seed=1"], "argument --train.epochs: expected one argument"),
+        (["train.epochs=3"], "the command line: unrecognized arguments: train.epochs=3"),
         (["--optim.learning_rate", "-1"], r"the command line: optim.learning_rate is -1.0, wanted"),
         (["--clip.num_frames=0"], "the command line: num_frames is 0; wanted 1 or more"),
     ],
 )
-def test_what_the_command_line_may_not_hold_is_named(
-    overrides: list[str], words: str, tmp_path: Path
+def test_an_error_on_the_command_line_names_key_and_value(
+    overrides: list[str], message: str, tmp_path: Path
 ):
-    with pytest.raises(RecipeError, match=words):
+    with pytest.raises(RecipeError, match=message):
         read_recipe(write(tmp_path, "{}"), overrides)
 
 
-def test_a_value_of_the_file_is_not_laid_at_the_command_lines_door(tmp_path: Path):
-    path = write(tmp_path, "train: {epochs: many}")
-    with pytest.raises(RecipeError, match=r"recipe.yaml: train.epochs is many, wanted int"):
-        read_recipe(path, ["--train.batch_size=4"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: {epochs: many}", "train.epochs is many, wanted int"),
+        ("train: {epochs: 0}", "train.epochs is 0, wanted a number in"),
+        ("clip: {num_frames: 0}", "num_frames is 0; it counts and starts at 1"),
+    ],
+)
+def test_an_error_in_the_file_names_the_file_although_there_are_overrides(
+    text: str, message: str, tmp_path: Path
+):
+    path = write(tmp_path, text)
+    with pytest.raises(RecipeError, match=f"recipe.yaml: {message}"):
+        read_recipe(path, ["--train.batch_size=4", "--clip.image_size=96"])
 
 
-def test_a_missing_recipe_is_named(tmp_path: Path):
+def test_an_override_replaces_a_value_that_is_out_of_range_in_the_file(tmp_path: Path):
+    path = write(tmp_path, "optim: {learning_rate: -1}")
+    assert read_recipe(path, ["--optim.learning_rate=1"]).optim.learning_rate == 1.0
+    with pytest.raises(RecipeError, match=r"the command line: optim.learning_rate is -2.0"):
+        read_recipe(path, ["--optim.learning_rate=-2"])
+
+
+def test_lists_and_mappings_can_be_given_on_the_command_line(tmp_path: Path):
+    overrides = ["--train.class_weights", "{cat: 2, 1: 0.5}", "--model.where=[layer2.*]"]
+    recipe = read_recipe(write(tmp_path, "{}"), overrides)
+    assert recipe.train.class_weights == {"cat": 2.0, "1": 0.5}
+    assert recipe.model.where == ("layer2.*",)
+
+
+def test_a_missing_recipe_is_an_error_with_its_path(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"recipe .*none.yaml does not exist; .*recipes/"):
         read_recipe(tmp_path / "none.yaml")
 
@@ -256,14 +286,14 @@ def test_a_missing_recipe_is_named(tmp_path: Path):
         (EvalConfig, "batch_size", 0),
     ],
 )
-def test_a_number_out_of_its_range_is_refused(kind: type, name: str, value: object):
+def test_a_number_out_of_range_is_an_error(kind: type, name: str, value: object):
     with pytest.raises(
         RecipeError, match=rf"\.{name} is .*, wanted (a number in|epochs that rise)"
     ):
         kind(**{name: value})
 
 
-def test_two_crops_are_refused():
+def test_two_crops_are_an_error():
     with pytest.raises(RecipeError, match="eval.num_crops is 2, wanted 1 or 3"):
         EvalConfig(num_crops=2)
 
@@ -272,24 +302,24 @@ def test_two_crops_are_refused():
     ("written", "read"),
     [("off", False), ("on", True), ("true", True), ("swap", "swap"), ("skip", "skip")],
 )
-def test_mirroring_is_switched_by_a_word(written: str, read: object, tmp_path: Path):
+def test_flip_is_a_boolean_or_a_name(written: str, read: object, tmp_path: Path):
     assert read_recipe(write(tmp_path, f"data: {{flip: {written}}}")).data.flip == read
     assert read_recipe(write(tmp_path, "{}"), [f"--data.flip={written}"]).data.flip == read
 
 
-def test_an_unknown_mirroring_is_named_with_the_known_ones(tmp_path: Path):
+def test_an_unknown_flip_is_an_error_that_lists_the_choices(tmp_path: Path):
     with pytest.raises(RecipeError, match="data.flip is swop, wanted bool or swap or skip"):
         read_recipe(write(tmp_path, "data: {flip: swop}"))
 
 
-def test_the_ends_of_a_range_are_as_its_brackets_say():
+def test_closed_ends_of_an_interval_and_null_are_allowed():
     ModelConfig(dropout=0.0)
     OptimConfig(momentum=0.0, weight_decay=0.0, warmup_epochs=0.0, max_gradient_norm=None)
     DataConfig(num_workers=0)
     TrainConfig(label_smoothing=0.0, ema_decay=None, num_threads=None)
 
 
-def test_every_key_is_listed_with_its_values_and_default():
+def test_each_key_is_listed_with_type_and_default():
     lines = describe_keys().splitlines()
     keys = [line.split()[0] for line in lines if re.match(r"  \w", line)]
     assert keys == [key for key in known_keys(Recipe) if "." in key]
@@ -300,20 +330,20 @@ def test_every_key_is_listed_with_its_values_and_default():
 
 
 @pytest.mark.parametrize("key", [key for key in known_keys(Recipe) if "." in key])
-def test_every_key_has_an_explanation(key: str):
+def test_each_key_has_a_description(key: str):
     group, _, name = key.partition(".")
-    meaning = explanations(known_keys(Recipe)[group])[name]
-    assert len(meaning.split()) >= 4
-    assert meaning.endswith(".")
+    description = field_descriptions(known_keys(Recipe)[group])[name]
+    assert len(description.split()) >= 4
+    assert description.endswith(".")
 
 
-def test_no_explanation_is_of_a_key_that_does_not_exist():
+def test_only_existing_keys_have_descriptions():
     for group, kind in known_keys(Recipe).items():
         if "." not in group:
-            assert explanations(kind).keys() == {one.name for one in fields(kind)}, group
+            assert field_descriptions(kind).keys() == {one.name for one in fields(kind)}, group
 
 
-def test_the_keys_page_is_what_the_command_prints():
+def test_docs_training_md_lists_the_keys_that_the_command_prints():
     page = Path(__file__).parents[2] / "docs" / "training.md"
     _, _, rest = page.read_text(encoding="utf-8").partition("<!-- motionaware train --keys -->")
     block = rest.partition("```text\n")[2].partition("\n```")[0]
@@ -329,13 +359,13 @@ def test_the_keys_page_is_what_the_command_prints():
         ("{1: 2}", {"1": 2.0}),
     ],
 )
-def test_class_weights_are_a_word_or_a_number_for_each_name(text, weights, tmp_path: Path):
+def test_class_weights_are_a_name_or_a_number_for_each_class(text, weights, tmp_path: Path):
     recipe = read_recipe(write(tmp_path, f"train: {{class_weights: {text}}}"))
     assert recipe.train.class_weights == weights
     assert read_recipe(write(tmp_path, recipe_to_yaml(recipe))) == recipe
 
 
-def test_a_recipe_says_where_modules_go(tmp_path: Path):
+def test_a_recipe_determines_the_sites_of_modules(tmp_path: Path):
     path = tmp_path / "recipe.yaml"
     path.write_text("model:\n  backbone: resnet18_quarter\n  stages: [2, 3]\n  every: 2\n")
     recipe = read_recipe(path)
@@ -346,13 +376,13 @@ def test_a_recipe_says_where_modules_go(tmp_path: Path):
     assert named.model.where == ("fc",)
 
 
-def test_a_folder_in_place_of_a_recipe_is_told_what_it_holds(tmp_path):
+def test_a_folder_instead_of_a_recipe_is_an_error_that_lists_its_content(tmp_path):
     (tmp_path / "folder.yaml").touch()
     with pytest.raises(RecipeError, match="is a folder, wanted a YAML file; it holds folder.yaml$"):
         read_recipe(tmp_path)
 
 
-def test_a_stored_recipe_of_an_earlier_version_keeps_its_pixels_as_they_were(tmp_path):
+def test_a_stored_recipe_of_an_earlier_version_has_square_pixels_off(tmp_path):
     stored = recipe_to_dict(Recipe())
     del stored["clip"]["square_pixels"]
     assert not recipe_from_dict(stored, source="a checkpoint").clip.square_pixels
@@ -362,10 +392,10 @@ def test_a_stored_recipe_of_an_earlier_version_keeps_its_pixels_as_they_were(tmp
     path = tmp_path / "recipe.yaml"
     path.write_text(path.read_text().replace("  square_pixels: true\n", ""))
     assert not folder.recipe().clip.square_pixels
-    assert read_recipe(path).clip.square_pixels  # a recipe that a person writes has the default
+    assert read_recipe(path).clip.square_pixels  # a recipe outside a run folder has the default
 
 
-def test_the_path_of_an_own_module_begins_at_the_recipe_then_at_the_working_folder(
+def test_a_module_file_is_searched_next_to_the_recipe_then_in_the_working_folder(
     tmp_path, monkeypatch
 ):
     (tmp_path / "exp").mkdir()
@@ -383,11 +413,11 @@ def test_the_path_of_an_own_module_begins_at_the_recipe_then_at_the_working_fold
     assert typed.model.temporal == f"{tmp_path}/work/mix.py:Mix"
 
 
-def test_a_written_recipe_names_own_modules_from_its_folder_on(tmp_path):
+def test_a_written_recipe_has_module_paths_relative_to_its_folder(tmp_path):
     (tmp_path / "mix.py").touch()
     (tmp_path / "a.yaml").write_text("model: {temporal: 'tsm,mix.py:Mix'}")
     recipe = read_recipe(tmp_path / "a.yaml")
-    folder = tmp_path / "runs" / "mine"
+    folder = tmp_path / "runs" / "run"
     folder.mkdir(parents=True)
     text = recipe_to_yaml(recipe, folder=folder)
     assert "tsm,../../mix.py:Mix" in text

@@ -41,7 +41,7 @@ def test_views_are_averaged_after_the_softmax(model: VideoRecognizer):
     torch.testing.assert_close(found.sum(dim=1), torch.ones(2))
 
 
-def test_a_report_counts_every_video_of_the_split(
+def test_a_report_covers_all_videos_of_the_split(
     model: VideoRecognizer, tiny_recipe: Recipe, video_folder: Path
 ):
     report = evaluate(model, tiny_recipe.data, config=EvalConfig(batch_size=5))
@@ -59,26 +59,26 @@ def test_a_report_counts_every_video_of_the_split(
     assert sum(map(sum, report.confusion)) == 12
 
 
-def test_nan_scores_of_a_view_are_an_error_that_names_the_video(
+def test_nan_scores_of_a_view_are_an_error_with_the_name_of_the_video(
     model: VideoRecognizer, tiny_recipe: Recipe
 ):
     broken = copy.deepcopy(model)
-    plain = broken.forward
-    broken.forward = lambda clips: plain(clips).index_fill(0, torch.tensor([1]), math.nan)
-    words = r"of motionpairs/test/000001 are infinite or not a number .*the weights are finite"
-    with pytest.raises(NonFiniteScores, match=words):
+    forward = broken.forward
+    broken.forward = lambda clips: forward(clips).index_fill(0, torch.tensor([1]), math.nan)
+    message = r"of motionpairs/test/000001 are infinite or not a number .*the weights are finite"
+    with pytest.raises(NonFiniteScores, match=message):
         evaluate(broken, tiny_recipe.data, config=EvalConfig(batch_size=5))
 
 
-def test_the_batch_size_does_not_matter(model: VideoRecognizer, tiny_recipe: Recipe):
-    one, other = (
+def test_the_batch_size_does_not_change_the_results(model: VideoRecognizer, tiny_recipe: Recipe):
+    first, second = (
         evaluate(model, tiny_recipe.data, config=EvalConfig(batch_size=size)) for size in (1, 12)
     )
-    assert one.confusion == other.confusion
-    assert one.loss == pytest.approx(other.loss, rel=1e-4)
+    assert first.confusion == second.confusion
+    assert first.loss == pytest.approx(second.loss, rel=1e-4)
 
 
-def test_every_part_of_a_model_is_left_in_the_mode_it_was_in(
+def test_evaluation_restores_the_mode_of_each_submodule(
     model: VideoRecognizer, tiny_recipe: Recipe
 ):
     model.train()
@@ -88,29 +88,29 @@ def test_every_part_of_a_model_is_left_in_the_mode_it_was_in(
     assert [module.training for module in model.modules()] == before
 
 
-def test_classes_in_another_order_are_refused_by_the_first_difference():
-    with pytest.raises(ValueError, match=r"class 1 is 'b' to the model, 'c' in the data"):
+def test_classes_in_another_order_are_an_error_with_the_first_difference():
+    with pytest.raises(ValueError, match=r"class 1 is 'b' in the model, 'c' in the data"):
         check_classes(["a", "b", "c"], ["a", "c", "b"])
 
 
-def test_another_number_of_classes_is_refused_by_both_numbers():
+def test_another_number_of_classes_is_an_error_with_both_numbers():
     with pytest.raises(
-        ValueError, match=r"knows 2 classes, the data have 3; first not in both: 'c', of the data"
+        ValueError, match=r"has 2 classes, the data have 3; 'c' is a class of the data only"
     ):
         check_classes(["a", "b"], ["a", "b", "c"])
 
 
-def test_data_of_other_classes_are_not_evaluated(model: VideoRecognizer, tmp_path: Path):
+def test_data_with_other_classes_are_an_error(model: VideoRecognizer, tmp_path: Path):
     for name in ("cats", "dogs"):
         frames = tmp_path / "test" / name / "one"
         frames.mkdir(parents=True)
         (frames / "1.png").touch()
     data = DataConfig(kind="folder", root=str(tmp_path))
-    with pytest.raises(ValueError, match="the model knows 12 classes, the data have 2"):
+    with pytest.raises(ValueError, match="the model has 12 classes, the data have 2"):
         evaluate(model, data)
 
 
-def test_a_listed_video_that_is_not_there_is_missed_before_work_begins(tmp_path: Path):
+def test_a_missing_video_is_an_error_when_the_data_set_is_opened(tmp_path: Path):
     (tmp_path / "train.csv").write_text("a.mp4,cat\nb.mp4,cat\n")
     (tmp_path / "b.mp4").touch()
     with pytest.raises(
@@ -119,26 +119,26 @@ def test_a_listed_video_that_is_not_there_is_missed_before_work_begins(tmp_path:
         open_dataset(DataConfig(kind="csv", root=str(tmp_path)), "train", spec=ClipSpec())
 
 
-def test_an_unknown_kind_of_data_is_named_with_the_nearest():
-    words = r"'motionpair' is unknown; did you mean 'motionpairs'\? Choose folder"
-    with pytest.raises(ValueError, match=words):
+def test_an_unknown_kind_of_data_is_an_error_that_offers_the_nearest():
+    message = r"'motionpair' is unknown; did you mean 'motionpairs'\? Choose folder"
+    with pytest.raises(ValueError, match=message):
         open_dataset(DataConfig(kind="motionpair", root="."), "train", spec=ClipSpec())
 
 
-def test_motionpairs_has_the_sizes_of_the_recipe(tiny_recipe: Recipe):
+def test_motionpairs_has_the_number_of_clips_in_the_recipe(tiny_recipe: Recipe):
     data = replace(tiny_recipe.data, num_train_clips=13, root=None)
     dataset = open_dataset(data, "train", spec=tiny_recipe.clip)
     assert (len(dataset), dataset.class_names) == (13, CLASS_NAMES)
 
 
-def test_auto_is_a_device_that_works_and_a_strange_one_is_refused():
+def test_auto_gives_a_usable_device_and_an_unknown_device_is_an_error():
     assert pick_device("auto").type in ("cpu", "cuda")
     assert pick_device("cpu") == torch.device("cpu")
     with pytest.raises(ValueError, match="device 'abacus' cannot be used here; choose auto"):
         pick_device("abacus")
 
 
-def test_the_order_of_one_something_something_is_refused_by_the_other(trees, plant, tmp_path: Path):
+def test_another_class_order_of_something_something_is_an_error(trees, plant, tmp_path: Path):
     names = ("Closing something", "Holding something")
     tree = replace(
         trees["something-v2"],
@@ -149,19 +149,19 @@ def test_the_order_of_one_something_something_is_refused_by_the_other(trees, pla
     )
     root = plant(tree, tmp_path)
     other = create_model("resnet18_quarter", temporal="none", num_frames=4, class_names=names[::-1])
-    words = r"class 0 is 'Holding something' to the model, 'Closing something' in the data"
-    with pytest.raises(ValueError, match=words):
+    message = r"class 0 is 'Holding something' in the model, 'Closing something' in the data"
+    with pytest.raises(ValueError, match=message):
         evaluate(other, DataConfig(kind="something-v2", root=str(root)), split="val")
 
 
-def test_videos_that_must_be_skipped_are_counted(model: VideoRecognizer, tmp_path: Path):
+def test_a_report_counts_skipped_videos(model: VideoRecognizer, tmp_path: Path):
     from motionaware.apps.prepare_motionpairs import prepare_motionpairs
 
     prepare_motionpairs(tmp_path, num_clips={"val": 24}, num_frames=4, image_size=32)
-    broken, gone = sorted((tmp_path / "val").glob("*/*.mp4"))[:2]
+    broken, missing = sorted((tmp_path / "val").glob("*/*.mp4"))[:2]
     broken.write_text("no video")
-    gone.unlink()
-    gone.symlink_to(tmp_path / "nowhere.mp4")
+    missing.unlink()
+    missing.symlink_to(tmp_path / "nowhere.mp4")
     data = DataConfig(
         kind="folder",
         root=str(tmp_path),
@@ -176,7 +176,7 @@ def test_videos_that_must_be_skipped_are_counted(model: VideoRecognizer, tmp_pat
         evaluate(model, replace(data, max_skipped_share=0.05), split="val")
 
 
-def test_a_report_has_the_notes_of_the_videos(
+def test_a_report_holds_the_notes_about_videos(
     model: VideoRecognizer, changing_video: Path, tmp_path: Path
 ):
     (tmp_path / "test.csv").write_text(f"{changing_video},a\n")

@@ -11,7 +11,7 @@ class Clock:
         return self.seconds
 
 
-def run(*, seconds_a_step: float, done: int = 0, bar: bool = False) -> list[str]:
+def run(*, seconds_per_step: float, done: int = 0, bar: bool = False) -> list[str]:
     lines: list[str] = []
     clock = Clock()
     progress = Progress(
@@ -25,13 +25,13 @@ def run(*, seconds_a_step: float, done: int = 0, bar: bool = False) -> list[str]
         clock=clock,
     )
     for _ in progress.follow(range(done, 100)):
-        clock.seconds += seconds_a_step
+        clock.seconds += seconds_per_step
         progress.advance(16, loss=lambda: 1.25)
     return lines
 
 
-def test_a_line_a_minute_says_step_loss_speed_and_time_left():
-    lines = run(seconds_a_step=2.0)
+def test_one_line_a_minute_gives_step_loss_speed_and_time_left():
+    lines = run(seconds_per_step=2.0)
     assert lines == [
         "epoch 2/9  step 30/100  loss 1.250  8.0 videos/s  about 2 min left",
         "epoch 2/9  step 60/100  loss 1.250  8.0 videos/s  about 80 s left",
@@ -39,15 +39,15 @@ def test_a_line_a_minute_says_step_loss_speed_and_time_left():
     ]
 
 
-def test_an_epoch_of_less_than_a_minute_has_no_line():
-    assert run(seconds_a_step=0.5) == []
+def test_an_epoch_of_less_than_a_minute_logs_no_line():
+    assert run(seconds_per_step=0.5) == []
 
 
-def test_the_speed_of_a_resumed_epoch_counts_its_own_steps_only():
-    (line,) = run(seconds_a_step=2.0, done=50)
+def test_the_speed_of_a_resumed_epoch_does_not_count_earlier_steps():
+    (line,) = run(seconds_per_step=2.0, done=50)
     assert line == "epoch 2/9  step 80/100  loss 1.250  8.0 videos/s  about 40 s left"
 
 
-def test_a_bar_takes_the_place_of_lines(capsys: pytest.CaptureFixture[str]):
-    assert run(seconds_a_step=2.0, bar=True) == []
+def test_a_bar_replaces_the_lines(capsys: pytest.CaptureFixture[str]):
+    assert run(seconds_per_step=2.0, bar=True) == []
     assert "epoch 2/9" in capsys.readouterr().err

@@ -15,16 +15,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from motionaware.clip import ClipSpec
-from motionaware.data.annotations.folders_and_csv import is_video
-from motionaware.data.annotations.index import IndexUnusable, missing_places, open_index
-from motionaware.data.annotations.split import Split
+from motionaware.data.annotations.folders_and_csv import detect_kind, is_video
+from motionaware.data.annotations.index import IndexUnusable, missing_examples, open_index
+from motionaware.data.annotations.overlap import shared_videos
+from motionaware.data.annotations.split import SPLITS, Overlap, Split
 from motionaware.data.annotations.table import (
-    OWN_KINDS,
-    SPLITS,
+    USER_KINDS,
     check_videos_exist,
-    detect_kind,
     read_lists,
-    shared_videos,
     unlisted_videos,
 )
 from motionaware.data.hints import (
@@ -33,8 +31,7 @@ from motionaware.data.hints import (
     similar_classes,
     untrained_classes,
 )
-from motionaware.data.shards.layout import KIND as SHARDS
-from motionaware.data.shards.layout import ShardedExamples, read_shards, read_shared
+from motionaware.data.shards.layout import ShardedExamples, read_shard_index
 from motionaware.data.shards.reader import ShardReader
 from motionaware.data.video.container import can_decode
 from motionaware.data.video.open import open_video
@@ -44,7 +41,6 @@ from motionaware.messages import count
 _PACKAGES = ("torch", "torchvision", "timm", "av", "safetensors", "jsonargparse", "tensorboard")
 _EXTRAS = {
     "matplotlib": "pip install 'motionaware[plots]'  (pictures)",
-    "webdataset": "pip install 'motionaware[shards]'  (data sets as tar files)",
 }
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
 
@@ -89,10 +85,8 @@ def doctor(
     if data is not None:
         kind = kind or detect_kind(data)
         report.facts.append(("data", f"{data}, kind {kind}"))
-        if kind == SHARDS:
-            _check_shards(str(data), report, progress=progress)
-        else:
-            _check_lists(Path(data), kind, report, progress=progress)
+        check = _CHECKS.get(kind, _check_lists)
+        check(str(data), kind, report, progress=progress)
     return report
 
 
@@ -124,8 +118,8 @@ def _check_installation(report: DoctorReport) -> None:
 # ------------------------------------------------------------------------------- a set with lists
 
 
-def _check_lists(root: Path, kind: str, report: DoctorReport, *, progress: bool) -> None:
-    splits = []
+def _check_lists(data: str, kind: str, report: DoctorReport, *, progress: bool) -> None:
+    root, splits = Path(data), []
     for name in SPLITS:
         try:
             split = read_lists(kind, root, name)
@@ -162,7 +156,7 @@ def _add_split_error(name: str, error: DataError, report: DoctorReport) -> None:
 
 def _check_videos(split: Split, report: DoctorReport, *, progress: bool) -> None:
     """Decode all videos of a split."""
-    num_missing = len(missing_places(split))
+    num_missing = len(missing_examples(split))
     if num_missing == len(split.examples):  # a wrong folder is one problem, not one per video
         report.facts.append((split.name, f"{count(num_missing, 'video')}, all missing"))
         try:
@@ -227,24 +221,30 @@ def _unread_files(root: Path) -> list[Path]:
 # ------------------------------------------------------------------------------------------ shards
 
 
-def _check_shards(root: str, report: DoctorReport, *, progress: bool) -> None:
+def _check_shards(data: str, kind: str, report: DoctorReport, *, progress: bool) -> None:
+    overlap: Overlap = {}
     splits = []
     for name in SPLITS:
         try:
-            split = read_shards(root, name)
+            index = read_shard_index(data)
+            split = index.split(name)
         except DataError as error:
             _add_split_error(name, error, report)
             continue
         assert isinstance(split.examples, ShardedExamples)
         splits.append(split)
+        overlap = index.overlap
         reader = ShardReader(split)
         bar = tqdm(range(len(split.examples)), f"check {name}", disable=not progress)
-        checks = [_check_shard_video(reader, index) for index in bar]
+        checks = [_check_shard_video(reader, number) for number in bar]
         report.facts.append((name, count(len(split.examples.shards), "shard")))
         _summarize(split, checks, report)
-    _check_classes(splits, SHARDS, report)
-    for (first, second), number in (read_shared(root) if splits else {}).items():
+    _check_classes(splits, kind, report)
+    for (first, second), number in overlap.items():
         _add_shared(first, second, count(number, "video"), report)
+
+
+_CHECKS = {"shards": _check_shards}  # all other kinds have lists
 
 
 def _check_shard_video(reader: ShardReader, index: int) -> _VideoCheck:
@@ -277,7 +277,7 @@ def _check_classes(splits: list[Split], kind: str, report: DoctorReport) -> None
     hints = similar_classes(splits[0].class_names)
     report.facts.extend(("hint", hint) for hint in hints)
     # The class list of a published data set is correct even if only a part of it is downloaded.
-    is_own = kind in (*OWN_KINDS, SHARDS)
+    is_own = kind in (*USER_KINDS, "shards")
     if is_own and splits[0].name == "train" and (problem := untrained_classes(splits[0])):
         report.problems.append(problem)
 

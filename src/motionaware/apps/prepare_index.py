@@ -15,13 +15,14 @@ from tqdm import tqdm
 from motionaware.data.annotations.index import (
     MISSING,
     UNREADABLE,
-    facts_of,
+    fingerprint_lists,
     list_files,
-    write_beside,
     write_index,
+    write_index_file,
 )
-from motionaware.data.annotations.split import SPLITS, Shared, Split
-from motionaware.data.annotations.table import count_shared, read_lists, unlisted_videos
+from motionaware.data.annotations.overlap import find_overlap, overlap_of
+from motionaware.data.annotations.split import SPLITS, Overlap, Split
+from motionaware.data.annotations.table import read_lists, unlisted_videos
 from motionaware.data.processes import run_in_processes
 from motionaware.data.video.base import DAMAGED_FILE_HINT
 from motionaware.data.video.extract_frames import extract_frames
@@ -50,7 +51,7 @@ class PreparedIndex:
     counts: dict[str, Counter[str]]
     problems: list[tuple[str, str, str]]
     unlisted: list[Path]
-    shared: Shared
+    shared: Overlap
     report: Path | None
 
 
@@ -102,7 +103,7 @@ def prepare_index(
         paths = (example.path for split in splits for example in split.examples)
         _start_frames_folder(kind, root, target, paths, short_side=short_side)
         count_frames = partial(_extract_and_count, root=root, target=target, short_side=short_side)
-    facts = {split.name: facts_of(kind, root, split) for split in splits}
+    fingerprints = {split.name: fingerprint_lists(kind, root, split) for split in splits}
     found = _count_all(splits, count_frames, num_workers=num_workers, progress=progress)
     problems = [
         (split.name, str(example.path), result.reason)
@@ -113,17 +114,24 @@ def prepare_index(
     report = _write_report(target, kind, problems)
     unlisted = unlisted_videos(splits)
     counts = {split.name: _summarize(split, found) for split in splits}
-    shared = count_shared(splits)
+    shared = find_overlap(splits)
     if frames_to is not None:
         found = {_frames_path(path, root, target): result for path, result in found.items()}
         splits = read_all_lists(kind, target)
-        facts = {split.name: facts_of(kind, target, split) for split in splits}
+        fingerprints = {split.name: fingerprint_lists(kind, target, split) for split in splits}
     for split in splits:
         missing = _FrameCount(MISSING)
         frames = [found.get(example.path, missing).num_frames for example in split.examples]
         if frames_to is not None:  # an unreadable video has no folder of frames
             frames = [number or MISSING for number in frames]
-        write_index(kind, target, split, frames, facts=facts[split.name])
+        write_index(
+            kind,
+            target,
+            split,
+            frames,
+            fingerprint=fingerprints[split.name],
+            overlap=overlap_of(split.name, shared, fingerprints),
+        )
     return PreparedIndex(target, counts, problems, unlisted, shared, report)
 
 
@@ -237,5 +245,5 @@ def _write_report(root: Path, kind: str, problems: list[tuple[str, str, str]]) -
     writer = csv.writer(text)
     writer.writerow(_COLUMNS)
     writer.writerows(problems)
-    path = write_beside(root, f"{kind}-problems.csv", text.getvalue().encode())
+    path = write_index_file(root, f"{kind}-problems.csv", text.getvalue().encode())
     return path if problems else None

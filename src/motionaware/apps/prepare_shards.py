@@ -16,10 +16,10 @@ from motionaware.data.annotations.index import (
     IndexedExamples,
     IndexUnusable,
     open_index,
-    without_places,
+    without_examples,
 )
-from motionaware.data.annotations.split import Shared, Split
-from motionaware.data.annotations.table import count_shared
+from motionaware.data.annotations.overlap import find_overlap
+from motionaware.data.annotations.split import Overlap, Split
 from motionaware.data.processes import run_in_processes
 from motionaware.data.shards.writer import (
     Shard,
@@ -46,7 +46,7 @@ class PreparedShards:
     """
 
     counts: dict[str, Counter[str]]
-    shared: Shared
+    shared: Overlap
 
 
 def prepare_shards(
@@ -76,7 +76,6 @@ def prepare_shards(
         DataError: The lists are invalid, or `out` cannot hold the shards.
         OSError: A video cannot be read, or a shard cannot be written.
         WorkerCrashed: A worker process ended while it wrote a shard.
-        MissingPackage: webdataset is not installed.
     """
     root, out = Path(root), Path(out)
     check_folder(out)
@@ -91,7 +90,7 @@ def prepare_shards(
         bad = [place for place, number in enumerate(frames) if number in (MISSING, UNREADABLE)]
         counts[split.name] = Counter(videos=len(frames), left_out=len(bad))
         if len(bad) < len(frames):
-            splits.append(without_places(split, bad))
+            splits.append(without_examples(split, bad))
     if not splits:
         raise DataError(f"no video of {root} can be read; motionaware doctor lists the reasons")
     plans = {
@@ -109,8 +108,8 @@ def prepare_shards(
     }
     _check_settings(out, {"kind": kind, "from": str(root.resolve()), "videos": _digest(plans)})
     sizes = _write(plans, num_workers=num_workers, progress=progress)
-    shared = count_shared(splits)
-    write_shard_index(out, splits[0].class_names, plans, sizes, shared=shared)
+    shared = find_overlap(splits)
+    write_shard_index(out, splits[0].class_names, plans, sizes, overlap=shared)
     for name, plan in plans.items():
         counts[name]["shards"] = len(plan)
     return PreparedShards(counts, shared)

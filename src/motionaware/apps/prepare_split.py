@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from motionaware.data.annotations.folders_and_csv import is_video, listed_classes
+from motionaware.data.annotations.folders_and_csv import is_video, read_class_list
 from motionaware.data.annotations.split import SPLITS
-from motionaware.data.annotations.stratified_split import Video, deal, quotas_of
+from motionaware.data.annotations.stratified_split import Video, class_quotas, stratified_split
 from motionaware.errors import DataError, UsageError
 from motionaware.files import write_atomically
 
@@ -68,7 +68,8 @@ def prepare_split(
     sizes = Counter(name for _, name in videos)
     listed = _check_classes(root, sizes, num_splits=len(splits))
     held_out_shares = {split: shares[split] for split in splits if split != "train"}
-    chosen = deal(_group_by_source(videos, group), quotas_of(sizes, held_out_shares), seed=seed)
+    quotas = class_quotas(sizes, held_out_shares)
+    chosen = stratified_split(_group_by_source(videos, group), quotas, seed=seed)
     counts = {split: Counter(name for _, name in found) for split, found in chosen.items()}
     for split, found in counts.items():
         if lacking := sorted(sizes.keys() - found.keys()):
@@ -141,7 +142,7 @@ def _check_classes(root: Path, sizes: Counter[str], *, num_splits: int) -> bool:
     Raises:
         DataError: They differ, or a class has fewer videos than there are splits.
     """
-    listed = listed_classes(root)
+    listed = read_class_list(root)
     if listed is not None and sorted(listed) != sorted(sizes):
         raise DataError(
             f"{root}/classes.txt and the class folders differ in "

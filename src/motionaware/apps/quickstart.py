@@ -24,10 +24,9 @@ from motionaware.engine.config import (
 )
 from motionaware.engine.dataset_factory import open_dataset
 from motionaware.engine.evaluate import evaluate
-from motionaware.engine.malloc import keep_freed_memory
 from motionaware.engine.metrics import Report
 from motionaware.engine.run_folder import RunFolder
-from motionaware.engine.signals import deaf_to_interrupts, stop_on_signal
+from motionaware.engine.signals import ignore_interrupts, stop_on_signal
 from motionaware.engine.train import train
 from motionaware.errors import TrainingInterrupted, WorkerCrashed
 from motionaware.explain.drawing import import_figure_class
@@ -45,7 +44,9 @@ RECIPE = Recipe(
     clip=ClipSpec(num_frames=8, image_size=64, crop_fraction=1.0),
     data=DataConfig(kind="motionpairs", num_workers=0, num_train_clips=2400),
     optim=OptimConfig(schedule="one-cycle", learning_rate=0.1),
-    train=TrainConfig(epochs=8, batch_size=16, channels_last=True, num_threads=1),
+    train=TrainConfig(
+        epochs=8, batch_size=16, channels_last=True, num_threads=1, keep_freed_memory=True
+    ),
     eval=EvalConfig(batch_size=60),
 )
 """Recipe of both models, which differ only in `model.temporal`."""
@@ -153,7 +154,7 @@ def _train_side_by_side(
         for name, recipe in recipes.items()
     }
     with stop_on_signal() as stop:
-        with deaf_to_interrupts():  # until `train` in the process installs its own handlers
+        with ignore_interrupts():  # until `train` in the process installs its own handlers
             for process in processes.values():
                 process.start()
         num_epochs = sum(recipe.train.epochs for recipe in recipes.values())
@@ -182,7 +183,6 @@ def _train_side_by_side(
 
 def _train_in_process(recipe: Recipe, folder: Path, errors: "SimpleQueue[Exception]") -> None:
     """Train one model; put an error into the queue, from which the main process raises it."""
-    keep_freed_memory()
     try:
         train(recipe, folder, resume=RunFolder(folder).holds_run())
     except (TrainingInterrupted, KeyboardInterrupt):

@@ -27,7 +27,6 @@ from motionaware.cli.training import (
     add_train_parser,
     run_train,
 )
-from motionaware.engine.malloc import keep_freed_memory
 from motionaware.errors import (
     TrainingInterrupted,
     UsageError,
@@ -49,7 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # OpenMP threads that spin while they wait slow down a busy machine. Set before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    keep_freed_memory()
     given, overrides = _split_overrides(sys.argv[1:] if arguments is None else arguments)
     if (message := replaced_command(given)) is not None:
         print_error(message)

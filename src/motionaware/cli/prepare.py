@@ -11,7 +11,7 @@ from motionaware.cli.output import print_error, print_line, show_progress
 from motionaware.messages import count
 
 if TYPE_CHECKING:
-    from motionaware.data.annotations.split import Shared
+    from motionaware.data.annotations.split import Overlap
 
 _RECIPE = "recipes/folder.yaml"
 _SUBCOMMANDS = ("motionpairs", "split", "index", "shards")
@@ -235,7 +235,7 @@ def run_prepare_index(args: argparse.Namespace) -> int:
 def _add_shards(subcommands: Subparsers) -> None:
     parser = subcommands.add_parser(
         "shards",
-        help="write a data set as tar files (WebDataset)",
+        help="write a data set as tar files (WebDataset layout)",
         description="Write all videos of a data set to tar files, which data.kind shards reads. A "
         "data set without a fresh index is checked and indexed first; missing and unreadable "
         "videos are left out. The exit code is 1 if any video is left out. Shards of frames: run "
@@ -280,6 +280,6 @@ def run_prepare_shards(args: argparse.Namespace) -> int:
     return 1 if num_left_out and not args.allow_broken else 0
 
 
-def _print_shared(shared: "Shared") -> None:
+def _print_shared(shared: "Overlap") -> None:
     for (first, second), number in shared.items():
         print_line(f"  shared       {first} and {second} both list {count(number, 'video')}")

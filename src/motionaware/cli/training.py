@@ -14,8 +14,9 @@ from motionaware.errors import UsageError
 from motionaware.messages import count
 
 if TYPE_CHECKING:
+    from motionaware.data.source import VideoSource
     from motionaware.engine.config import Recipe
-    from motionaware.engine.dataset_factory import HeldOut
+    from motionaware.engine.dataset_factory import SplitCheck
     from motionaware.engine.run_folder import RunFolder
     from motionaware.report.run_curves import CurvesPicture
 
@@ -111,25 +112,26 @@ def run_train(args: argparse.Namespace) -> int:
     else:
         folder, recipe = Path(args.resume), None
 
-    from motionaware.engine.dataset_factory import look_for_test
+    from motionaware.engine.dataset_factory import check_splits, open_source
     from motionaware.engine.early_stopping import is_over, stopped_early
+    from motionaware.engine.paths import with_absolute_paths
     from motionaware.engine.run_folder import RunFolder
     from motionaware.report.run_curves import CurvesPicture
 
     run = RunFolder(folder)
     recipe = recipe or run.recipe(args.overrides)
     curves = CurvesPicture(run)
-    held_out = look_for_test(recipe.data)
-    state = run.load_state() if args.resume else None
-    history = state["log"] if state else []
+    source = open_source(with_absolute_paths(recipe).data)
+    splits = check_splits(source)
+    history = run.history() if args.resume else []
     if args.resume and recipe == run.recipe() and is_over(history, recipe.train):
         reason = stopped_early(history, recipe.train)
         print_line(f"{folder} is finished: {reason}" if reason else _finished(run, recipe))
         curves.update(last=True)
     else:
-        _print_shared_videos(held_out, run)
-        _train(recipe, run, curves, resume=bool(args.resume))
-    _print_next(run, held_out)
+        _print_shared_videos(splits, run)
+        _train(recipe, run, curves, source, resume=bool(args.resume))
+    _print_next(run, splits)
     return 0
 
 
@@ -145,20 +147,27 @@ def _check_train_arguments(args: argparse.Namespace) -> None:
         raise UsageError("give a recipe to start a run from, or --resume RUN to continue a run")
 
 
-def _print_shared_videos(held_out: "HeldOut", run: "RunFolder") -> None:
-    for split, number in held_out.num_learnt.items():
+def _print_shared_videos(splits: "SplitCheck", run: "RunFolder") -> None:
+    for split, number in splits.num_in_train.items():
         print_line(
             f"note: train and {split} share {count(number, 'video')}, so accuracy on {split} is "
             "too high; remove them from one of the two"
         )
-    if held_out.num_shared:
+    if splits.num_val_in_test:
         print_line(
-            f"note: validation and test share {count(held_out.num_shared, 'video')}: "
+            f"note: validation and test share {count(splits.num_val_in_test, 'video')}: "
             f"{run.best.name} is selected on test videos, so evaluate {run.last.name}"
         )
 
 
-def _train(recipe: "Recipe", run: "RunFolder", curves: "CurvesPicture", *, resume: bool) -> None:
+def _train(
+    recipe: "Recipe",
+    run: "RunFolder",
+    curves: "CurvesPicture",
+    source: "VideoSource",
+    *,
+    resume: bool,
+) -> None:
     from motionaware.engine.train import train
     from motionaware.errors import VideoError
 
@@ -167,7 +176,7 @@ def _train(recipe: "Recipe", run: "RunFolder", curves: "CurvesPicture", *, resum
         curves.update()
 
     try:
-        report = train(recipe, run.path, resume=resume, progress=show_progress(), log=log)
+        report = train(recipe, run, resume=resume, progress=show_progress(), log=log, source=source)
     except VideoError as error:
         raise VideoError(
             f"{error}. The run is saved: repair the video and continue with motionaware train "
@@ -197,12 +206,12 @@ def _finished(run: "RunFolder", recipe: "Recipe") -> str:
     return f"{run.path} is finished, after {count(epochs, 'epoch')}; for more: {more}"
 
 
-def _print_next(run: "RunFolder", held_out: "HeldOut") -> None:
+def _print_next(run: "RunFolder", splits: "SplitCheck") -> None:
     print_line(f"best on validation: {run.best}")
-    if held_out.num_shared:
+    if splits.num_val_in_test:
         print_line(f"last epoch, for the test: {run.last}")
-    checkpoint = run.last if held_out.num_shared else run.best
-    split = [] if held_out.exists else ["--split", "val"]
+    checkpoint = run.last if splits.num_val_in_test else run.best
+    split = [] if splits.has_test else ["--split", "val"]
     code = ["--allow-code"] if ":" in run.recipe().model.temporal else []
     print_line(f"next: {shlex.join(['motionaware', 'evaluate', str(checkpoint), *split, *code])}")
 

@@ -1,1 +1,1 @@
-"""Train and evaluate: where models and data meet."""
+"""Train and evaluate models on data."""

@@ -1,10 +1,10 @@
-"""Recipes written down: YAML, dotted overrides, plain values <-> the dataclasses of groups.py."""
+"""Read and write recipes: YAML files, dotted overrides and plain values."""
 
 import dataclasses
 import json
-import re
 import textwrap
-from collections.abc import Mapping, Sequence
+import typing
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,33 +12,33 @@ import yaml
 
 from motionaware.clip import upgrade_clip_fields
 from motionaware.data.annotations.split import contents
-from motionaware.engine.config import (
-    Recipe,
-)
+from motionaware.engine.config import Recipe
 from motionaware.engine.config_validation import (
     check_keys,
     check_override,
-    explanations,
-    kind_words,
+    describe_type,
+    docstring_summary,
+    field_descriptions,
     known_keys,
-    summary,
 )
 from motionaware.errors import RecipeError
 
 _Config = TypeVar("_Config")
 
+_COMMAND_LINE = "the command line"
+
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe from YAML; what it does not name has the defaults above.
+    """Read a recipe from a YAML file. Keys that are absent have the defaults of `Recipe`.
 
     Args:
         path: The file.
         overrides: Dotted, as on a command line: `["--train.epochs=5", "--model.temporal=tsm"]`.
 
     Raises:
-        RecipeError: A key is unknown, a value is of the wrong kind, or it is a folder.
+        RecipeError: A key is unknown, a value has the wrong type, or `path` is a folder.
         FileNotFoundError: There is no such file.
-        ValueError: `model.temporal` names a file or module that does not exist.
+        UsageError: `model.temporal` names a file or module that does not exist.
     """
     path = Path(path)
     if path.is_dir():
@@ -52,30 +52,27 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if content is None:
         raise RecipeError(f"{path} is empty; wanted keys such as model:, as in recipes/folder.yaml")
     recipe = _parse(content, overrides, source=str(path))
-    return with_own_code_found(recipe, _code_folders(path, overrides))
+    return with_absolute_module_paths(recipe, _module_folders(path, overrides))
 
 
-def _code_folders(path: Path, overrides: Sequence[str]) -> tuple[Path, Path]:
-    """Where paths of own modules in a recipe begin: in its folder, then in the working folder.
-
-    A path on the command line begins in the working folder first.
-    """
-    if any(one.partition("=")[0] == "--model.temporal" for one in overrides):
+def _module_folders(path: Path, overrides: Sequence[str]) -> tuple[Path, Path]:
+    """Return the folders in which files of a user's temporal modules are searched, in order."""
+    if any(override.partition("=")[0] == "--model.temporal" for override in overrides):
         return Path(), path.parent
     return path.parent, Path()
 
 
-def with_own_code_found(recipe: Recipe, folders: Sequence[Path] = (Path(),)) -> Recipe:
-    """Give a recipe whose `model.temporal` names files of own modules by absolute paths.
+def with_absolute_module_paths(recipe: Recipe, folders: Sequence[Path] = (Path(),)) -> Recipe:
+    """Return the recipe with absolute paths of the module files that `model.temporal` names.
 
     Args:
         recipe: The recipe.
-        folders: Where relative paths begin, in this order; the working folder by default.
+        folders: Folders in which relative paths are searched, in this order.
 
     Raises:
-        ValueError: A file or module is in none of them.
+        UsageError: A file or module is in none of the folders.
     """
-    if ":" not in recipe.model.temporal:  # names of the table have none; spares importing torch
+    if ":" not in recipe.model.temporal:  # avoids importing torch
         return recipe
     from motionaware.temporal.own import find_own
 
@@ -84,37 +81,42 @@ def with_own_code_found(recipe: Recipe, folders: Sequence[Path] = (Path(),)) -> 
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds, as plain values; None where it is empty.
+    """Return the content of a YAML file as plain values, None if it is empty.
 
     Raises:
-        RecipeError: It is not YAML.
+        RecipeError: The file is not YAML.
     """
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not YAML: {_on_one_line(error)}") from error
+        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def read_stored_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read the recipe that a run folder holds; see `recipe_from_dict`.
+    """Read the recipe of a run folder; see `recipe_from_dict`.
 
     Raises:
-        RecipeError: A key is unknown, or a value is of the wrong kind.
-        ValueError: `model.temporal` names a file or module that does not exist.
+        RecipeError: A key is unknown, or a value has the wrong type.
+        UsageError: `model.temporal` names a file or module that does not exist.
     """
     recipe = recipe_from_dict(read_yaml(path) or {}, overrides, source=str(path))
-    return with_own_code_found(recipe, _code_folders(path, overrides))
+    return with_absolute_module_paths(recipe, _module_folders(path, overrides))
 
 
 def recipe_from_dict(
     content: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str
 ) -> Recipe:
-    """Build a recipe from the values that `recipe_to_dict` gave; `source` is named in errors.
+    """Build a recipe from the plain values that `recipe_to_dict` returned.
 
-    A key of `clip` that did not exist when they were written is set by `upgrade_clip_fields`.
+    A key of `clip` that an older version did not write gets its value from `upgrade_clip_fields`.
+
+    Args:
+        content: The values, by group and key.
+        overrides: Dotted, as for `read_recipe`.
+        source: Where the values are from, for errors.
 
     Raises:
-        RecipeError: A key is unknown, or a value is of the wrong kind.
+        RecipeError: A key is unknown, or a value has the wrong type.
     """
     clip = content.get("clip", {}) if isinstance(content, Mapping) else None
     if isinstance(clip, Mapping):
@@ -123,12 +125,12 @@ def recipe_from_dict(
 
 
 def recipe_to_dict(recipe: Recipe, *, folder: Path | None = None) -> dict[str, Any]:
-    """A recipe as plain values, ready for YAML or JSON.
+    """Return the values of a recipe as plain values for YAML or JSON, by group and key.
 
     Args:
         recipe: The recipe.
-        folder: Of the file that will hold the values: paths of own modules are given relative to
-            it, so that a run and its modules can be moved together; None leaves them.
+        folder: Folder of the file that will hold the values. Paths of module files become relative
+            to it, so that both can be moved together. None keeps them.
     """
     plain = dataclasses.asdict(recipe)
     if folder is not None and ":" in recipe.model.temporal:
@@ -141,7 +143,7 @@ def recipe_to_dict(recipe: Recipe, *, folder: Path | None = None) -> dict[str, A
 
 
 def recipe_to_yaml(recipe: Recipe, *, folder: Path | None = None) -> str:
-    """A recipe as YAML with every value written out; `read_recipe` gives it back.
+    """Return a recipe as YAML with all values, defaults included. `read_recipe` reads it back.
 
     `folder` is that of the file to be written, as for `recipe_to_dict`.
     """
@@ -153,7 +155,7 @@ def _parse(content: Any, overrides: Sequence[str], *, source: str) -> Recipe:
         raise RecipeError(f"{source} holds {type(content).__name__}, wanted keys such as model:")
     check_keys(Recipe, content, source)
     for override in overrides:
-        check_override(Recipe, override, source="the command line")
+        check_override(Recipe, override, source=_COMMAND_LINE)
     return build_config(Recipe, content, overrides, source=source)
 
 
@@ -164,54 +166,117 @@ def build_config(
     *,
     source: str,
 ) -> _Config:
-    """Build a dataclass from plain values; its keys are known to be there.
+    """Build a dataclass, and the dataclasses in its fields, from plain values.
+
+    Each value is converted on its own, so that an error can name its key and its source.
+
+    Args:
+        config: The dataclass.
+        content: The values, by group and key. All keys must exist; see `check_keys`.
+        overrides: Dotted, as for `read_recipe`. All keys must exist; see `check_override`.
+        source: Where `content` is from, for errors.
 
     Raises:
-        RecipeError: A value is of the wrong kind; `source` is named.
+        RecipeError: A value has the wrong type or is out of range.
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
+    types = known_keys(config)
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(config)
+    for key, value_type in types.items():
+        if not dataclasses.is_dataclass(value_type):
+            parser.add_argument(f"--{key}", type=value_type)
+
+    def convert(key: str, value: Any, *, source: str) -> Any:
+        try:
+            if value is None and type(None) not in typing.get_args(types[key]):
+                raise TypeError("jsonargparse accepts None for every type")
+            if source == _COMMAND_LINE:
+                parsed = parser.parse_args([f"--{key}={value}"], defaults=False)
+            else:
+                parsed = parser.parse_object({key: value}, defaults=False)
+            return parser.instantiate(parsed)[key]
+        except (ArgumentError, TypeError, ValueError) as error:
+            found = "null" if value is None else " ".join(str(value).split()) or repr(value)
+            wanted = describe_type(types[key])
+            raise RecipeError(f"{source}: {key} is {found}, wanted {wanted}") from error
+
+    values = {key: convert(key, value, source=source) for key, value in _leaves(content, types)}
+    given = {
+        key: convert(key, text, source=_COMMAND_LINE) for key, text in _split_overrides(overrides)
+    }
     try:
-        defaults = parser.parse_object(dict(content), defaults=True)
-        values = parser.parse_args(list(overrides), namespace=defaults)
-        return config(**vars(parser.instantiate(values)))
-    except (ArgumentError, TypeError, ValueError) as error:
-        words = _explain(config, error)
-        key = words.partition(" ")[0]  # of ClipSpec's own errors, without its group
-        keys = [override[2:].partition("=")[0] for override in overrides]
-        given = any(key in (one, one.rpartition(".")[2]) for one in keys)
-        raise RecipeError(f"{'the command line' if given else source}: {words}") from error
+        return _instantiate(config, values | given)
+    except ValueError as error:
+        is_given = bool(given) and not _can_instantiate(config, given)
+        raise RecipeError(f"{_COMMAND_LINE if is_given else source}: {error}") from error
 
 
-def _explain(config: type, error: Exception) -> str:
-    """Say of a value of the wrong kind what is wanted there; pass other words on."""
-    words = _on_one_line(error)
-    found = re.match(r'Parser key "([\w.]+)": .*(?:Got|Given) value: (.*)$', words)
-    if found is None:
-        return words
-    key, value = found.groups()
-    return f"{key} is {value}, wanted {kind_words(known_keys(config)[key])}"
+def _leaves(
+    content: Mapping[str, Any], types: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Iterate over the dotted keys and the values of nested groups."""
+    for name, value in content.items():
+        key = f"{prefix}{name}"
+        if dataclasses.is_dataclass(types[key]):
+            yield from _leaves(value, types, f"{key}.")
+        else:
+            yield key, value
 
 
-def _on_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _split_overrides(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Iterate over key and text of overrides, written `--key=value` or `--key value`.
+
+    Raises:
+        RecipeError: An argument does not start with `--`, or a key has no value.
+    """
+    arguments = list(overrides)
+    while arguments:
+        argument = arguments.pop(0)
+        key, equals, text = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--"):
+            raise RecipeError(f"{_COMMAND_LINE}: unrecognized arguments: {argument}")
+        if not equals:
+            if not arguments or arguments[0].startswith("--"):
+                raise RecipeError(f"{_COMMAND_LINE}: argument --{key}: expected one argument")
+            text = arguments.pop(0)
+        yield key, text
+
+
+def _instantiate(config: type[_Config], values: Mapping[str, Any], prefix: str = "") -> _Config:
+    """Build a dataclass from converted values by dotted key; raises what its checks raise."""
+    arguments = {}
+    for name, value_type in known_keys(config).items():
+        key = f"{prefix}{name}"
+        if dataclasses.is_dataclass(value_type):
+            assert isinstance(value_type, type)
+            arguments[name] = _instantiate(value_type, values, f"{key}.")
+        elif "." not in name and key in values:
+            arguments[name] = values[key]
+    return config(**arguments)
+
+
+def _can_instantiate(config: type, values: Mapping[str, Any]) -> bool:
+    try:
+        _instantiate(config, values)
+    except ValueError:
+        return False
+    return True
 
 
 def describe_keys() -> str:
-    """Explain every key of a recipe: values, default and meaning, group by group."""
+    """Return a text that explains each key of a recipe: type, default and meaning, by group."""
     defaults = recipe_to_dict(Recipe())
     lines: list[str] = []
-    meanings: dict[str, str] = {}
-    for key, kind in known_keys(Recipe).items():
+    descriptions: dict[str, str] = {}
+    for key, value_type in known_keys(Recipe).items():
         group, _, name = key.partition(".")
         if not name:
-            lines += ["", f"{group}: {summary(kind)}", ""]
-            meanings = explanations(kind)
+            lines += ["", f"{group}: {docstring_summary(value_type)}", ""]
+            descriptions = field_descriptions(value_type)
             continue
         default = json.dumps(defaults[group][name]).replace('"', "")
-        values = "true or false" if kind is bool else kind_words(kind)
+        values = "true or false" if value_type is bool else describe_type(value_type)
         lines.append(f"  {key}   {values}; default {default}")
-        lines += textwrap.indent(textwrap.fill(meanings[name], 88), " " * 6).splitlines()
+        lines += textwrap.indent(textwrap.fill(descriptions[name], 88), " " * 6).splitlines()
     return "\n".join(lines[1:])

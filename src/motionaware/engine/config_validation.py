@@ -1,4 +1,4 @@
-"""Keys: the dotted names of a recipe's fields, and what each of them may hold."""
+"""Check the keys and values of recipes, and describe them for error messages and `--keys`."""
 
 import dataclasses
 import inspect
@@ -12,9 +12,15 @@ from motionaware.messages import did_you_mean
 
 
 def check_fields(group: str, config: Any, **intervals: str) -> None:
-    """Refuse what lies outside its interval, `[1, inf)` for example, or is no choice of a Literal.
+    """Check the numbers of a dataclass against intervals, and its `Literal` fields.
 
-    None passes: a field that may be null is switched off by it.
+    Args:
+        group: Name of the group in the recipe, for the error.
+        config: The dataclass.
+        **intervals: Interval of each number by field, such as `"[1, inf)"`. None always passes.
+
+    Raises:
+        RecipeError: A number is outside its interval, or a value is not one of the choices.
     """
     for name, interval in intervals.items():
         value = getattr(config, name)
@@ -25,8 +31,8 @@ def check_fields(group: str, config: Any, **intervals: str) -> None:
         )
         if not inside:
             raise RecipeError(f"{group}.{name} is {value}, wanted a number in {interval}")
-    for name, kind in typing.get_type_hints(type(config)).items():
-        choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+    for name, value_type in typing.get_type_hints(type(config)).items():
+        choices = typing.get_args(value_type) if typing.get_origin(value_type) is Literal else ()
         if choices and getattr(config, name) not in choices:
             raise RecipeError(
                 f"{group}.{name} is {getattr(config, name)!r}, wanted one of {', '.join(choices)}"
@@ -34,23 +40,27 @@ def check_fields(group: str, config: Any, **intervals: str) -> None:
 
 
 def known_keys(config: type, prefix: str = "") -> dict[str, Any]:
-    """Every dotted key of a recipe with the type of its value; a group's is its dataclass."""
+    """Return the type of each dotted key. The type of a group is its dataclass."""
     keys: dict[str, Any] = {}
     hints = typing.get_type_hints(config)
-    for one in dataclasses.fields(config):
-        kind = hints[one.name]
-        keys[prefix + one.name] = kind
-        if dataclasses.is_dataclass(kind):
-            assert isinstance(kind, type)
-            keys |= known_keys(kind, f"{prefix}{one.name}.")
+    for field in dataclasses.fields(config):
+        value_type = hints[field.name]
+        keys[prefix + field.name] = value_type
+        if dataclasses.is_dataclass(value_type):
+            assert isinstance(value_type, type)
+            keys |= known_keys(value_type, f"{prefix}{field.name}.")
     return keys
 
 
 def check_keys(config: type, content: Mapping[Any, Any], source: str, prefix: str = "") -> None:
-    """Refuse a key that names no field, and a group that holds no keys."""
+    """Check that each key of nested values exists, and that each group holds keys.
+
+    Raises:
+        RecipeError: Names the key and `source`, the file.
+    """
     for key, value in content.items():
-        kind = _check_key(config, f"{prefix}{key}", source)
-        if dataclasses.is_dataclass(kind):
+        value_type = _type_of_key(config, f"{prefix}{key}", source)
+        if dataclasses.is_dataclass(value_type):
             if not isinstance(value, Mapping):
                 raise RecipeError(
                     f"{source}: key {prefix}{key} holds {value!r}, wanted keys below it"
@@ -59,20 +69,24 @@ def check_keys(config: type, content: Mapping[Any, Any], source: str, prefix: st
 
 
 def check_override(config: type, override: str, *, source: str) -> None:
-    """Refuse `--key` or `--key=value` where the key names no field; `source` says who gave it."""
+    """Check that the key of an override `--key` or `--key=value` exists and is not a group.
+
+    Raises:
+        RecipeError: Names the key and `source`, for example "the command line".
+    """
     if override.startswith("--"):
         key = override[2:].partition("=")[0]
-        if dataclasses.is_dataclass(_check_key(config, key, source)):
+        if dataclasses.is_dataclass(_type_of_key(config, key, source)):
             raise RecipeError(f"{source}: {key} is a group; give a key below it, --{key}.KEY")
 
 
-def _check_key(config: type, key: str, source: str) -> Any:
+def _type_of_key(config: type, key: str, source: str) -> Any:
     keys = known_keys(config)
     if key in keys:
         return keys[key]
     leaf = key.rpartition(".")[2]
-    same_leaf = [one for one in keys if one.endswith(f".{leaf}")]
-    groups = (one for one, kind in keys.items() if dataclasses.is_dataclass(kind))
+    same_leaf = [known for known in keys if known.endswith(f".{leaf}")]
+    groups = (known for known, kind in keys.items() if dataclasses.is_dataclass(kind))
     hint = (
         did_you_mean(key, keys)
         or did_you_mean(f".{leaf}", same_leaf)
@@ -81,27 +95,32 @@ def _check_key(config: type, key: str, source: str) -> Any:
     raise RecipeError(f"{source}: key {key} is unknown; {hint.strip()}")
 
 
-def kind_words(kind: Any) -> str:
-    """A type as a person would write it in a recipe."""
-    if typing.get_origin(kind) is Literal:
-        return " or ".join(typing.get_args(kind))
-    if any(typing.get_origin(one) is Literal for one in typing.get_args(kind)):
-        return " or ".join(kind_words(one) for one in typing.get_args(kind))
-    if typing.get_origin(kind) is dict:
-        return f"{{name: {kind_words(typing.get_args(kind)[1])}, ...}}"
-    if kind is type(None):
+def describe_type(value_type: Any) -> str:
+    """Return a type in the notation of a recipe.
+
+    >>> describe_type(int | None), describe_type(tuple[int, ...])
+    ('int or null', '[int, ...]')
+    """
+    arguments = typing.get_args(value_type)
+    if typing.get_origin(value_type) is Literal:
+        return " or ".join(arguments)
+    if any(typing.get_origin(argument) is Literal for argument in arguments):
+        return " or ".join(describe_type(argument) for argument in arguments)
+    if typing.get_origin(value_type) is dict:
+        return f"{{name: {describe_type(arguments[1])}, ...}}"
+    if value_type is type(None):
         return "null"
-    words = kind.__name__ if type(kind) is type else str(kind)
-    return words.replace(" | ", " or ").replace("None", "null").replace("tuple[", "[")
+    text = value_type.__name__ if type(value_type) is type else str(value_type)
+    return text.replace(" | ", " or ").replace("None", "null").replace("tuple[", "[")
 
 
-def explanations(config: type) -> dict[str, str]:
-    """What each field of a dataclass means, from the `Attributes:` section of its docstring.
+def field_descriptions(config: type) -> dict[str, str]:
+    """Return the text of each field in the `Attributes:` section of a dataclass's docstring.
 
-    Several fields may share an entry, `a, b: meaning`.
+    An entry may describe several fields, `a, b: text`.
 
     >>> from motionaware.clip import ClipSpec
-    >>> explanations(ClipSpec)["image_size"]
+    >>> field_descriptions(ClipSpec)["image_size"]
     'Height and width of a frame, in pixels.'
     """
     found: dict[str, str] = {}
@@ -118,6 +137,6 @@ def explanations(config: type) -> dict[str, str]:
     return found
 
 
-def summary(config: type) -> str:
-    """The first line of a dataclass's docstring, without its full stop."""
+def docstring_summary(config: type) -> str:
+    """Return the first line of a dataclass's docstring, without its full stop."""
     return inspect.cleandoc(config.__doc__ or "").partition("\n")[0].rstrip(".")

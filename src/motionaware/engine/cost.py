@@ -1,20 +1,16 @@
 """Measure what a network costs: parameters, multiply-adds, latency and memory for backward."""
 
 import copy
-import inspect
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import UInt8
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from motionaware.errors import UsageError
@@ -23,17 +19,17 @@ from motionaware.models.recognizer import VideoRecognizer
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What one model costs.
+    """The cost of one model.
 
     Attributes:
-        num_parameters: Learnt or frozen, each once.
-        gmac: Multiply-adds of a forward pass of one clip, in 10^9: of convolutions, linear layers
-            and matrix products, the `t x t` products of attention along time among them. What
-            works element by element is not counted (norms, activations, softmax, pooling, shifts,
-            differences, gates); it shows in the latency.
+        num_parameters: Number of parameters, trainable or frozen.
+        gmac: Multiply-adds of a forward pass of one clip, in 10^9. Counted are convolutions, linear
+            layers and matrix products, including the `t x t` products of temporal attention.
+            Element-wise operations (norms, activations, softmax, pooling, shifts, differences,
+            gates) are not counted, but they add to the latency.
         latency_seconds: Median time of a forward pass of one batch in evaluation mode.
-        backward_bytes: Memory that a forward pass of one batch in training mode holds until its
-            backward pass, beyond the model's own tensors; what shares memory counts once.
+        backward_bytes: Memory that a forward pass of one batch in training mode keeps for the
+            backward pass, without parameters and buffers. Shared memory counts once.
     """
 
     num_parameters: int
@@ -49,22 +45,24 @@ def measure(
     num_threads: int | None = None,
     num_repeats: int = 10,
 ) -> tuple[list[Cost], list[list[float]], int]:
-    """Measure what models cost, all timed in turns: a machine that is busy slows them all down.
+    """Measure the cost of models. They are timed in turn, so that a busy machine slows all equally.
 
     Args:
-        models: Any recognizers; they are not changed.
-        batch_size: Clips a batch.
-        num_threads: Threads of torch on the CPU while it is measured; as they are if None.
-        num_repeats: Timed runs of each.
+        models: The models; they are not changed.
+        batch_size: Clips in a batch.
+        num_threads: CPU threads of torch during the measurement; None keeps the present number.
+        num_repeats: Timed forward passes of each model.
 
     Returns:
-        The cost of each; seconds of each by round; threads.
+        The cost of each model; the seconds of each model in each round; the number of threads.
 
     Raises:
-        ValueError: A number is below 1.
+        UsageError: A number is below 1.
     """
     if min(batch_size, num_repeats, 1 if num_threads is None else num_threads) < 1:
-        raise UsageError(f"{batch_size = }, {num_threads = }, {num_repeats = }; all start at 1")
+        raise UsageError(
+            f"{batch_size = }, {num_threads = }, {num_repeats = }; each must be at least 1"
+        )
     threads_before = torch.get_num_threads()
     num_threads = num_threads or threads_before
     torch.set_num_threads(num_threads)
@@ -78,62 +76,36 @@ def measure(
         torch.set_num_threads(threads_before)
     costs = [
         Cost(
-            num_parameters=sum(parameter.numel() for parameter in one.parameters()),
+            num_parameters=sum(parameter.numel() for parameter in model.parameters()),
             gmac=macs / batch_size / 1e9,
             latency_seconds=statistics.median(seconds),
-            backward_bytes=held,
+            backward_bytes=saved_bytes,
         )
-        for one, (macs, held), seconds in zip(copies, counts, zip(*runs, strict=True), strict=True)
+        for model, (macs, saved_bytes), seconds in zip(
+            copies, counts, zip(*runs, strict=True), strict=True
+        )
     ]
     return costs, runs, num_threads
 
 
 def _count_batch(model: VideoRecognizer, batch_size: int) -> tuple[int, int]:
-    """Return the result of `count` for a batch.
+    """Return what `count` returns for a batch.
 
-    In training mode, batch norm raises ValueError on a single value per channel, which occurs at
-    the end of a 3-D network on a small clip. Then the result is half of that for twice the batch.
+    If a batch norm cannot take a batch of one clip in training mode, half of the values for two
+    clips; see single_clip.py.
     """
-    clips = make_clips(model, batch_size)
     try:
-        return count(model, clips)
+        return count(model, make_clips(model, batch_size))
     except ValueError:
-        if not _normalizes_single_values(model, clips):
+        from motionaware.engine.single_clip import trains_on_one_clip
+
+        if batch_size > 1 or trains_on_one_clip(model):
             raise
-    macs, held = count(model, make_clips(model, 2 * batch_size))
-    return macs // 2, held // 2
+    macs, saved_bytes = count(model, make_clips(model, 2))
+    return macs // 2, saved_bytes // 2
 
 
-class _SingleValue(Exception):
-    """A training-mode batch norm got one value per channel."""
-
-
-class _BatchNormCheck(TorchFunctionMode):
-    """Raises _SingleValue at a training-mode batch norm on one value per channel."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func is F.batch_norm:
-            call = inspect.signature(F.batch_norm).bind(*args, **kwargs or {})
-            values, training = call.arguments["input"], call.arguments.get("training", False)
-            if training and values.numel() == values.shape[1]:
-                raise _SingleValue
-        return func(*args, **kwargs or {})
-
-
-def _normalizes_single_values(model: VideoRecognizer, clips: UInt8[Tensor, "b t 3 h w"]) -> bool:
-    """Return True if a batch norm of the model, in training mode, gets one value per channel."""
-    gpus = [clips.device] if clips.is_cuda else []
-    try:
-        with torch.random.fork_rng(gpus), torch.no_grad(), _BatchNormCheck():
-            model.train()(clips)
-    except _SingleValue:
-        return True
-    return False
-
-
-# Attention between tokens on a CPU, which torch counts on a GPU only.
+# Attention between tokens: torch's counter knows the operator for GPUs only.
 _UNCOUNTED_BY_TORCH = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
         lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)
@@ -142,25 +114,26 @@ _UNCOUNTED_BY_TORCH = {
 
 
 def count(model: VideoRecognizer, clips: UInt8[Tensor, "b t 3 h w"]) -> tuple[int, int]:
-    """Multiply-adds of a forward pass, and the bytes it holds for its backward pass.
+    """Return the multiply-adds of a forward pass and the bytes it keeps for the backward pass.
 
-    Give a copy: the model is put into training mode, in which torch takes no shortcut that hides
-    products from its counter, and its running statistics move on.
+    The model is changed, so give a copy: it is put into training mode, in which torch takes no fast
+    path that its counter misses, and its running statistics are updated.
     """
     saved: list[Tensor] = []
-    watch = saved_tensors_hooks(lambda tensor: saved.append(tensor) or tensor, lambda same: same)
+    hooks = saved_tensors_hooks(lambda tensor: saved.append(tensor) or tensor, lambda same: same)
     counter = FlopCounterMode(display=False, custom_mapping=_UNCOUNTED_BY_TORCH)
     model.train()
     gpus = [clips.device] if clips.is_cuda else []
-    with torch.random.fork_rng(gpus), torch.enable_grad(), counter, watch:  # dropout draws
+    with torch.random.fork_rng(gpus), torch.enable_grad(), counter, hooks:  # dropout draws
         model(clips)
-    held = _memory(saved)
-    places = held.keys() - _memory([*model.parameters(), *model.buffers()]).keys()
-    return counter.get_total_flops() // 2, sum(held[place] for place in places)
+    saved_bytes = _storage_bytes(saved)
+    for storage in _storage_bytes([*model.parameters(), *model.buffers()]):
+        saved_bytes.pop(storage, None)
+    return counter.get_total_flops() // 2, sum(saved_bytes.values())
 
 
-def _memory(tensors: list[Tensor]) -> dict[int, int]:
-    """Bytes of each place where tensors lie; a tensor and its views lie in the same."""
+def _storage_bytes(tensors: list[Tensor]) -> dict[int, int]:
+    """Return the bytes of each storage of the tensors; a tensor and its views share one."""
     storages = [tensor.untyped_storage() for tensor in tensors]
     return {storage._cdata: storage.nbytes() for storage in storages}
 
@@ -170,15 +143,15 @@ def _time_in_turns(
     clips: Sequence[UInt8[Tensor, "b _ 3 _ _"]],
     num_repeats: int,
 ) -> list[list[float]]:
-    """Seconds of each model in each round but the first, in which memory is laid out."""
+    """Return the seconds of each model in each round. A first round, not returned, warms up."""
 
     def seconds(model: VideoRecognizer, clips: Tensor) -> float:
         model.eval()
-        began = time.perf_counter()
+        start = time.perf_counter()
         model(clips)
         if clips.is_cuda:
             torch.cuda.synchronize(clips.device)
-        return time.perf_counter() - began
+        return time.perf_counter() - start
 
     pairs = list(zip(models, clips, strict=True))
     with torch.inference_mode():
@@ -186,7 +159,7 @@ def _time_in_turns(
 
 
 def make_clips(model: VideoRecognizer, batch_size: int) -> UInt8[Tensor, "b t 3 h w"]:
-    """Pictures that differ from pixel to pixel and from frame to frame, without chance."""
+    """Return clips whose pixels and frames differ, without random draws."""
     t, h, device = model.clip.num_frames, model.clip.image_size, model.mean.device
     values = torch.arange(batch_size * t * 3 * h * h, device=device) % 251  # a prime: no period
     return rearrange(values.to(torch.uint8), "(b t c h w) -> b t c h w", t=t, c=3, h=h, w=h)

@@ -1,6 +1,6 @@
 """Early stopping: end a run when validation top-1 no longer improves.
 
-Everything is computed from the log, so a resumed run stops where it would have stopped.
+The decision depends on the log only, so a resumed run stops after the same epoch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from motionaware.engine.config import TrainConfig
 
 Log = Sequence[Mapping[str, str | float | int]]
-"""One row an epoch, with `val_top1`: the values of a run, or their text in log.csv."""
+"""One row for each epoch with `val_top1`, as a number or as text from log.csv."""
 
 
 def epochs_without_improvement(log: Log, *, min_delta: float) -> int:
-    """How many epochs have ended since validation top-1 last rose by more than `min_delta`.
+    """Return the number of epochs since validation top-1 last rose by more than `min_delta`.
 
     >>> log = [{"val_top1": top1} for top1 in (0.5, 0.6, 0.605, 0.6)]
     >>> epochs_without_improvement(log, min_delta=0.0)
@@ -20,18 +20,18 @@ def epochs_without_improvement(log: Log, *, min_delta: float) -> int:
     >>> epochs_without_improvement(log, min_delta=0.01)
     2
     """
-    best, waited = float("-inf"), 0
+    best, num_epochs = float("-inf"), 0
     for row in log:
         top1 = float(row["val_top1"])
         if top1 > best + min_delta:
-            best, waited = top1, 0
+            best, num_epochs = top1, 0
         else:
-            waited += 1
-    return waited
+            num_epochs += 1
+    return num_epochs
 
 
 def stopped_early(log: Log, config: TrainConfig) -> str | None:
-    """Why a run with this log ended before its last epoch; None if it did not."""
+    """Return the reason why a run with this log ended before its last epoch, None if it did not."""
     patience, delta = config.early_stopping_epochs, config.early_stopping_min_delta
     if patience is None or len(log) >= config.epochs:
         return None
@@ -47,5 +47,5 @@ def stopped_early(log: Log, config: TrainConfig) -> str | None:
 
 
 def is_over(log: Log, config: TrainConfig) -> bool:
-    """Whether a run with this log has nothing left to train."""
+    """Return True if a run with this log has no epoch left to train."""
     return len(log) >= config.epochs or stopped_early(log, config) is not None

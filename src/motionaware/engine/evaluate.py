@@ -1,4 +1,4 @@
-"""Evaluate: the views of every video -> probabilities -> Report."""
+"""Evaluate a model on a split: probabilities of each video, averaged over its views."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from motionaware.data.loader import Batch, collect_notes, iterate_batches
-from motionaware.data.shards.sampler import view_loader
 from motionaware.data.skipped_videos import SkippedVideos
 from motionaware.engine.config import DataConfig, EvalConfig
 from motionaware.engine.dataset_factory import open_cache, open_dataset
@@ -24,16 +23,16 @@ from motionaware.ops.layout import fold_views, unfold_views
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """What a model said of each video of a split.
+    """The predictions of a model for the `n` videos of a split.
 
     Attributes:
-        probabilities: Mean over the views of the softmax of the scores.
-        labels: The right classes.
-        names: The videos: paths, from the root of the data on where they are below.
-        indices: Its place in the split.
-        class_names: One name a class.
+        probabilities: Softmax of the scores, averaged over the views.
+        labels: The correct classes.
+        names: Names of the videos: paths, relative to the root of the data if they are below it.
+        indices: Position of each video in the split.
+        class_names: One name for each class.
         num_skipped: Videos left out because they are absent or cannot be read.
-        notes: What was changed in videos to read them, one line each.
+        notes: Changes that were needed to read videos, one line each.
     """
 
     probabilities: Float[Tensor, "n k"]
@@ -45,7 +44,7 @@ class Predictions:
     notes: tuple[str, ...] = ()
 
     def report(self) -> Report:
-        """How well that was."""
+        """Return the accuracies and the loss."""
         report = make_report(self.probabilities, self.labels, self.class_names)
         return replace(report, num_skipped=self.num_skipped, notes=self.notes)
 
@@ -58,7 +57,7 @@ def evaluate(
     config: EvalConfig | None = None,
     progress: bool = False,
 ) -> Report:
-    """Judge a model on one split; arguments and errors are those of `predict_split`."""
+    """Evaluate a model on one split; arguments and errors are those of `predict_split`."""
     return predict_split(model, data, split=split, config=config, progress=progress).report()
 
 
@@ -70,18 +69,18 @@ def predict_split(
     config: EvalConfig | None = None,
     progress: bool = False,
 ) -> Predictions:
-    """What a model says of each video of one split.
+    """Return the predictions of a model for each video of one split.
 
     Args:
-        model: On the device to work on.
-        data: The videos; their classes must be the model's, in its order.
+        model: The model, on the device to use.
+        data: The videos. Their classes must be those of the model, in the same order.
         split: `train`, `val` or `test`.
         config: Views and batch size.
-        progress: Show a bar on the error stream.
+        progress: Show a progress bar on standard error.
 
     Raises:
-        ValueError: The classes of the data are not the model's.
-        DataError: More videos must be skipped than the config allows.
+        UsageError: The data have other classes than the model.
+        DataError: More videos must be skipped than `data.max_skipped_share` allows.
         VideoError: A video cannot be read.
         NonFiniteScores: The scores of a video are infinite or NaN.
     """
@@ -97,8 +96,7 @@ def predict_split(
         progress=progress,
     )
     check_classes(model.class_names, dataset.class_names)
-    loader = view_loader(
-        dataset,
+    loader = dataset.view_loader(
         batch_size=config.batch_size,
         num_workers=data.num_workers,
         skip=data.on_error == "skip",
@@ -111,7 +109,7 @@ def predict_split(
     return Predictions(
         probabilities=probabilities,
         labels=labels,
-        names=tuple(_below(data.root, dataset.name(index)) for index in indices.tolist()),
+        names=tuple(_relative_name(dataset.name(i), data.root) for i in indices.tolist()),
         indices=indices,
         class_names=tuple(model.class_names),
         num_skipped=skips.count(split),
@@ -119,7 +117,7 @@ def predict_split(
     )
 
 
-def _below(root: str | None, name: str) -> str:
+def _relative_name(name: str, root: str | None) -> str:
     path = Path(name)
     return path.relative_to(root).as_posix() if root and path.is_relative_to(root) else name
 
@@ -132,18 +130,25 @@ def evaluate_batches(
     name: Callable[[int], str] | None = None,
     progress: bool = False,
 ) -> Report:
-    """Evaluate a model on the videos of some batches; `name` names a video by its index.
+    """Evaluate a model on the videos of some batches.
+
+    Args:
+        model: The model, on the device to use.
+        batches: The batches.
+        num_batches: Number of batches, for the progress bar.
+        name: Returns the name of a video by its index, for errors.
+        progress: Show a progress bar on standard error.
 
     Raises:
         NonFiniteScores: The scores of a video are infinite or NaN.
     """
     probabilities, labels, _ = _collect(
-        model, batches, num_batches=num_batches, name=name or _numbered, progress=progress
+        model, batches, num_batches=num_batches, name=name or _default_name, progress=progress
     )
     return make_report(probabilities, labels, model.class_names)
 
 
-def _numbered(index: int) -> str:
+def _default_name(index: int) -> str:
     return f"video {index}"
 
 
@@ -155,12 +160,12 @@ def _collect(
     name: Callable[[int], str],
     progress: bool,
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n"], Int[Tensor, "n"]]:
-    """Probabilities, labels and indices of the videos of some batches."""
+    """Return probabilities, labels and indices of the videos of some batches."""
     probabilities, labels, indices = [], [], []
-    bar = tqdm(batches, "judge", total=num_batches, leave=False, disable=not progress)
+    bar = tqdm(batches, "evaluate", total=num_batches, leave=False, disable=not progress)
     with evaluation_mode(model):
         for batch in bar:
-            if not len(batch.labels):  # every video of it was skipped
+            if not len(batch.labels):  # all its videos were skipped
                 continue
             names = [name(index) for index in batch.indices.tolist()]
             probabilities.append(view_probabilities(model, batch.views, names=names))
@@ -171,7 +176,7 @@ def _collect(
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode, and every part of it back into its own mode after."""
+    """Put a model into evaluation mode, and restore the mode of each submodule at the end."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -182,10 +187,10 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; `auto` is a GPU where there is one.
+    """Return a device by name; `auto` is a GPU if there is one.
 
     Raises:
-        ValueError: There is no such device here.
+        UsageError: The device does not exist.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -204,34 +209,41 @@ def view_probabilities(
     *,
     names: Sequence[str] | None = None,
 ) -> Float[Tensor, "b k"]:
-    """Mean over the views of the softmax of their scores, on the CPU.
+    """Return the softmax of the scores, averaged over the views, on the CPU.
+
+    Args:
+        model: The model.
+        views: The views of `b` videos.
+        names: Name of each video, for the error.
 
     Raises:
-        NonFiniteScores: A score is infinite or NaN; `names` holds the name of each video.
+        NonFiniteScores: A score is infinite or NaN.
     """
     scores = model(fold_views(views).to(model.mean.device))
     scores = unfold_views(scores, num_views=views.shape[1]).float()
-    check_scores(scores, model, names or [_numbered(place) for place in range(len(views))])
+    check_scores(scores, model, names or [_default_name(i) for i in range(len(views))])
     return scores.softmax(dim=-1).mean(dim=1).cpu()
 
 
 def check_classes(model_names: Sequence[str], data_names: Sequence[str]) -> None:
-    """Refuse data whose classes are not the model's, in the model's order.
+    """Check that the classes of model and data are the same, in the same order.
 
     Raises:
-        ValueError: Naming the first difference.
+        UsageError: Names the first difference.
     """
     if tuple(model_names) == tuple(data_names):
         return
     if len(model_names) != len(data_names):
-        only = min(set(data_names) ^ set(model_names), default=None)
-        whose = "model" if only in model_names else "data"
+        unshared = min(set(data_names) ^ set(model_names), default=None)
+        owner = "model" if unshared in model_names else "data"
         raise UsageError(
-            f"the model knows {len(model_names)} classes, the data have {len(data_names)}; first "
-            f"not in both: {only!r}, of the {whose} alone. Evaluate on the data it was trained for"
+            f"the model has {len(model_names)} classes, the data have {len(data_names)}; "
+            f"{unshared!r} is a class of the {owner} only. Evaluate on the data that the model was "
+            "trained for"
         )
-    place = next(i for i, (a, b) in enumerate(zip(model_names, data_names, strict=True)) if a != b)
+    pairs = enumerate(zip(model_names, data_names, strict=True))
+    index, (in_model, in_data) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
     raise UsageError(
-        f"class {place} is {model_names[place]!r} to the model, {data_names[place]!r} in the data; "
-        "scores would be read under wrong names: give the class order of the training data"
+        f"class {index} is {in_model!r} in the model, {in_data!r} in the data; with this order, "
+        "scores would get wrong names: use the class order of the training data"
     )

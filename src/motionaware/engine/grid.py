@@ -12,7 +12,7 @@ from motionaware.engine.config_io import (
     read_yaml,
     recipe_from_dict,
     recipe_to_dict,
-    with_own_code_found,
+    with_absolute_module_paths,
 )
 from motionaware.engine.config_validation import check_fields, check_override
 from motionaware.errors import RecipeError
@@ -187,4 +187,4 @@ def _recipe_of(
         content[group][name] = value
     recipe = recipe_from_dict(content, source=source)
     folders = dict.fromkeys((path.parent, (path.parent / grid.recipe).parent, Path()))
-    return with_own_code_found(recipe, tuple(folders))
+    return with_absolute_module_paths(recipe, tuple(folders))

@@ -3,27 +3,28 @@
     labels    sum_i w[y_i] l_i / sum_i w[y_i]       y_i the class of clip i
     shares    sum_i sum_c w[c] p_ic l_ic / n        p_i the class shares of a mixed clip
 
-Mixup and cutmix make shares. Both are torch's CrossEntropyLoss(weight=w, label_smoothing=...) on
-all clips of the step at once, however many batches it has. Label smoothing does not change what the
-sum is divided by.
+Mixup and cutmix make shares. Both are equal to torch's CrossEntropyLoss(weight=w,
+label_smoothing=...) on all clips of the step at once, for any number of batches. The divisor does
+not depend on label smoothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from motionaware.data.annotations.split import nearest
+from motionaware.data.annotations.split import class_hint
+from motionaware.engine.config import TrainConfig
 from motionaware.errors import UsageError
 
 
 class TrainingLoss:
-    """Sums of the loss over batches, and what they are divided by.
+    """Computes the sum of the loss of a batch, and the part of the divisor that it adds.
 
     Args:
-        weights: One weight a class; None weights all classes equally.
+        weights: One weight for each class; None weights all classes equally.
         label_smoothing: Share of the target that is spread over all classes.
     """
 
@@ -34,7 +35,7 @@ class TrainingLoss:
     def total(
         self, scores: Float[Tensor, "b k"], targets: Int[Tensor, "b"] | Float[Tensor, "b k"]
     ) -> Float[Tensor, ""]:
-        """Sum the weighted loss of the clips of a batch."""
+        """Return the sum of the weighted losses of the clips of a batch."""
         weights = None if self.weights is None else self.weights.to(scores)
         return F.cross_entropy(
             scores,
@@ -45,43 +46,61 @@ class TrainingLoss:
         )
 
     def divisor(self, targets: Int[Tensor, "b"] | Float[Tensor, "b k"]) -> float:
-        """What the clips of a batch add to the divisor: their weights, or their number if mixed."""
+        """Return the sum of the weights of the clips of a batch, or their number if mixed."""
         if self.weights is None or targets.is_floating_point():
             return float(len(targets))
         return self.weights[targets].double().sum().item()
 
 
-def make_weights(
-    setting: str | Mapping[str, float], class_names: Sequence[str], labels: Sequence[int]
-) -> Float[Tensor, "k"] | None:
-    """Make the class weights that `train.class_weights` asks for.
+def make_loss(
+    config: TrainConfig, class_names: Sequence[str], *, labels: Callable[[], list[int]]
+) -> TrainingLoss:
+    """Return the loss of a recipe.
 
     Args:
-        setting: `none`, `balanced`, or a weight for some class names; the others have 1.
-        class_names: One name a class.
-        labels: Of the training videos; they are counted for `balanced`.
-
-    Returns:
-        The weights; None if all classes count equally. `balanced` gives n / (k n_c) to a class that
-        has n_c of the n videos, where k classes have any, and 1 to a class without videos.
+        config: Class weights and label smoothing.
+        class_names: One name for each class.
+        labels: Returns the labels of the training videos; called for balanced weights only.
 
     Raises:
-        ValueError: A name is not a class.
+        UsageError: A class weight names an unknown class.
+    """
+    setting = config.class_weights
+    if isinstance(setting, dict):
+        weights = named_weights({str(name): one for name, one in setting.items()}, class_names)
+    else:
+        weights = balanced_weights(len(class_names), labels()) if setting == "balanced" else None
+    return TrainingLoss(weights, label_smoothing=config.label_smoothing)
 
-    >>> make_weights("balanced", ["cat", "dog"], [0, 0, 0, 1])
+
+def named_weights(weights: Mapping[str, float], class_names: Sequence[str]) -> Float[Tensor, "k"]:
+    """Return class weights from a mapping of class names; other classes have weight 1.
+
+    Raises:
+        UsageError: A name is not a class.
+
+    >>> named_weights({"dog": 2.5}, ["cat", "dog"])
+    tensor([1.0000, 2.5000])
+    """
+    for name in weights:
+        if name not in class_names:
+            raise UsageError(
+                f"train.class_weights names the class {name!r}, which the data do not have; "
+                f"{class_hint(name, class_names)}"
+            )
+    return torch.tensor([float(weights.get(name, 1.0)) for name in class_names])
+
+
+def balanced_weights(num_classes: int, labels: Sequence[int]) -> Float[Tensor, "k"]:
+    """Return class weights n / (k n_c) that are inverse to the number of training videos.
+
+    n videos are in k different classes, n_c of them in class c. A class without videos has
+    weight 1.
+
+    >>> balanced_weights(2, [0, 0, 0, 1])
     tensor([0.6667, 2.0000])
     """
-    if setting == "none":
-        return None
-    if not isinstance(setting, str):
-        for name in setting:
-            if name not in class_names:
-                raise UsageError(
-                    f"train.class_weights names the class {name!r}, which the data do not have; "
-                    f"{nearest(name, class_names)}"
-                )
-        return torch.tensor([float(setting.get(name, 1.0)) for name in class_names])
-    counts = torch.bincount(torch.tensor(labels), minlength=len(class_names))
+    counts = torch.bincount(torch.tensor(labels), minlength=num_classes)
     occurs = counts > 0
     weights = len(labels) / (occurs.sum() * counts.clamp(min=1))
     return torch.where(occurs, weights, 1.0)

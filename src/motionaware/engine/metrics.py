@@ -1,4 +1,4 @@
-"""From scores to numbers: top-k, per-class accuracy, confusion."""
+"""Compute top-k accuracy, per-class accuracy, loss and confusion matrix from probabilities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,23 +8,24 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_NOTES_SHOWN = 8  # of a data set in which many videos have one
+_NOTES_SHOWN = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """How well a model did on a set of videos. Accuracies are shares in [0, 1].
+    """The results of a model on a set of videos. Accuracies are shares in [0, 1].
 
     Attributes:
         num_videos: Videos evaluated.
-        top1: Share whose likeliest class is the right one.
-        top5: Share whose right class is among the five likeliest; None for five classes or fewer.
-        mean_class: Mean over the classes that occur of their own top-1.
-        loss: Mean of -log of the right class's probability.
-        per_class: Top-1 of each class by name; None where it does not occur.
-        confusion: Videos a right class (row) and predicted class (column).
+        top1: Share of the videos whose most probable class is correct.
+        top5: Share of the videos whose correct class is among the five most probable; None for five
+            classes or fewer.
+        mean_class: Mean of the top-1 of each class that occurs.
+        loss: Mean of -log of the probability of the correct class.
+        per_class: Top-1 of each class by name; None if it does not occur.
+        confusion: Number of videos for each correct class (row) and predicted class (column).
         num_skipped: Videos left out because they are absent or cannot be read.
-        notes: What was changed in videos to read them, one line each.
+        notes: Changes that were needed to read videos, one line each.
     """
 
     num_videos: int
@@ -38,7 +39,7 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        """On one line."""
+        """Return the results on one line."""
         videos = f"{self.num_videos} videos"
         if self.num_skipped:
             total = self.num_videos + self.num_skipped
@@ -50,12 +51,12 @@ class Report:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the results as plain values."""
         return dict(vars(self))
 
 
 def note_lines(notes: Sequence[str]) -> list[str]:
-    """Notes as lines to print: of many, the first few and how many more there are."""
+    """Return notes as lines to print: the first few, then the number of the others."""
     lines = [f"note: {note}" for note in notes[:_NOTES_SHOWN]]
     more = len(notes) - len(lines)
     return lines + (
@@ -66,7 +67,7 @@ def note_lines(notes: Sequence[str]) -> list[str]:
 def make_report(
     probabilities: Float[Tensor, "n k"], labels: Int[Tensor, "n"], class_names: Sequence[str]
 ) -> Report:
-    """Judge probabilities (rows sum to 1) by the labels.
+    """Evaluate probabilities, whose rows sum to 1, against the labels.
 
     >>> sure = torch.tensor([[0.9, 0.1], [0.8, 0.2]])
     >>> report = make_report(sure, torch.tensor([0, 1]), ["left", "right"])
@@ -79,14 +80,14 @@ def make_report(
     confusion = confusion.unflatten(0, (num_classes, num_classes))
     totals, hits = confusion.sum(dim=1), confusion.diag()
     occurs = totals > 0
-    right = probabilities.gather(1, labels[:, None])
+    correct = probabilities.gather(1, labels[:, None])
     in_top5 = (probabilities.topk(min(5, num_classes)).indices == labels[:, None]).any(dim=1)
     return Report(
         num_videos=num_videos,
         top1=(predicted == labels).double().mean().item(),
         top5=in_top5.double().mean().item() if num_classes > 5 else None,
         mean_class=(hits[occurs] / totals[occurs]).double().mean().item(),
-        loss=-right.clamp_min(1e-12).log().mean().item(),
+        loss=-correct.clamp_min(1e-12).log().mean().item(),
         per_class={
             name: (int(hit) / int(total) if total else None)
             for name, hit, total in zip(class_names, hits, totals, strict=True)

@@ -1,4 +1,4 @@
-"""Recipe -> model: a recognizer as a recipe describes it."""
+"""Build the model that a recipe describes."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,16 @@ from motionaware.models.recognizer import VideoRecognizer, create_model
 
 
 def make_model(recipe: Recipe, class_names: Sequence[str], *, fresh: bool) -> VideoRecognizer:
-    """Build the model of a recipe.
+    """Return the model of a recipe.
 
     Args:
-        recipe: Of which the groups `model` and `clip` count.
-        class_names: One name a class.
-        fresh: Begin from the weights that the recipe names; else they are filled in later.
+        recipe: The recipe; its groups `model` and `clip` are used.
+        class_names: One name for each class.
+        fresh: True loads the pretrained weights that the recipe names. False leaves random weights,
+            for a state dict that is loaded later.
 
     Raises:
-        ValueError: The recipe names what does not exist or does not fit.
+        UsageError: A name in the recipe is unknown, or an option does not fit the backbone.
         OSError: Weights could not be read or downloaded.
     """
     model = recipe.model
@@ -41,12 +42,12 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the a
 
 
 def lay_channels_last(model: nn.Module) -> None:
-    """Store every convolution kernel of a network with channels last, in place.
+    """Convert each convolution kernel of a network to the channels-last memory format, in place.
 
-    Kernels with 4 axes get `torch.channels_last`, those with 5 `torch.channels_last_3d`;
-    `nn.Module.to` raises where a network has both.
+    Kernels with 4 axes get `torch.channels_last`, kernels with 5 axes `torch.channels_last_3d`.
+    `nn.Module.to` raises an error for a network that has both.
     """
     for parameter in model.parameters():
         if parameter.ndim in _CHANNELS_LAST:
-            layout = _CHANNELS_LAST[parameter.ndim]
-            parameter.data = parameter.data.contiguous(memory_format=layout)
+            memory_format = _CHANNELS_LAST[parameter.ndim]
+            parameter.data = parameter.data.contiguous(memory_format=memory_format)

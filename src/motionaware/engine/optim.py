@@ -1,4 +1,4 @@
-"""What moves, and how fast: frozen norms, parameter groups, the schedule, the running average."""
+"""Optimizer, parameter groups, learning-rate schedule, frozen batch norms and weight average."""
 
 import math
 
@@ -12,13 +12,13 @@ from motionaware.engine.config import OptimConfig
 from motionaware.models.recognizer import VideoRecognizer
 from motionaware.models.site_hooks import temporal_modules
 
-_ONE_CYCLE_RISE = 0.3  # share of the steps; the rest falls
-_ONE_CYCLE_START = 1 / 25  # of the highest rate
+_ONE_CYCLE_RISE = 0.3  # share of the steps in which the rate rises
+_ONE_CYCLE_START = 1 / 25  # share of the highest rate
 _ONE_CYCLE_END = 1e-4 / 25
 
 
 def freeze_batch_norms(model: VideoRecognizer) -> None:
-    """Freeze the backbone's batch norms but the first, and none of the modules put into it.
+    """Freeze all batch norms of the backbone but the first; those of temporal modules stay.
 
     Source: Wang et al., Temporal Segment Networks, 2016, https://arxiv.org/abs/1608.00859
     """
@@ -34,14 +34,14 @@ def freeze_batch_norms(model: VideoRecognizer) -> None:
 
 
 def make_average(model: VideoRecognizer, decay: float | None) -> AveragedModel | None:
-    """Make the running average of the weights and of what batch norms count, if one is wanted."""
+    """Return an exponential moving average of parameters and buffers; None without a decay."""
     if decay is None:
         return None
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def make_optimizer(model: VideoRecognizer, config: OptimConfig) -> Optimizer:
-    """Make the optimizer over `parameter_groups`."""
+    """Return the optimizer over `parameter_groups`."""
     groups = parameter_groups(model, config)
     if config.optimizer == "sgd":
         return SGD(groups, lr=config.learning_rate, momentum=config.momentum)
@@ -49,7 +49,11 @@ def make_optimizer(model: VideoRecognizer, config: OptimConfig) -> Optimizer:
 
 
 def parameter_groups(model: VideoRecognizer, config: OptimConfig) -> list[dict[str, object]]:
-    """Part the parameters that move: backbone or new, decayed (matrices) or not (norms, biases)."""
+    """Return up to four groups of the trainable parameters.
+
+    Temporal modules and classifier have `new_rate_factor` times the learning rate of the backbone.
+    Matrices and kernels have weight decay; norms and biases have none.
+    """
     inserted = temporal_modules(model.backbone).values()
     new_prefixes = ("head.", *(f"backbone.{name}." for name in inserted))
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -67,10 +71,10 @@ def parameter_groups(model: VideoRecognizer, config: OptimConfig) -> list[dict[s
     ]
 
 
-def make_schedule(
+def make_scheduler(
     optimizer: Optimizer, config: OptimConfig, *, steps_per_epoch: int, epochs: int
 ) -> LambdaLR:
-    """Make the schedule, stepped once an optimizer step."""
+    """Return the learning-rate schedule. Step it once after each optimizer step."""
     return LambdaLR(
         optimizer,
         lambda step: rate_factor(step, config, steps_per_epoch=steps_per_epoch, epochs=epochs),
@@ -78,7 +82,19 @@ def make_schedule(
 
 
 def rate_factor(step: int, config: OptimConfig, *, steps_per_epoch: int, epochs: int) -> float:
-    """The learning rate at a step, as a share of the highest one.
+    """Return the learning rate of a step (counted from 0) as a share of the highest rate.
+
+    Within the planned steps the factors equal those of torch's schedules to 1e-12:
+
+    - `step`: MultiStepLR with gamma 0.1.
+    - `cosine`: CosineAnnealingLR to 0.
+    - `one-cycle`: OneCycleLR with its peak at 30 % of the way from the first step to the last.
+      torch's own `pct_start=0.3` puts the peak up to one step earlier.
+
+    We use this formula because it has no state: a run of an older version resumes from its step
+    number alone, but torch's OneCycleLR needs entries in the optimizer's state that older runs do
+    not have. torch's schedules have no warm-up of a fractional number of steps, and the last digits
+    of their rates differ, so that trained weights would differ too.
 
     >>> config = OptimConfig(schedule="step", milestones_epochs=(2,), warmup_epochs=0.5)
     >>> [rate_factor(step, config, steps_per_epoch=4, epochs=3) for step in (0, 1, 2, 8)]
@@ -87,20 +103,21 @@ def rate_factor(step: int, config: OptimConfig, *, steps_per_epoch: int, epochs:
     num_steps = steps_per_epoch * epochs
     if config.schedule == "one-cycle":
         return _one_cycle(step / max(num_steps - 1, 1))
-    warmup = config.warmup_epochs * steps_per_epoch
-    rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    warmup_steps = config.warmup_epochs * steps_per_epoch
+    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     if config.schedule == "cosine":
-        return rise * _half_wave(1.0, 0.0, step / num_steps)
+        return warmup * _cosine(1.0, 0.0, step / num_steps)
     passed = sum(step >= milestone * steps_per_epoch for milestone in config.milestones_epochs)
-    return rise * 0.1**passed
+    return warmup * 0.1**passed
 
 
 def _one_cycle(progress: float) -> float:
-    """Smith and Topin, 2017, https://arxiv.org/abs/1708.07120; momentum stays as it is."""
+    """Smith and Topin, 2017, https://arxiv.org/abs/1708.07120, without the cycle of momentum."""
     if progress < _ONE_CYCLE_RISE:
-        return _half_wave(_ONE_CYCLE_START, 1.0, progress / _ONE_CYCLE_RISE)
-    return _half_wave(1.0, _ONE_CYCLE_END, (progress - _ONE_CYCLE_RISE) / (1 - _ONE_CYCLE_RISE))
+        return _cosine(_ONE_CYCLE_START, 1.0, progress / _ONE_CYCLE_RISE)
+    return _cosine(1.0, _ONE_CYCLE_END, (progress - _ONE_CYCLE_RISE) / (1 - _ONE_CYCLE_RISE))
 
 
-def _half_wave(start: float, end: float, progress: float) -> float:
+def _cosine(start: float, end: float, progress: float) -> float:
+    """Interpolate from start to end along half a cosine wave; progress above 1 gives `end`."""
     return end + (start - end) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2

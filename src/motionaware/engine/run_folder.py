@@ -1,14 +1,14 @@
-"""A run's folder: recipe, log, checkpoints, and the state from which it can go on.
+"""The files of a run: recipe, log, checkpoints and the state to resume from.
 
-recipe.yaml         every value, defaults written out; resume.pt holds them too, to be compared
-log.csv             one line an epoch
-tensorboard/        the same as curves
-curves.png          the same as a picture, where matplotlib is installed; see report/run_curves.py
-last.safetensors    the model after the last whole epoch
-best.safetensors    the model of the best epoch on validation
-skipped.csv         videos left out, with the reason; only where there are any
-resume.pt           all that is needed to go on as if the run had not stopped
-lock                held by the process that trains; else an empty file
+recipe.yaml         all keys and values, defaults included
+log.csv             one row for each epoch
+tensorboard/        the same values as TensorBoard curves
+curves.png          the same as a picture if matplotlib is installed; see report/run_curves.py
+last.safetensors    the model after the last complete epoch
+best.safetensors    the model of the epoch with the highest validation top-1
+skipped.csv         videos that were left out, with the reason; absent if there are none
+resume.pt           the training state; see training_state.py. It contains the recipe, too
+lock                held by the process that trains; otherwise an empty file
 """
 
 import csv
@@ -28,15 +28,15 @@ from motionaware.errors import UsageError
 from motionaware.files import check_folder, lock_folder, write_atomically
 from motionaware.models.weights import read_torch
 
-_STATE_MARK = b"motionaware state "
+_STATE_HEADER = b"motionaware state "
 
 
 def _checksum_line(content: bytes) -> bytes:
-    return _STATE_MARK + f"sha256:{hashlib.sha256(content).hexdigest()}\n".encode()
+    return _STATE_HEADER + f"sha256:{hashlib.sha256(content).hexdigest()}\n".encode()
 
 
 class RunFolder:
-    """The files of one run, each written all or nothing."""
+    """Reads and writes the files of one run. Each file is written atomically."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -44,127 +44,137 @@ class RunFolder:
         self.best = self.path / "best.safetensors"
         self.skipped = self.path / "skipped.csv"
         self.recipe_file = self.path / "recipe.yaml"
-        self._state = self.path / "resume.pt"
-        self._log = self.path / "log.csv"
+        self._state_file = self.path / "resume.pt"
+        self._log_file = self.path / "log.csv"
+        self._state: dict[str, Any] | None = None
+
+    # ------------------------------------------------------------------------------------- recipe
 
     def begin(self, recipe: Recipe) -> None:
-        """Write the recipe of a new run.
-
-        Raises:
-            FileExistsError: A run is here already.
-        """
+        """Write the recipe of a new run; raises like `check_free`."""
         self.check_free()
-        write_atomically(self.recipe_file, self._text(recipe))
+        self.write_recipe(recipe)
 
     def check_free(self) -> None:
-        """Refuse a folder that holds a run, and a file in its place.
+        """Check that a new run can be started in this folder.
 
         Raises:
-            FileExistsError: A run is here already.
-            NotADirectoryError: A file is.
+            FileExistsError: The folder holds a run.
+            NotADirectoryError: The path is a file.
         """
         check_folder(self.path)
         if self.holds_run():
             raise FileExistsError(
-                f"{self.path} holds a run already; go on with it by --resume {self.path}, "
-                "or choose another folder"
+                f"{self.path} already holds a run; resume it with --resume {self.path}, or choose "
+                "another folder"
             )
 
     def holds_run(self) -> bool:
-        """Whether a run was begun here."""
+        """Return True if a run was started in this folder."""
         return self.recipe_file.is_file()
 
     def recipe(self, overrides: Sequence[str] = ()) -> Recipe:
-        """Read the recipe of the run that is here, with dotted overrides.
+        """Read the recipe of the run, with dotted overrides.
 
         Raises:
-            FileNotFoundError: No run is here.
-            RecipeError: It cannot be read, or an override does not fit.
+            FileNotFoundError: The folder holds no run.
+            RecipeError: The recipe cannot be read, or an override is wrong.
         """
         if not self.holds_run():
             raise FileNotFoundError(
-                f"{self.path} holds no run to resume: {self.recipe_file.name} is not there; "
+                f"{self.path} holds no run to resume: there is no {self.recipe_file.name}; "
                 "give the folder of a run, or start one from a recipe"
             )
         return read_stored_recipe(self.recipe_file, overrides)
 
     def write_recipe(self, recipe: Recipe) -> None:
-        """Replace the recipe, for a run that goes on with other values."""
-        write_atomically(self.recipe_file, self._text(recipe))
+        """Write or replace the recipe of the run."""
+        write_atomically(self.recipe_file, recipe_to_yaml(recipe, folder=self.path).encode())
 
-    def _text(self, recipe: Recipe) -> bytes:
-        return recipe_to_yaml(recipe, folder=self.path).encode()
-
-    def num_epochs(self) -> int:
-        """How many whole epochs the saved state has behind it."""
-        state = self.load_state()
-        return state["epoch"] if state else 0
+    # -------------------------------------------------------------------------------------- state
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep others from training the run that is here.
+        """Lock the run for this process.
 
         Raises:
-            BlockingIOError: Another process trains it.
+            BlockingIOError: Another process trains the run.
         """
-        words = (
+        message = (
             f"{self.path} is being trained by another process; wait until it has ended, or end it: "
-            "what it did is saved"
+            "its progress is saved"
         )
-        with lock_folder(self.path, busy_message=words):
+        with lock_folder(self.path, busy_message=message):
             yield
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Write the state to resume from, behind a line with its checksum."""
+        """Write the state to resume from, after a line with its checksum."""
+        self.release_state()
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         content = buffer.getvalue()
-        write_atomically(self._state, _checksum_line(content) + content)
+        write_atomically(self._state_file, _checksum_line(content) + content)
 
     def load_state(self) -> dict[str, Any] | None:
-        """Read the state to resume from; None before the first was written.
+        """Return the state to resume from; None if there is none yet.
+
+        The file is read once. The result is kept until `release_state` or `save_state`.
 
         Raises:
-            ValueError: The file is damaged.
+            UsageError: The file is damaged.
         """
-        if not self._state.is_file():
-            return None
-        content = self._state.read_bytes()
-        if content.startswith(_STATE_MARK):
+        if self._state is None and self._state_file.is_file():
+            self._state = self._read_state()
+        return self._state
+
+    def release_state(self) -> None:
+        """Free the memory of the loaded state."""
+        self._state = None
+
+    def history(self) -> list[dict[str, int | float]]:
+        """Return the log rows of the saved state; raises like `load_state`."""
+        state = self.load_state()
+        return state["log"] if state else []
+
+    def _read_state(self) -> dict[str, Any]:
+        content = self._state_file.read_bytes()
+        is_intact = True  # early versions wrote no checksum; read_torch checks what it can
+        if content.startswith(_STATE_HEADER):
             line, _, content = content.partition(b"\n")
-            is_whole = line + b"\n" == _checksum_line(content)
-        else:
-            is_whole = True  # of an early version; read_torch verifies what its format allows
+            is_intact = line + b"\n" == _checksum_line(content)
         try:
-            if not is_whole:
+            if not is_intact:
                 raise UsageError("its content does not match its checksum")
             return read_torch(io.BytesIO(content))
         except ValueError as error:
             remedy = (
-                f"begin a new run with --model.pretrained {self.last}, which is a separate file"
+                f"start a new run with --model.pretrained {self.last}, which is a separate file"
                 if self.last.is_file()
-                else "begin a new run"
+                else "start a new run"
             )
             raise UsageError(
-                f"{self._state} is damaged ({error}), the run cannot go on from it; {remedy}"
+                f"{self._state_file} is damaged ({error}), the run cannot be resumed from it; "
+                f"{remedy}"
             ) from error
 
+    # --------------------------------------------------------------------------- log, skipped files
+
     def write_log(self, rows: Sequence[Mapping[str, int | float]]) -> None:
-        """Write the whole log, one line an epoch."""
+        """Write log.csv, one row for each epoch."""
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-        write_atomically(self._log, text.getvalue().encode())
+        write_atomically(self._log_file, text.getvalue().encode())
 
     def read_log(self) -> list[dict[str, str]]:
-        """Read the log as it is now; empty before the first epoch has ended."""
-        if not self._log.is_file():
+        """Return the rows of log.csv as text; empty before the first epoch has ended."""
+        if not self._log_file.is_file():
             return []
-        return list(csv.DictReader(io.StringIO(self._log.read_text(encoding="utf-8"))))
+        return list(csv.DictReader(io.StringIO(self._log_file.read_text(encoding="utf-8"))))
 
     def count_skipped(self) -> int:
-        """How many videos are listed as left out."""
+        """Return the number of videos in skipped.csv."""
         if not self.skipped.is_file():
             return 0
         text = self.skipped.read_text(encoding="utf-8")
@@ -172,10 +182,10 @@ class RunFolder:
 
     @contextmanager
     def curves(self, *, first_epoch: int) -> Iterator[SummaryWriter]:
-        """Open the curves for more epochs; those that an earlier try left behind are dropped."""
+        """Open the TensorBoard curves and drop values from `first_epoch` on."""
         writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=first_epoch)
         try:
             yield writer
         finally:
-            with suppress(OSError):  # a full disk: what ended the run has better words for it
+            with suppress(OSError):  # a full disk must not hide the error that ended the run
                 writer.close()

@@ -1,7 +1,7 @@
-"""Refuse scores that are infinite or not a number (NaN), before a class is read from them.
+"""Check that scores are finite before a class is derived from them.
 
-`argmax` and `topk` of NaN give a class without an error, so every caller that names classes checks
-the scores first.
+`argmax` and `topk` of NaN return a class without an error. So each function that turns scores into
+classes checks them first.
 """
 
 from collections.abc import Sequence
@@ -11,22 +11,23 @@ from torch import Tensor, nn
 
 from motionaware.errors import NonFiniteScores
 
-_NAMED = 3  # videos
+_NAMES_SHOWN = 3
 
 
 def check_scores(scores: Float[Tensor, "b *k"], model: nn.Module, names: Sequence[str]) -> None:
     """Check the scores of `b` videos.
 
     Args:
-        scores: Before the softmax, one row a video.
-        model: What gave them; its weights are searched for the cause if a score is not finite.
-        names: The video of each row, for the error.
+        scores: Scores before the softmax, one row for each video.
+        model: The model that computed them. If a score is not finite, its weights are checked to
+            find the cause.
+        names: Name of the video of each row, for the error.
 
     Raises:
         NonFiniteScores: A score is infinite or NaN.
     """
-    # One reduction and one transfer in the usual case. A sum of finite scores can overflow, so only
-    # the test below decides.
+    # Usually one reduction and one transfer suffice. The sum of finite scores can overflow, so a
+    # sum that is not finite proves nothing yet.
     if scores.sum().isfinite():
         return
     rows = scores.flatten(start_dim=1).isfinite().all(dim=1).logical_not().nonzero().flatten()
@@ -34,19 +35,19 @@ def check_scores(scores: Float[Tensor, "b *k"], model: nn.Module, names: Sequenc
         found = [names[int(row)] for row in rows]
         raise NonFiniteScores(
             f"the model's scores of {shorten(found)} are infinite or not a number (NaN), so they "
-            f"name no class; {_cause(model)}"
+            f"name no class; {_describe_cause(model)}"
         )
 
 
 def shorten(names: Sequence[str]) -> str:
-    """Join the first few names; say how many more there are."""
+    """Join the first few different names and append how many more there are."""
     names = list(dict.fromkeys(names))
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more
 
 
-def broken_weights(model: nn.Module) -> list[str]:
-    """The names of the parameters and buffers that hold infinite values or NaN."""
+def non_finite_weights(model: nn.Module) -> list[str]:
+    """Return the names of parameters and buffers that hold infinite values or NaN."""
     return [
         name
         for name, tensor in model.state_dict(keep_vars=True).items()
@@ -54,15 +55,15 @@ def broken_weights(model: nn.Module) -> list[str]:
     ]
 
 
-def _cause(model: nn.Module) -> str:
-    broken = broken_weights(model)
-    if broken:
+def _describe_cause(model: nn.Module) -> str:
+    names = non_finite_weights(model)
+    if names:
         return (
-            f"{len(broken)} of the model's weights are infinite or NaN themselves, the first is "
-            f"{broken[0]}: use another checkpoint, or train again with a lower "
+            f"{len(names)} of the model's weights are infinite or NaN themselves, the first is "
+            f"{names[0]}: use another checkpoint, or train again with a lower "
             "optim.learning_rate"
         )
-    dtype = next((one.dtype for one in model.parameters()), None)
+    dtype = next((parameter.dtype for parameter in model.parameters()), None)
     return (
         f"the weights are finite ({str(dtype).removeprefix('torch.')}), so values overflow inside "
         "the network: run it in float32, or use a checkpoint trained with a lower "

@@ -10,9 +10,10 @@ _SAME_REQUEST_SECONDS = 1.0
 
 
 class StopRequest:
-    """A flag that is set once a signal has asked to stop; `signal_number` is the first one.
+    """A flag that a signal sets; `signal_number` is the first signal.
 
-    Not a threading.Event: that takes a lock, which the code that the signal interrupts may hold.
+    It is not a threading.Event, which takes a lock: the code that the signal interrupts may hold
+    that lock.
     """
 
     def __init__(self) -> None:
@@ -20,27 +21,27 @@ class StopRequest:
         self._is_set = False
 
     def is_set(self) -> bool:
-        """Whether a signal has asked to stop."""
+        """Return True if a signal asked to stop."""
         return self._is_set
 
     def set(self) -> None:
-        """Ask to stop."""
+        """Set the flag."""
         self._is_set = True
 
     def wait(self, seconds: float) -> None:
-        """Wait until the flag is set, at most that long."""
+        """Wait until the flag is set, but at most this many seconds."""
         end = time.monotonic() + seconds
-        while not self._is_set and (rest := end - time.monotonic()) > 0:
-            time.sleep(min(rest, 0.05))
+        while not self._is_set and (seconds_left := end - time.monotonic()) > 0:
+            time.sleep(min(seconds_left, 0.05))
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Turn Ctrl-C, SIGTERM and SIGHUP (a closed terminal) into a flag.
+    """Set a flag on Ctrl-C, SIGTERM and SIGHUP (a closed terminal) instead of ending the process.
 
-    A second Ctrl-C raises KeyboardInterrupt at once. Within a second of the first signal it counts
-    as the same request, because `timeout` sends its signal twice: to the process and to its group.
-    Later SIGTERM and SIGHUP change nothing. SIGHUP stays ignored where it is (`nohup`).
+    A second Ctrl-C raises KeyboardInterrupt. Within a second of the first signal it counts as the
+    same request, because `timeout` sends its signal twice: to the process and to its group. Later
+    SIGTERM and SIGHUP change nothing. If SIGHUP is ignored (`nohup`), it stays ignored.
 
     Only the main thread can handle signals; in another thread the flag is never set.
     """
@@ -50,7 +51,7 @@ def stop_on_signal() -> Iterator[StopRequest]:
         return
     first_seconds = 0.0
 
-    def ask(number: int, frame: object) -> None:
+    def handle(number: int, frame: object) -> None:
         nonlocal first_seconds
         if not stop.is_set():
             first_seconds, stop.signal_number = time.monotonic(), number
@@ -62,22 +63,22 @@ def stop_on_signal() -> Iterator[StopRequest]:
     hangup = getattr(signal, "SIGHUP", None)  # not on Windows
     if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
         numbers.append(hangup)
-    before = {number: signal.signal(number, ask) for number in numbers}
+    handlers = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
 @contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-    """Ignore Ctrl-C for a while; a process that is started meanwhile ignores it from the start."""
+def ignore_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C. A process that is started in this context ignores it from its start."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, handler)

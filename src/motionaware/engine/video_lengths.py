@@ -1,46 +1,44 @@
-"""Note training videos that have fewer frames than a clip."""
+"""Count training videos that have fewer frames than a clip."""
 
 from collections.abc import Iterator
 
 from motionaware.data.annotations.index import known_lengths
-from motionaware.data.dataset import VideoDataset
-from motionaware.data.loader import Batch, ClipDataset
+from motionaware.data.clip_loaders import SplitDataset
+from motionaware.data.loader import Batch
 
 
 class VideoLengths:
-    """Counts the videos with fewer frames than a clip.
+    """Collects the lengths of the training videos and warns about short ones.
 
-    The index of a data set knows all lengths at the start. Without one, a video's length is known
-    once it has been read, so all are known after the first epoch.
+    With an index, all lengths are known at the start. Otherwise the length of a video is known
+    after it has been read, so all lengths are known after the first epoch.
     """
 
-    def __init__(self, dataset: ClipDataset, *, num_frames: int) -> None:
+    def __init__(self, dataset: SplitDataset, *, num_frames: int) -> None:
         self.num_frames = num_frames
-        self._seen: dict[int, int] = {}
-        lengths = known_lengths(dataset.split) if isinstance(dataset, VideoDataset) else None
-        self._is_known = lengths is not None
-        self._was_told = False
-        if lengths is not None:
-            self._seen = dict(enumerate(lengths.tolist()))
+        lengths = known_lengths(dataset.split)
+        self._from_index = lengths is not None
+        self._lengths = {} if lengths is None else dict(enumerate(lengths.tolist()))
+        self._warned = False
 
-    def meet(self, batch: Batch) -> None:
+    def add(self, batch: Batch) -> None:
         """Note the lengths of the videos of a batch."""
-        if self._is_known or self._was_told or not batch.num_video_frames:
+        if self._from_index or self._warned or not batch.num_video_frames:
             return
         for index, length in zip(batch.indices.tolist(), batch.num_video_frames, strict=True):
             if length is not None:
-                self._seen[index] = length
+                self._lengths[index] = length
 
     def warnings(self) -> Iterator[str]:
-        """One note if videos are too short, the first time that lengths are known."""
-        if self._was_told or not self._seen:
+        """Yield a note about short videos, once, at the first call with known lengths."""
+        if self._warned or not self._lengths:
             return
-        self._was_told = True
-        short = [length for length in self._seen.values() if length < self.num_frames]
+        self._warned = True
+        short = [length for length in self._lengths.values() if length < self.num_frames]
         if short:
             yield (
-                f"note: {len(short)} of {len(self._seen)} training videos have fewer frames "
+                f"note: {len(short)} of {len(self._lengths)} training videos have fewer frames "
                 f"than clip.num_frames {self.num_frames}, the shortest has {min(short)}; their "
                 "clips show some frames more than once. A lower clip.num_frames avoids that"
             )
-        self._seen = {}
+        self._lengths = {}
