@@ -1,25 +1,25 @@
 """All errors and warnings that are meant for users.
 
-    MotionAwareError                        base; says what came, what was wanted, what to do
+    MotionAwareError                        base; says what was found, expected, and what to do
     ├── UsageError (ValueError)             an argument, option, name or file cannot be used
     │   └── RecipeError                     a key or value of a recipe or grid
     ├── DataError (ValueError)              a data set does not have the layout of its kind
     │   └── SplitAbsent                     it has no such split
     ├── VideoError (ValueError)             one video cannot be read or written
     ├── SiteError (RuntimeError)            a temporal module of a network no longer runs
+    ├── OwnCodeError (RuntimeError)         a user's own temporal module raised an error
     ├── MissingPackage (ImportError)        an optional package is not installed
     ├── NonFiniteScores (ValueError)        a model's scores are infinite or NaN
     ├── TrainingDiverged (RuntimeError)     the loss became infinite or NaN
     ├── TrainingInterrupted (RuntimeError)  a signal stopped training; its state was saved
     └── WorkerCrashed (RuntimeError)        a process that motionaware started crashed
 
-Each is also the built-in class in brackets, so code that catches `ValueError` keeps working. An
-error of the operating system (OSError) is for users too. Any other exception is a fault of
+Each class also derives from the built-in class in brackets, so code that catches `ValueError` keeps
+working. OSError, an error of the operating system, is for users too. Any other exception is a bug in
 motionaware: the command line shows its traceback.
 """
 
 import signal
-import traceback
 
 
 class MotionAwareError(Exception):
@@ -48,6 +48,10 @@ class VideoError(MotionAwareError, ValueError):
 
 class SiteError(MotionAwareError, RuntimeError):
     """A temporal module of a network no longer runs; the message names its site."""
+
+
+class OwnCodeError(MotionAwareError, RuntimeError):
+    """A user's own temporal module raised an error; the message names file and line."""
 
 
 class MissingPackage(MotionAwareError, ImportError):
@@ -88,12 +92,8 @@ class MotionAwareWarning(UserWarning):
     """
 
 
-OWN_CODE_MARK = "__motionaware_own__"
-"""A global of modules that a user named in a recipe, a grid or a call; see temporal/own.py."""
-
-
 def is_expected(error: Exception) -> bool:
-    """True if an error is meant for the user: ours, or the operating system's."""
+    """Return True if an error is meant for users: a MotionAwareError or an OSError."""
     return isinstance(error, (MotionAwareError, OSError))
 
 
@@ -103,12 +103,3 @@ def one_line(error: Exception) -> str:
         file = f"{error.filename}: " if error.filename else ""
         return f"{file}{error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def place_in_own_code(error: Exception) -> str | None:
-    """Give file and line of the innermost line of a user's temporal module that led to an error."""
-    place = None
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        if OWN_CODE_MARK in frame.f_globals:
-            place = f"{frame.f_code.co_filename}, line {line}"
-    return place

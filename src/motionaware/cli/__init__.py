@@ -32,7 +32,6 @@ from motionaware.errors import (
     UsageError,
     is_expected,
     one_line,
-    place_in_own_code,
 )
 
 WRONG_ARGUMENTS = 2  # exit code of argparse
@@ -68,14 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         discard_output()
         return OUTPUT_CLOSED
     except Exception as error:
-        if args.traceback:
+        if args.traceback or not is_expected(error):
             raise
-        if not is_expected(error):
-            place = place_in_own_code(error)
-            if place is None:
-                raise
-            print_error(f"{place}: {type(error).__name__}: {one_line(error)}")
-            return 1
         print_error(one_line(error))
         return 128 + error.signal_number if isinstance(error, TrainingInterrupted) else 1
 

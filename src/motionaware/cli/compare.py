@@ -58,16 +58,16 @@ def add_compare_parser(commands: Subparsers) -> None:
 
 def run_compare(args: argparse.Namespace) -> int:
     """Compare the runs of a grid, or finished runs."""
-    from motionaware.report.tables import mean_and_spread
+    from motionaware.report.tables import mean_and_sd
 
     inputs = [Path(path) for path in args.inputs]
     are_grids = [path.suffix in (".yaml", ".yml") for path in inputs]
     if any(are_grids) and len(inputs) > 1:
         raise UsageError("give one grid, or folders of finished runs, not both")
     comparison = _compare_grid(args, inputs[0]) if are_grids[0] else _compare_runs(args, inputs)
-    for column in comparison.findings.columns:
-        top1 = f"{mean_and_spread(column.top1())} %" if column.runs else "failed"
-        print_line(f"  {column.name:<40} top-1 {top1}")
+    for cell in comparison.results.cells:
+        top1 = f"{mean_and_sd(cell.top1_by_seed())} %" if cell.runs else "failed"
+        print_line(f"  {cell.name:<40} top-1 {top1}")
     print_line(f"report: {comparison.report / 'report.html'}")
     for note in comparison.notes:
         print_line(f"note: {note}")
