@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from motionaware.data.annotations.index import facts_of, write_index
+from motionaware.data.annotations.index import fingerprint_lists, write_index
 from motionaware.data.annotations.split import Split
 from motionaware.data.annotations.table import check_videos_exist, read_lists, read_split
 from motionaware.data.loader import TrainingBatchSampler
@@ -121,7 +121,8 @@ def main() -> None:
                     began = time.perf_counter()
                     split = read_lists(kind, root, "train")
                     frames = [50] * len(split.examples)
-                    path = write_index(kind, root, split, frames, facts=facts_of(kind, root, split))
+                    fingerprint = fingerprint_lists(kind, root, split)
+                    path = write_index(kind, root, split, frames, fingerprint=fingerprint)
                     took, size = time.perf_counter() - began, path.stat().st_size / 1e6
                     print(f"  {kind}: index written in {took:.1f} s, {size:.1f} MB")
                 runs = [measure(kind, root, use_index) for _ in range(args.runs)]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from motionaware.apps.prepare_index import prepare_data
+from motionaware.apps.prepare_index import prepare_index
 from motionaware.data.loader import Batch
 from motionaware.engine import progress as progress_module
 from motionaware.engine import run_folder as run_folder_module
@@ -762,7 +762,7 @@ def test_videos_shorter_than_a_clip_give_one_note(
     root = tmp_path / "videos"
     shutil.copytree(video_folder, root)
     if indexed:
-        prepare_data("folder", root)
+        prepare_index("folder", root)
     recipe = on_videos(tiny_recipe, root, num_workers=num_workers)
     lines: list[str] = []
     train(modify(recipe, clip={"num_frames": 7}), tmp_path / "short", log=lines.append)
@@ -914,7 +914,7 @@ def test_a_frame_cache_changes_no_number_and_warns_once_when_it_is_full(
     assert_same_run(tmp_path / "plain", tmp_path / "cached")
     assert f"decoded frames kept in {tmp_path / 'cache'}" in lines[0]
     (full,) = [line for line in lines if "is full at 0.00 GiB" in line]
-    assert "are decoded as usual: make room, raise data.cache_gib, or leave it so" in full
+    assert "are decoded each time: free disk space, raise data.cache_gib, or ignore this" in full
 
 
 def test_a_frame_cache_for_shards_is_an_error_and_creates_no_folder(

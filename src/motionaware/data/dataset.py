@@ -14,8 +14,8 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
 from motionaware.clip import ClipSpec
-from motionaware.data.annotations.index import labels_of
 from motionaware.data.annotations.split import Split
+from motionaware.data.clip_loaders import RandomAccess
 from motionaware.data.loader import (
     FailedSample,
     Request,
@@ -70,7 +70,7 @@ def choose_frames(
     )
 
 
-class VideoDataset(Dataset[Sample | FailedSample]):
+class VideoDataset(RandomAccess, Dataset[Sample | FailedSample]):
     """Clips of the videos of a split.
 
     Args:
@@ -139,7 +139,7 @@ class VideoDataset(Dataset[Sample | FailedSample]):
 
     def labels(self) -> list[int]:
         """Return the label of each example."""
-        return labels_of(self.split)
+        return self.split.labels()
 
     def _open(self, index: int) -> Video:
         if index not in self._videos:
@@ -177,7 +177,7 @@ class VideoDataset(Dataset[Sample | FailedSample]):
         return rearrange(crops, "crops (v t) c h w -> (v crops) t c h w", v=self.num_views)
 
 
-class MotionPairsDataset(Dataset[Sample]):
+class MotionPairsDataset(RandomAccess, Dataset[Sample]):
     """The clips of MotionPairs with one view each, neither cropped nor resized.
 
     Args:
@@ -185,6 +185,8 @@ class MotionPairsDataset(Dataset[Sample]):
         flip: See `VideoDataset`.
         augment: See `VideoDataset`.
     """
+
+    split: Split | None = None  # the clips are generated, not listed
 
     def __init__(
         self, clips: MotionPairs, *, flip: Flip = False, augment: Augment | None = None

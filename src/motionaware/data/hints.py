@@ -4,9 +4,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from motionaware.data.annotations.index import IndexedExamples
-from motionaware.data.annotations.split import Split
-from motionaware.data.shards.layout import ShardedExamples
+from motionaware.data.annotations.split import ExampleArrays, Split
 from motionaware.messages import count
 
 _MAX_LISTED = 8  # names in one hint
@@ -34,19 +32,12 @@ def similar_classes(class_names: Sequence[str]) -> list[str]:
 
 def empty_classes(split: Split) -> str | None:
     """Return a hint that lists the classes without a video in the split; None if there are none."""
-    used = _used_labels(split)
+    used = set(split.labels())
     empty = [name for label, name in enumerate(split.class_names) if label not in used]
     if not empty:
         return None
     more = f" and {len(empty) - _MAX_LISTED} more" if len(empty) > _MAX_LISTED else ""
     return f"{split.name} has no video of {', '.join(empty[:_MAX_LISTED])}{more}"
-
-
-def _used_labels(split: Split) -> set[int]:
-    examples = split.examples
-    if isinstance(examples, IndexedExamples | ShardedExamples):  # avoids building each Example
-        return set(examples.all_labels().tolist())
-    return {example.label for example in examples}
 
 
 def untrained_classes(training: Split) -> str | None:
@@ -63,7 +54,7 @@ def repeated_videos(split: Split) -> tuple[str, bool] | None:
 
     Returns None if no video is listed several times, and for shards, which do not store paths.
     """
-    if isinstance(split.examples, ShardedExamples):
+    if isinstance(split.examples, ExampleArrays) and not split.examples.has_duplicates():
         return None
     labels_by_path: dict[Path, list[int]] = {}
     for example in split.examples:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from motionaware.data.annotations.index import missing_places, without_places
+from motionaware.data.annotations.index import missing_examples, without_examples
 from motionaware.data.annotations.split import Split
 from motionaware.data.loader import Batch, ClipDataset
 from motionaware.errors import DataError
@@ -41,11 +41,11 @@ class SkippedVideos:
             DataError: Their share is above `max_share`.
         """
         self._totals[split.name] = len(split.examples)
-        missing = missing_places(split)
+        missing = missing_examples(split)
         for index in missing:
             self.reasons[split.name, str(split.examples[index].path)] = "does not exist"
         self._check_share(split.name)
-        return without_places(split, missing)
+        return without_examples(split, missing)
 
     def record(self, batches: Iterator[Batch], dataset: ClipDataset, split: str) -> Iterator[Batch]:
         """Yield batches and record the videos that were skipped in them.

@@ -1,25 +1,59 @@
-"""Open the data that a recipe names: where a recipe's words become a data set of clips."""
+"""Open the data set that a recipe names."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from motionaware.clip import ClipSpec
-from motionaware.data.annotations.split import SPLITS, Shared, Split
-from motionaware.data.annotations.table import check_videos_exist, count_shared, read_split
-from motionaware.data.dataset import MotionPairsDataset, VideoDataset
-from motionaware.data.loader import ClipDataset
-from motionaware.data.motionpairs import MotionPairs
-from motionaware.data.shards.layout import KIND as SHARDS
-from motionaware.data.shards.layout import read_shards, read_shared
-from motionaware.data.shards.reader import ShardDataset
+from motionaware.data.annotations.split import SPLITS
+from motionaware.data.annotations.table import KINDS
+from motionaware.data.clip_loaders import SplitDataset
 from motionaware.data.skipped_videos import SkippedVideos
+from motionaware.data.source import (
+    ClipOptions,
+    FileSource,
+    MotionPairsSource,
+    ShardSource,
+    VideoSource,
+)
 from motionaware.data.transforms.augment import Augment
 from motionaware.data.video.base import Video
 from motionaware.data.video.frame_cache import FrameCache
 from motionaware.data.video.open import video_opener
 from motionaware.engine.config import DataConfig, EvalConfig
-from motionaware.errors import DataError, SplitAbsent
+from motionaware.errors import DataError
+
+
+def _file_source(config: DataConfig) -> VideoSource:
+    return FileSource(config.kind, config.root)
+
+
+def _shard_source(config: DataConfig) -> VideoSource:
+    return ShardSource(config.root)
+
+
+def _motionpairs_source(config: DataConfig) -> VideoSource:
+    num_clips = (config.num_train_clips, config.num_val_clips, config.num_test_clips)
+    return MotionPairsSource(
+        dict(zip(SPLITS, num_clips, strict=True)),
+        seed=config.seed,
+        cache_dir=Path(config.root) if config.root else None,
+    )
+
+
+_SOURCES: dict[str, Callable[[DataConfig], VideoSource]] = {
+    **dict.fromkeys(KINDS, _file_source),
+    "shards": _shard_source,
+    "motionpairs": _motionpairs_source,
+}
+
+
+def open_source(config: DataConfig) -> VideoSource:
+    """Return the data set of a recipe. Nothing is read yet.
+
+    An unknown `data.kind` is refused by the first method that reads.
+    """
+    return _SOURCES.get(config.kind, _file_source)(config)
 
 
 def open_dataset(
@@ -32,83 +66,64 @@ def open_dataset(
     skips: SkippedVideos | None = None,
     cache: FrameCache | None = None,
     progress: bool = False,
-) -> ClipDataset:
-    """Open one split of the data that a recipe names.
+    source: VideoSource | None = None,
+) -> SplitDataset:
+    """Open one split of the data set of a recipe.
 
     Args:
-        config: Names the data.
+        config: The recipe's `data`.
         split: `train`, `val` or `test`.
-        spec: What the model expects of a clip.
-        views: How many views a video has at test time.
-        augment: What is done to training clips.
-        skips: Notes the videos that are absent, where the config says to leave them out.
-        cache: Opens the videos, if they are kept decoded.
-        progress: Show a bar on the error stream while clips are drawn.
+        spec: Number of frames, sampling and size of the clips.
+        views: Number of views of a video at test time.
+        augment: Augmentation of training clips.
+        skips: Records missing videos, if the recipe skips them.
+        cache: Keeps decoded frames; see `open_cache`.
+        progress: Show a bar on stderr while clips are generated.
+        source: The data set, if it was opened before; its lists are not read again.
 
     Raises:
-        DataError: The data are not as their kind wants them.
+        SplitAbsent: The data set does not have this split.
+        DataError: The data do not have the layout of their kind, or videos are missing.
     """
     views = views or EvalConfig()
-    if config.kind != "motionpairs":
-        if config.kind == SHARDS:
-            videos = read_shards(config.root, split)
-        else:
-            videos = read_split(config.kind, config.root, split)
-            if config.on_error == "skip":
-                videos = (skips or SkippedVideos(config.max_skipped_share)).without_missing(videos)
-            else:
-                check_videos_exist(videos)
-        return (ShardDataset if config.kind == SHARDS else VideoDataset)(
-            videos,
-            spec=spec,
-            crop=config.crop,
-            flip=config.flip,
-            augment=augment,
-            num_views=views.num_views,
-            num_crops=views.num_crops,
-            opener=cache.open if cache else _opener(config, spec),
-        )
-    sizes = {
-        "train": config.num_train_clips,
-        "val": config.num_val_clips,
-        "test": config.num_test_clips,
-    }
-    clips = MotionPairs(
-        split=split,
-        num_clips=sizes[split],
-        num_frames=spec.num_frames,
-        image_size=spec.image_size,
-        seed=config.seed,
-        cache_dir=Path(config.root) if config.root else None,
-        progress=progress,
+    if config.on_error != "skip":
+        skips = None
+    elif skips is None:
+        skips = SkippedVideos(config.max_skipped_share)
+    options = ClipOptions(
+        spec=spec,
+        crop=config.crop,
+        flip=config.flip,
+        augment=augment,
+        num_views=views.num_views,
+        num_crops=views.num_crops,
+        opener=cache.open if cache else _video_opener(config, spec),
     )
-    return MotionPairsDataset(clips, flip=config.flip, augment=augment)
+    source = source or open_source(config)
+    return source.open(split, options, skips=skips, progress=progress)
 
 
-def _opener(config: DataConfig, spec: ClipSpec) -> Callable[[str | Path], Video]:
+def _video_opener(config: DataConfig, spec: ClipSpec) -> Callable[[str | Path], Video]:
     return video_opener(
         config.decoder, square_pixels=spec.square_pixels, size_change=config.size_change
     )
 
 
 def open_cache(config: DataConfig, *, spec: ClipSpec) -> FrameCache | None:
-    """The cache of decoded frames that a recipe names, if it does.
+    """Return the cache of decoded frames that a recipe names; None if it names none.
 
     Args:
-        config: Names the data.
-        spec: What the model expects of a clip.
+        config: The recipe's `data`.
+        spec: Whether frames are resized to square pixels.
 
     Raises:
-        DataError: The data are not kept; no folder is made.
+        DataError: Data of this kind cannot be cached; no folder is made.
         OSError: The folder cannot be written.
     """
     if config.cache_dir is None:
         return None
-    if config.kind == SHARDS:
-        raise DataError(
-            f"data.cache_dir is {config.cache_dir}, but shards are streamed and not kept; "
-            "leave cache_dir out, or name the data set that they were written from"
-        )
+    if refusal := open_source(config).cache_refusal:
+        raise DataError(f"data.cache_dir is {config.cache_dir}, but {refusal}")
     return FrameCache(
         config.cache_dir,
         max_gib=config.cache_gib,
@@ -119,46 +134,31 @@ def open_cache(config: DataConfig, *, spec: ClipSpec) -> FrameCache | None:
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Whether data have a test split, and what else its videos and validation's are used for.
+class SplitCheck:
+    """Whether a data set has a test split, and which splits share videos.
 
     Attributes:
-        exists: There is a test split.
-        num_shared: How many of its videos are validation's too.
-        num_learnt: How many videos of a split are training's too, where any are.
+        has_test: False if there is no test split.
+        num_val_in_test: Number of videos that validation and test share.
+        num_in_train: Number of videos that `train` shares with another split, by its name; splits
+            that share none are absent.
     """
 
-    exists: bool = True
-    num_shared: int = 0
-    num_learnt: Mapping[str, int] = field(default_factory=dict)
+    has_test: bool = True
+    num_val_in_test: int = 0
+    num_in_train: Mapping[str, int] = field(default_factory=dict)
 
 
-def look_for_test(config: DataConfig) -> HeldOut:
-    """Look at the splits that a recipe's data have; what is amiss is said when one is opened."""
-    splits: list[Split] = []
-    absent = set()
-    for name in SPLITS if config.kind != "motionpairs" else ():
-        try:
-            if config.kind == SHARDS:
-                read_shards(config.root, name)
-            else:
-                splits.append(read_split(config.kind, config.root, name))
-        except SplitAbsent:
-            absent.add(name)
-        except (DataError, OSError):
-            pass
-    shared = _shared(config, splits)
-    return HeldOut(
-        exists="test" not in absent,
-        num_shared=shared.get(("val", "test"), 0),
-        num_learnt={to: number for (of, to), number in shared.items() if of == "train"},
+def check_splits(source: VideoSource) -> SplitCheck:
+    """Return which splits exist and share videos. Damaged data are reported when opened, not here.
+
+    With a fresh index, the numbers are those that `motionaware prepare` stored in it.
+    """
+    overlap = source.overlap()
+    return SplitCheck(
+        has_test=source.has_split("test"),
+        num_val_in_test=overlap.get(("val", "test"), 0),
+        num_in_train={
+            second: number for (first, second), number in overlap.items() if first == "train"
+        },
     )
-
-
-def _shared(config: DataConfig, splits: Iterable[Split]) -> Shared:
-    if config.kind != SHARDS:
-        return count_shared(splits)
-    try:
-        return read_shared(config.root or "")
-    except (DataError, OSError):
-        return {}

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from motionaware.data.loader import Batch, collect_notes, iterate_batches
-from motionaware.data.shards.sampler import view_loader
 from motionaware.data.skipped_videos import SkippedVideos
 from motionaware.engine.config import DataConfig, EvalConfig
 from motionaware.engine.dataset_factory import open_cache, open_dataset
@@ -97,8 +96,7 @@ def predict_split(
         progress=progress,
     )
     check_classes(model.class_names, dataset.class_names)
-    loader = view_loader(
-        dataset,
+    loader = dataset.view_loader(
         batch_size=config.batch_size,
         num_workers=data.num_workers,
         skip=data.on_error == "skip",

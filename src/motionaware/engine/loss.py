@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from motionaware.data.annotations.split import nearest
+from motionaware.data.annotations.split import class_hint
 from motionaware.engine.config import TrainConfig
 from motionaware.errors import UsageError
 
@@ -86,7 +86,7 @@ def named_weights(weights: Mapping[str, float], class_names: Sequence[str]) -> F
         if name not in class_names:
             raise UsageError(
                 f"train.class_weights names the class {name!r}, which the data do not have; "
-                f"{nearest(name, class_names)}"
+                f"{class_hint(name, class_names)}"
             )
     return torch.tensor([float(weights.get(name, 1.0)) for name in class_names])
 

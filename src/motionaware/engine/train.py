@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from motionaware.data.loader import Batch
+from motionaware.data.source import VideoSource
 from motionaware.deprecation import renamed_keyword
 from motionaware.engine.config import Recipe
 from motionaware.engine.config_io import recipe_to_dict, with_absolute_module_paths
@@ -65,6 +66,7 @@ def train(
     resume: bool = False,
     progress: bool = False,
     log: Callable[[str], None] | None = None,
+    source: VideoSource | None = None,
 ) -> Report:
     """Train a model and evaluate it on the validation split after each epoch.
 
@@ -80,6 +82,8 @@ def train(
         progress: Show progress bars on standard error.
         log: Called with a line at the start, after each epoch and, without progress bars, about
             once a minute.
+        source: The data set of the recipe, if it was opened before by `open_source`. Its lists are
+            not read again.
 
     Returns:
         The validation report of the last epoch.
@@ -105,7 +109,10 @@ def train(
     torch.set_num_threads(recipe.train.num_threads or num_threads)
     try:
         with torch.random.fork_rng():
-            return Trainer(recipe, folder, resume=resume, progress=progress, log=log).fit()
+            trainer = Trainer(
+                recipe, folder, resume=resume, progress=progress, log=log, source=source
+            )
+            return trainer.fit()
     finally:
         torch.set_num_threads(num_threads)
 
@@ -121,12 +128,13 @@ class Trainer:
         resume: bool,
         progress: bool,
         log: Callable[[str], None],
+        source: VideoSource | None = None,
     ) -> None:
         self.recipe, self.folder, self.progress, self.log = recipe, folder, progress, log
         config = recipe.train
         saved = folder.load_state() if resume else None
         changes = check_recipe_unchanged(recipe, folder=folder, saved=saved) if resume else {}
-        self.data = TrainingData(recipe, progress=progress)
+        self.data = TrainingData(recipe, source=source, progress=progress)
         self.device = pick_device(config.device)
         torch.manual_seed(config.seed)
         model = self._make_model(saved)

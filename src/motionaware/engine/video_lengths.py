@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from motionaware.data.annotations.index import known_lengths
-from motionaware.data.dataset import VideoDataset
-from motionaware.data.loader import Batch, ClipDataset
+from motionaware.data.clip_loaders import SplitDataset
+from motionaware.data.loader import Batch
 
 
 class VideoLengths:
@@ -14,9 +14,9 @@ class VideoLengths:
     after it has been read, so all lengths are known after the first epoch.
     """
 
-    def __init__(self, dataset: ClipDataset, *, num_frames: int) -> None:
+    def __init__(self, dataset: SplitDataset, *, num_frames: int) -> None:
         self.num_frames = num_frames
-        lengths = known_lengths(dataset.split) if isinstance(dataset, VideoDataset) else None
+        lengths = known_lengths(dataset.split)
         self._from_index = lengths is not None
         self._lengths = {} if lengths is None else dict(enumerate(lengths.tolist()))
         self._warned = False

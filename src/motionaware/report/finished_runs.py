@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from motionaware.data.shards.layout import KIND as SHARDS
+from motionaware.engine.dataset_factory import open_source
 from motionaware.engine.grid import check_pairs
 from motionaware.engine.run_folder import RunFolder
 from motionaware.errors import UsageError
@@ -56,7 +56,7 @@ def open_finished_run(folder: Path, out: Path, *, allow_code: bool = False) -> R
 def _check_data_root(run: Run) -> None:
     """Raise UsageError if the data set is no longer where the recipe says."""
     data = run.recipe.data
-    if data.kind in ("motionpairs", SHARDS) or data.root is None or Path(data.root).is_dir():
+    if not open_source(data).needs_folder or data.root is None or Path(data.root).is_dir():
         return
     working_folder = "" if Path(data.root).is_absolute() else f" in {Path.cwd()}"
     raise UsageError(

@@ -1,3 +1,5 @@
+"""The index of a split: equal to its lists, fast to open, and refused when the data change."""
+
 import os
 import pickle
 from pathlib import Path
@@ -11,10 +13,10 @@ from motionaware.data.annotations.index import (
     UNREADABLE,
     IndexedExamples,
     IndexUnusable,
-    facts_of,
-    missing_places,
+    fingerprint_lists,
+    missing_examples,
     open_index,
-    without_places,
+    without_examples,
     write_index,
 )
 from motionaware.data.annotations.split import Split
@@ -31,7 +33,7 @@ from motionaware.errors import DataError, SplitAbsent
 
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test writes to the cache of whoever runs it."""
+    """Let no test write to the user's cache folder."""
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setattr(Path, "home", lambda: folder)
     return folder
@@ -42,7 +44,7 @@ def make_index(
 ) -> Split:
     split = read_lists(kind, root, name)
     numbers = [(frames or {}).get(example.path.stem, 10) for example in split.examples]
-    write_index(kind, root, split, numbers, facts=facts_of(kind, root, split))
+    write_index(kind, root, split, numbers, fingerprint=fingerprint_lists(kind, root, split))
     return split
 
 
@@ -55,7 +57,7 @@ def csv_root(tmp_path: Path) -> Path:
     return root
 
 
-def test_an_index_says_what_the_lists_say_for_every_kind(trees, plant, tmp_path):
+def test_an_index_is_equal_to_the_lists_of_every_kind(trees, plant, tmp_path):
     for kind, tree in trees.items():
         root = plant(tree, tmp_path / kind)
         for name in tree.videos:
@@ -69,18 +71,18 @@ def test_an_index_says_what_the_lists_say_for_every_kind(trees, plant, tmp_path)
     assert {*KINDS} - {*trees} == {"folder", "csv", "list"}
 
 
-def test_an_index_of_folders_and_of_paths_says_what_they_say(video_folder, csv_root, tmp_path):
+def test_an_index_is_equal_to_class_folders_and_csv_lists(video_folder, csv_root, tmp_path):
     import shutil
 
     root = shutil.copytree(video_folder, tmp_path / "folder")
-    for kind, place in (("folder", root), ("csv", csv_root)):
-        split = make_index(kind, place)
-        found = open_index(kind, place, "train")
+    for kind, folder in (("folder", root), ("csv", csv_root)):
+        split = make_index(kind, folder)
+        found = open_index(kind, folder, "train")
         assert list(found.examples) == list(split.examples)
         assert found.class_names == split.class_names
 
 
-def test_paths_outside_the_root_and_of_odd_bytes_come_back(tmp_path):
+def test_paths_outside_the_root_or_not_in_utf8_are_kept(tmp_path):
     root = tmp_path / "data"
     root.mkdir()
     odd = os.fsdecode(b"\xff odd.mp4")
@@ -88,11 +90,11 @@ def test_paths_outside_the_root_and_of_odd_bytes_come_back(tmp_path):
     split = read_lists("csv", root, "train")
     near, far = split.examples[1], split.examples[0]
     split = Split("train", (far, near, type(near)(root / odd, 0)), ("x",))
-    write_index("csv", root, split, [1, 1, 1], facts=facts_of("csv", root, split))
+    write_index("csv", root, split, [1, 1, 1], fingerprint=fingerprint_lists("csv", root, split))
     assert list(open_index("csv", root, "train").examples) == list(split.examples)
 
 
-def test_the_root_may_move(csv_root):
+def test_an_index_is_valid_after_its_root_was_moved(csv_root):
     make_index("csv", csv_root)
     moved = csv_root.rename(csv_root.with_name("moved"))
     assert open_index("csv", moved, "train").examples[1].path == moved / "sub/ä b.mp4"
@@ -120,7 +122,7 @@ def test_the_arrays_are_mapped_from_the_file(csv_root):
 
 
 def change(root: Path, name: str) -> None:
-    """A list of the same length, a moment later."""
+    """Change a list but not its size; its modification time becomes later by 1 ns."""
     path = root / name
     stat = path.stat()
     path.write_bytes(path.read_bytes()[::-1])
@@ -128,7 +130,7 @@ def change(root: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["train.csv", "val.csv", "classes.txt"])
-def test_a_list_that_changes_or_appears_makes_the_index_stale(name, csv_root):
+def test_a_changed_or_new_list_makes_the_index_stale(name, csv_root):
     (csv_root / "val.csv").write_text("a.mp4,x\n")
     make_index("csv", csv_root)
     if name == "classes.txt":
@@ -139,14 +141,14 @@ def test_a_list_that_changes_or_appears_makes_the_index_stale(name, csv_root):
         open_index("csv", csv_root, "train")
 
 
-def test_a_stale_index_gives_way_to_the_lists(csv_root):
+def test_with_a_stale_index_the_lists_are_read(csv_root):
     make_index("csv", csv_root)
     (csv_root / "train.csv").write_text("c.mp4,z\n")
     assert read_split("csv", csv_root, "train").class_names == ("z",)
 
 
 @pytest.mark.parametrize("kind", ["something-v2", "kinetics", "ucf101-1", "hmdb51-2"])
-def test_a_video_that_appears_or_goes_makes_the_index_stale(kind, trees, plant, tmp_path):
+def test_a_new_or_deleted_video_makes_the_index_stale(kind, trees, plant, tmp_path):
     root = plant(trees[kind], tmp_path)
     first = make_index(kind, root).examples[0].path
     first.unlink()
@@ -171,13 +173,13 @@ def test_a_new_class_folder_of_training_makes_the_index_of_val_stale(tmp_path):
         open_index("folder", tmp_path, "val")
 
 
-def test_without_an_index_the_reason_says_so(csv_root):
+def test_without_an_index_the_reason_is_given(csv_root):
     with pytest.raises(IndexUnusable, match="there is no index"):
         open_index("csv", csv_root, "train")
 
 
 @pytest.mark.parametrize("keep", [0, 4, 8, 60, -9])
-def test_a_damaged_index_gives_way_to_the_lists(keep, csv_root):
+def test_with_a_damaged_index_the_lists_are_read(keep, csv_root):
     make_index("csv", csv_root)
     path = csv_root / ".motionaware" / "csv-train.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
@@ -186,7 +188,7 @@ def test_a_damaged_index_gives_way_to_the_lists(keep, csv_root):
     assert isinstance(read_split("csv", csv_root, "train").examples, tuple)
 
 
-def test_a_root_that_cannot_be_written_is_indexed_in_the_cache(csv_root, home, monkeypatch):
+def test_the_index_of_a_read_only_root_is_in_the_cache_folder(csv_root, home, monkeypatch):
     def write(path: Path, content: bytes) -> None:
         if path.is_relative_to(csv_root):
             raise OSError(30, "Read-only file system")
@@ -201,23 +203,23 @@ def test_a_root_that_cannot_be_written_is_indexed_in_the_cache(csv_root, home, m
     monkeypatch.undo()
 
 
-def test_a_split_that_is_absent_stays_absent(csv_root):
+def test_an_absent_split_is_absent_with_an_index_of_others(csv_root):
     make_index("csv", csv_root)
     with pytest.raises(SplitAbsent, match=r"test\.csv does not exist"):
         read_split("csv", csv_root, "test")
 
 
-# --------------------------------------------------------------------------------- what is missing
+# ---------------------------------------------------------------------------------- missing videos
 
 
-def test_only_what_was_missing_is_looked_for_again(csv_root, monkeypatch):
+def test_only_videos_that_were_missing_are_looked_for_again(csv_root, monkeypatch):
     make_index("csv", csv_root, "train", {"c": UNREADABLE, "ä b": MISSING})
     split = open_index("csv", csv_root, "train")
-    asked = []
+    checked = []
     exists = Path.exists
-    monkeypatch.setattr(Path, "exists", lambda path: asked.append(path.name) or exists(path))
-    assert missing_places(split) == [1]
-    assert asked == ["ä b.mp4"]
+    monkeypatch.setattr(Path, "exists", lambda path: checked.append(path.name) or exists(path))
+    assert missing_examples(split) == [1]
+    assert checked == ["ä b.mp4"]
     with pytest.raises(DataError, match=r"1 of the 3 videos of train do not exist.*ä b\.mp4"):
         check_videos_exist(split)
     (csv_root / "sub").mkdir()
@@ -225,19 +227,19 @@ def test_only_what_was_missing_is_looked_for_again(csv_root, monkeypatch):
     check_videos_exist(split)
 
 
-def test_missing_videos_are_skipped_without_leaving_the_arrays(csv_root):
+def test_a_split_without_its_missing_videos_is_still_indexed(csv_root):
     make_index("csv", csv_root, "train", {"ä b": MISSING})
     split = open_index("csv", csv_root, "train")
     skips = SkippedVideos(0.5)
-    there = skips.without_missing(split)
-    assert isinstance(there.examples, IndexedExamples)
-    assert [example.path.name for example in there.examples] == ["a.mp4", "c.mp4"]
+    remaining = skips.without_missing(split)
+    assert isinstance(remaining.examples, IndexedExamples)
+    assert [example.path.name for example in remaining.examples] == ["a.mp4", "c.mp4"]
     assert skips.count("train") == 1
-    assert [one.path.name for one in without_places(there, [0]).examples] == ["c.mp4"]
-    assert missing_places(there) == []
+    assert [example.path.name for example in without_examples(remaining, [0]).examples] == ["c.mp4"]
+    assert missing_examples(remaining) == []
 
 
-def test_files_without_labels_are_found(csv_root):
+def test_videos_without_labels_are_found(csv_root):
     (csv_root / "stray.mp4").touch()
     (csv_root / "notes.md").touch()
     split = read_lists("csv", csv_root, "train")

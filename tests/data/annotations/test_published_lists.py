@@ -1,3 +1,5 @@
+"""Every published data set is read as published; lists with mistakes are one clear error."""
+
 import json
 import shutil
 from pathlib import Path
@@ -5,81 +7,84 @@ from pathlib import Path
 import pytest
 
 from motionaware.data.annotations.split import Split
-from motionaware.data.annotations.table import KINDS, check_videos_exist, read_split
+from motionaware.data.annotations.table import KINDS, USER_KINDS, check_videos_exist, read_split
 from motionaware.data.video.open import open_video
 from motionaware.errors import DataError, SplitAbsent
 
-OWN = {"folder", "csv", "list"}
-PUBLISHED = sorted(KINDS.keys() - OWN)
+PUBLISHED = sorted(KINDS.keys() - set(USER_KINDS))
 
 
-def listed(split: Split, root: Path) -> dict[str, str]:
+def classes_by_path(split: Split, root: Path) -> dict[str, str]:
     return {
         example.path.relative_to(root).as_posix(): split.class_names[example.label]
         for example in split.examples
     }
 
 
-def changed(root: Path, name: str, old: str, new: str) -> None:
+def replace_text(root: Path, name: str, old: str, new: str) -> None:
     text = (root / name).read_bytes().decode()
     assert old in text
     (root / name).write_bytes(text.replace(old, new).encode())
 
 
-# ---------------------------------------------------------------------- what holds for every kind
+# -------------------------------------------------------------------------------------- every kind
 
 
-def test_every_published_kind_has_a_tree(trees):
+def test_every_published_kind_has_a_sample_tree(trees):
     assert sorted(trees) == PUBLISHED
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)
-def test_a_data_set_is_read_as_it_is_published(kind, trees, plant, tmp_path):
+def test_a_published_data_set_is_read(kind, trees, plant, tmp_path):
     root = plant(trees[kind], tmp_path)
     for name, videos in trees[kind].videos.items():
         split = read_split(kind, root, name)
         assert split.name == name
         assert split.class_names == trees[kind].class_names
-        assert listed(split, root) == videos
+        assert classes_by_path(split, root) == videos
         check_videos_exist(split)
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)
-def test_a_wrong_root_says_what_was_looked_for_and_what_is_there(kind, tmp_path):
+def test_a_wrong_root_is_an_error_with_the_expected_and_the_existing_files(kind, tmp_path):
     (tmp_path / "holiday pictures").mkdir()
     with pytest.raises(DataError, match=r"looked for .* holds holiday pictures$"):
         read_split(kind, tmp_path, "train")
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)
-def test_lists_without_any_video_say_where_videos_were_looked_for(kind, trees, plant, tmp_path):
+def test_lists_without_any_video_are_an_error_with_the_folders_searched(
+    kind, trees, plant, tmp_path
+):
     root = plant(trees[kind], tmp_path)
     first = Path(next(iter(trees[kind].videos["train"])))
     shutil.rmtree(root / first.parts[0])
-    with pytest.raises(DataError, match=r"no video of .* for example; looked in .* holds "):
+    with pytest.raises(
+        DataError, match=r"found no video of .*, for example .*; looked in .* holds "
+    ):
         read_split(kind, root, "train")
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)
-def test_a_video_that_is_gone_is_named_and_none_takes_its_place(kind, trees, plant, tmp_path):
+def test_a_missing_video_stays_in_the_list_and_is_named_in_the_error(kind, trees, plant, tmp_path):
     root = plant(trees[kind], tmp_path)
-    gone = root / list(trees[kind].videos["train"])[-1]
-    gone.unlink()
+    missing = root / list(trees[kind].videos["train"])[-1]
+    missing.unlink()
     split = read_split(kind, root, "train")
-    assert gone.name in [example.path.name for example in split.examples]
-    with pytest.raises(DataError, match=f"1 of the .* do not exist, first .*{gone.stem[-4:]}"):
+    assert missing.name in [example.path.name for example in split.examples]
+    with pytest.raises(DataError, match=f"1 of the .* do not exist, first .*{missing.stem[-4:]}"):
         check_videos_exist(split)
 
 
 @pytest.mark.parametrize("kind", ["something-v1", "something-v2", "kinetics", "ucf101-1"])
-def test_the_videos_of_a_tree_decode(kind, trees, plant, tmp_path):
+def test_the_videos_of_a_sample_tree_can_be_decoded(kind, trees, plant, tmp_path):
     root = plant(trees[kind], tmp_path, real=True)
     assert {
         open_video(example.path).num_frames for example in read_split(kind, root, "train").examples
     } == {10}
 
 
-def test_an_unknown_kind_is_named_with_the_nearest(tmp_path):
+def test_an_unknown_kind_is_refused_with_the_nearest_kind(tmp_path):
     with pytest.raises(
         DataError, match=r"'ucf101' is unknown; did you mean 'ucf101-1'\? Choose folder"
     ):
@@ -90,52 +95,52 @@ def test_an_unknown_kind_is_named_with_the_nearest(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["something-v1", "jester"])
-def test_test_labels_that_were_never_published_are_said_to_be_so(kind, trees, plant, tmp_path):
-    with pytest.raises(SplitAbsent, match="test labels of .* are not published; judge on val"):
+def test_a_test_split_without_published_labels_is_absent(kind, trees, plant, tmp_path):
+    with pytest.raises(SplitAbsent, match="test labels of .* are not published; evaluate on val"):
         read_split(kind, plant(trees[kind], tmp_path), "test")
 
 
 @pytest.mark.parametrize("folder", ["annotations", "labels"])
-def test_lists_may_lie_in_a_folder_and_frames_in_another(folder, trees, plant, tmp_path):
+def test_lists_and_frames_may_be_in_different_folders(folder, trees, plant, tmp_path):
     root = plant(trees["something-v1"], tmp_path)
     (root / folder).mkdir()
     for path in root.glob("*.csv"):
         path.rename(root / folder / path.name)
     (root / "20bn-something-something-v1").rename(root / "frames")
-    assert "frames/7" in listed(read_split("something-v1", root, "train"), root)
+    assert "frames/7" in classes_by_path(read_split("something-v1", root, "train"), root)
 
 
-def test_v2_under_the_older_names_reencoded_beside_its_lists(trees, plant, tmp_path):
+def test_v2_is_read_with_its_older_list_names_and_videos_next_to_them(trees, plant, tmp_path):
     root = plant(trees["something-v2"], tmp_path)
     for name in ("labels", "train", "validation"):
         path = root / "labels" / f"{name}.json"
         path.rename(root / f"something-something-v2-{name}.json")
     for path in (root / "20bn-something-something-v2").iterdir():
         path.rename(root / f"{path.stem}.mp4")
-    assert listed(read_split("something-v2", root, "val"), root) == {
+    assert classes_by_path(read_split("something-v2", root, "val"), root) == {
         "74225.mp4": "Holding something"
     }
 
 
-def test_v2_is_ordered_by_its_numbers_not_by_its_lines(trees, plant, tmp_path):
+def test_v2_classes_are_ordered_by_number_not_by_line(trees, plant, tmp_path):
     root = plant(trees["something-v2"], tmp_path)
     names = trees["something-v2"].class_names
-    numbers = {name: str(2 - place) for place, name in enumerate(names)}
+    numbers = {name: str(2 - index) for index, name in enumerate(names)}
     (root / "labels/labels.json").write_text(json.dumps(numbers))
     assert read_split("something-v2", root, "val").class_names == names[::-1]
 
 
-def test_v2_numbered_from_one_is_said_to_be_so(trees, plant, tmp_path):
+def test_v2_classes_numbered_from_1_are_refused_as_one_based(trees, plant, tmp_path):
     root = plant(trees["something-v2"], tmp_path)
     names = trees["something-v2"].class_names
-    numbers = {name: str(place + 1) for place, name in enumerate(names)}
+    numbers = {name: str(index + 1) for index, name in enumerate(names)}
     (root / "labels/labels.json").write_text(json.dumps(numbers))
     with pytest.raises(DataError, match="from 1 to 3: it is one-based; wanted 0 to 2"):
         read_split("something-v2", root, "val")
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "old", "new", "words"),
+    ("kind", "name", "old", "new", "message"),
     [
         ("jester", "jester-v1-validation.csv", ";", ",", r"line 1: found '3,No .*', wanted id;lab"),
         ("jester", "jester-v1-validation.csv", "No g", "no g", r"did you mean 'No gesture'"),
@@ -147,9 +152,9 @@ def test_v2_numbered_from_one_is_said_to_be_so(trees, plant, tmp_path):
             '"name"',
             "entry 1: .* wanted an object with",
         ),
-        ("something-v2", "labels/train.json", "[{", "{", "train.json is not JSON: .*; fetch it"),
+        ("something-v2", "labels/train.json", "[{", "{", "train.json is not JSON: .*; download it"),
         ("something-v2", "labels/labels.json", '"2"', '"5"', r"classes \[0, 1, 5\] ..., wanted"),
-        ("something-v2", "labels/labels.json", '"2"', "null", "labels.json: .* wanted each class"),
+        ("something-v2", "labels/labels.json", '"2"', "null", "labels.json: .* wanted the number"),
         ("something-v2", "labels/labels.json", "{", "[{", "labels.json is not JSON"),
         ("jester", "jester-v1-labels.csv", "Right", "Left", "labels.csv is empty or lists a class"),
         (
@@ -187,12 +192,12 @@ def test_v2_numbered_from_one_is_said_to_be_so(trees, plant, tmp_path):
         ),
     ],
 )
-def test_lists_that_cannot_be_meant_are_refused(
-    kind, name, old, new, words, trees, plant, tmp_path
+def test_a_list_with_a_mistake_is_refused_with_its_place(
+    kind, name, old, new, message, trees, plant, tmp_path
 ):
     root = plant(trees[kind], tmp_path)
-    changed(root, name, old, new)
-    with pytest.raises(DataError, match=words):
+    replace_text(root, name, old, new)
+    with pytest.raises(DataError, match=message):
         read_split(kind, root, "train" if "valid" not in name else "val")
 
 
@@ -201,12 +206,14 @@ def test_lists_that_cannot_be_meant_are_refused(
 
 @pytest.mark.parametrize("folder", ["train", "videos/train", "videos_train", "videos", "."])
 @pytest.mark.parametrize("in_class_folders", [True, False])
-def test_kinetics_is_found_where_downloads_put_it(folder, in_class_folders, trees, plant, tmp_path):
+def test_kinetics_videos_are_found_in_the_folders_of_usual_downloads(
+    folder, in_class_folders, trees, plant, tmp_path
+):
     root = plant(trees["kinetics"], tmp_path)
     for path in sorted((root / "train").glob("*/*.mp4")):
-        place = root / folder / (path.parent.name.replace(" ", "_") if in_class_folders else "")
-        place.mkdir(parents=True, exist_ok=True)
-        path.rename(place / path.name)
+        target = root / folder / (path.parent.name.replace(" ", "_") if in_class_folders else "")
+        target.mkdir(parents=True, exist_ok=True)
+        path.rename(target / path.name)
     split = read_split("kinetics", root, "train")
     check_videos_exist(split)
     assert [split.class_names[example.label] for example in split.examples] == list(
@@ -215,42 +222,44 @@ def test_kinetics_is_found_where_downloads_put_it(folder, in_class_folders, tree
 
 
 @pytest.mark.parametrize("blank", [" ", "_"])
-def test_an_absent_kinetics_clip_is_named_in_its_class_folder(blank, trees, plant, tmp_path):
+def test_a_missing_kinetics_clip_is_expected_in_its_class_folder(blank, trees, plant, tmp_path):
     root = plant(trees["kinetics"], tmp_path)
     for folder in sorted((root / "train").iterdir()):
         folder.rename(folder.with_name(folder.name.replace(" ", blank)))
-    gone = root / "train" / "abseiling" / "ZZZZZZZZZZZ_000110_000120.mp4"
-    gone.unlink()
+    missing = root / "train" / "abseiling" / "ZZZZZZZZZZZ_000110_000120.mp4"
+    missing.unlink()
     other = next((root / "train" / f"air{blank}drumming").iterdir())
     paths = [example.path for example in read_split("kinetics", root, "train").examples]
-    assert gone in paths
+    assert missing in paths
     assert other in paths
-    with pytest.raises(DataError, match=rf"1 of the 4 videos .* first {gone}"):
+    with pytest.raises(DataError, match=rf"1 of the 4 videos .* first {missing}"):
         check_videos_exist(read_split("kinetics", root, "train"))
 
 
-def test_an_absent_kinetics_clip_is_named_in_its_split_where_there_are_no_class_folders(
+def test_without_class_folders_a_missing_kinetics_clip_is_expected_in_its_split(
     trees, plant, tmp_path
 ):
     root = plant(trees["kinetics"], tmp_path)
     for path in sorted((root / "train").glob("*/*.mp4")):
         path.rename(root / "train" / path.name)
-    gone = root / "train" / "ZZZZZZZZZZZ_000110_000120.mp4"
-    gone.unlink()
-    assert gone in [example.path for example in read_split("kinetics", root, "train").examples]
+    missing = root / "train" / "ZZZZZZZZZZZ_000110_000120.mp4"
+    missing.unlink()
+    assert missing in [example.path for example in read_split("kinetics", root, "train").examples]
 
 
-def test_whole_youtube_videos_are_not_taken_for_clips(trees, plant, tmp_path):
+def test_uncut_youtube_videos_are_refused(trees, plant, tmp_path):
     root = plant(trees["kinetics"], tmp_path)
     for path in sorted((root / "train").glob("*/*.mp4")):
         path.rename(path.with_name(f"{path.name[:11]}.mp4"))
-    words = r"/_dbcJuKJQNs.mp4 is a whole YouTube video, wanted clips such as _dbcJuKJQNs_000040_0"
-    with pytest.raises(DataError, match=words):
+    message = (
+        r"/_dbcJuKJQNs.mp4 is a complete YouTube video, wanted clips such as _dbcJuKJQNs_000040_0"
+    )
+    with pytest.raises(DataError, match=message):
         read_split("kinetics", root, "train")
 
 
-def test_kinetics_without_labels_is_said_to_be_so(trees, plant, tmp_path):
-    with pytest.raises(SplitAbsent, match=r"test\.csv has no labels: .* judge on val"):
+def test_a_kinetics_list_without_labels_is_an_absent_split(trees, plant, tmp_path):
+    with pytest.raises(SplitAbsent, match=r"test\.csv has no labels: .* evaluate on val"):
         read_split("kinetics", plant(trees["kinetics"], tmp_path), "test")
 
 
@@ -261,7 +270,7 @@ LINES = "b/take 7 of 9 30 1\na/x 12 0\nc d 5 2\n"
 
 @pytest.mark.parametrize("name", ["train.txt", "train_videofolder.txt"])
 @pytest.mark.parametrize("classes", [None, "classes.txt", "category.txt"])
-def test_a_list_may_name_paths_with_blanks(name, classes, tmp_path):
+def test_paths_in_a_list_may_contain_blanks(name, classes, tmp_path):
     (tmp_path / name).write_text(LINES)
     if classes:
         (tmp_path / classes).write_text("zero\none\ntwo\n")
@@ -274,14 +283,14 @@ def test_a_list_may_name_paths_with_blanks(name, classes, tmp_path):
     ]
 
 
-def test_a_list_has_the_classes_of_training(tmp_path):
+def test_a_val_list_has_the_classes_of_the_training_list(tmp_path):
     (tmp_path / "train.txt").write_text(LINES)
     (tmp_path / "val.txt").write_text("e 9 1\n")
     assert read_split("list", tmp_path, "val").class_names == ("0", "1", "2")
 
 
 @pytest.mark.parametrize(
-    ("lines", "classes", "words"),
+    ("lines", "classes", "message"),
     [
         ("a 9 1\nb 9 2\n", None, r"from 1 to 2: they look one-based; .*subtract 1 .* or list the"),
         ("a 9 1\nb 9 2\n", "p\nq\n", r"from 1 to 2: they look one-based; wanted .* count from 0"),
@@ -291,21 +300,21 @@ def test_a_list_has_the_classes_of_training(tmp_path):
         ("\n", None, r"train\.txt is empty; wanted lines path frames label"),
     ],
 )
-def test_a_numbered_list_that_cannot_be_meant_is_refused(lines, classes, words, tmp_path):
+def test_a_tsm_list_with_a_mistake_is_refused(lines, classes, message, tmp_path):
     (tmp_path / "train.txt").write_text(lines)
     if classes:
         (tmp_path / "classes.txt").write_text(classes)
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=message):
         read_split("list", tmp_path, "train")
 
 
-def test_a_part_without_class_zero_is_no_fault_where_classes_are_listed(tmp_path):
+def test_with_a_class_list_a_split_may_lack_class_0(tmp_path):
     (tmp_path / "val.txt").write_text("a 9 1\n")
     (tmp_path / "classes.txt").write_text("p\nq\nr\n")
     assert read_split("list", tmp_path, "val").examples[0].label == 1
 
 
-def test_a_missing_list_is_named_in_both_spellings(tmp_path):
+def test_a_missing_list_is_an_error_with_both_possible_names(tmp_path):
     (tmp_path / "x").touch()
     with pytest.raises(SplitAbsent, match=r"val\.txt does not exist, nor val_videof.*; .* holds x"):
         read_split("list", tmp_path, "val")

@@ -1,1 +1,1 @@
-"""Annotation lists of data sets -> splits of labelled examples."""
+"""Annotation lists: which videos a data set has and which class each one shows."""

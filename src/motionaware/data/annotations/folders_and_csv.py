@@ -1,13 +1,15 @@
-"""Data sets of your own.
+"""Readers for users' own data sets: class folders, CSV files and TSM lists.
 
-`folder`  ROOT/train/CLASS/video.mp4 or ROOT/train/CLASS/VIDEO/frame_0001.jpg; val, test alike.
-`csv`     ROOT/train.csv with lines `path,label`; val, test alike; paths start at ROOT. Labels are
-          names; if all are whole numbers, they count from 0, in the order of classes.txt.
-`list`    ROOT/train.txt with lines `path frames label`, as the TSM authors' tools write them; val,
-          test alike; labels count from 0.
+`folder`  ROOT/train/CLASS/video.mp4 or ROOT/train/CLASS/VIDEO/frame_0001.jpg; the same for val and
+          test.
+`csv`     ROOT/train.csv with lines `path,label`; the same for val and test. Paths are relative to
+          ROOT. Labels are class names; if all are whole numbers, they are indices from 0 into
+          classes.txt.
+`list`    ROOT/train.txt with lines `path frames label`, the format of TSM's tools; the same for
+          val and test. Labels are indices from 0.
 
-The classes of the first two are those of training, in alphabetic order; ROOT/classes.txt, one class
-a line, gives another order. Text is UTF-8; the mark that Excel puts before it is no part of it.
+`folder` and `csv` take the classes of the training split in alphabetical order. ROOT/classes.txt,
+one class a line, sets another order. Text files are UTF-8, with or without a byte order mark.
 """
 
 import shlex
@@ -16,13 +18,15 @@ from pathlib import Path
 
 from motionaware.data.annotations.rows import CsvRow, ListRow, read_csv_rows, read_list_rows
 from motionaware.data.annotations.split import (
+    SHARD_INDEX,
     SPLITS,
     Example,
     Split,
+    class_hint,
+    class_index,
     contents,
-    lines_of,
-    nearest,
-    position,
+    read_lines,
+    root_contents,
 )
 from motionaware.data.video.base import VIDEO_SUFFIXES
 from motionaware.data.video.frame_folder import is_frame_folder
@@ -31,7 +35,7 @@ from motionaware.errors import DataError, SplitAbsent
 
 
 def is_video(path: Path) -> bool:
-    """Whether a path looks like a video: by its name, or as a folder of frames."""
+    """Return True if a path is a folder of frames or has the suffix of a video."""
     if path.name.startswith("."):
         return False
     if path.is_dir():
@@ -39,78 +43,88 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES or is_animated_webp(path)
 
 
-# ----------------------------------------------------------------------------- folders of classes
+def detect_kind(root: str | Path) -> str:
+    """Return `shards`, `folder`, `csv` or `list` by the names in a folder; `folder` if unsure."""
+    folder = Path(root)
+    if (folder / SHARD_INDEX).is_file():
+        return "shards"
+    return _detect_lists(folder) or "folder"
 
 
-def read_folder(root: Path, split: str) -> Split:
-    """Read `SPLIT/CLASS/VIDEO`."""
-    class_names = listed_classes(root) or _class_folders(
-        root, "train" if (root / "train").is_dir() else split
-    )
-    found = _class_folders(root, split)
-    for name in found:
-        if name not in class_names:
-            raise DataError(
-                f"{root / split / name} is not in the class list; {nearest(name, class_names)}"
-                f"; rename it, or {_how_to_list(root, f'make {root}/train/{name}')}"
-            )
-    examples = tuple(
-        Example(path, class_names.index(name))
-        for name in found
-        for path in sorted((root / split / name).iterdir())
-        if is_video(path)
-    )
-    if not examples:
-        raise DataError(
-            f"{root / split} holds no video in its {len(found)} class folders; wanted files that "
-            f"end in {' '.join(sorted(VIDEO_SUFFIXES))}, or folders of frames"
-        )
-    return Split(split, examples, class_names)
+def _detect_lists(root: Path) -> str | None:
+    """Return `folder`, `csv` or `list` by the names in a folder; None if no name shows it.
 
-
-def detect_kind(root: Path) -> str | None:
-    """Return the kind of one's own data that a folder holds, by its names; None if it shows none.
-
-    Folders of splits make `folder`; lists make `csv` or `list`, also beside class folders.
+    Split folders take precedence over CSV files, and these over TSM lists.
     """
     if any((root / name).is_dir() for name in SPLITS):
         return "folder"
     if any((root / f"{name}.csv").is_file() for name in SPLITS):
         return "csv"
-    if any((root / form.format(name)).is_file() for form in _LISTS for name in SPLITS):
+    if any((root / pattern.format(name)).is_file() for pattern in _LISTS for name in SPLITS):
         return "list"
     return None
 
 
-def _other_kind(root: Path, kind: str) -> str:
-    """Say, for an error, which other kind the folder is of, or how to list its videos."""
+def _kind_hint(root: Path, kind: str) -> str:
+    """Return, for an error, the kind that fits the folder better, or how to split its videos."""
     if not root.is_dir():
         return ""
-    found = detect_kind(root)
-    if found not in (None, kind):
-        what = f"{found} (--data.kind {found}; of doctor, evaluate and visualize --kind {found})"
-        return f"; it looks like data.kind {what}"
-    if found is None and _is_unsplit(root):
+    detected = _detect_lists(root)
+    if detected not in (None, kind):
+        return (
+            f"; it looks like data.kind {detected} (--data.kind {detected}; for doctor, evaluate "
+            f"and visualize --kind {detected})"
+        )
+    if detected is None and _has_class_folders(root):
         command = shlex.join(["motionaware", "prepare", "split", "--root", str(root)])
         return f"; list its videos as splits with: {command}"
     return ""
 
 
-def _is_unsplit(root: Path) -> bool:
-    """Whether folders with videos lie there."""
-    folders = (one for one in root.iterdir() if one.is_dir() and one.name not in SPLITS)
-    return any(is_video(video) for one in folders for video in one.iterdir())
+def _has_class_folders(root: Path) -> bool:
+    """Return True if a folder contains folders of videos that are not named like splits."""
+    folders = (path for path in root.iterdir() if path.is_dir() and path.name not in SPLITS)
+    return any(is_video(video) for folder in folders for video in folder.iterdir())
+
+
+# ---------------------------------------------------------------------------------- class folders
+
+
+def read_folder(root: Path, split: str) -> Split:
+    """Read `SPLIT/CLASS/VIDEO`."""
+    class_names = read_class_list(root) or _class_folders(
+        root, "train" if (root / "train").is_dir() else split
+    )
+    folders = _class_folders(root, split)
+    for name in folders:
+        if name not in class_names:
+            raise DataError(
+                f"{root / split / name} is not in the class list; {class_hint(name, class_names)}"
+                f"; rename it, or {_add_class_remedy(root, f'make {root}/train/{name}')}"
+            )
+    examples = tuple(
+        Example(path, class_names.index(name))
+        for name in folders
+        for path in sorted((root / split / name).iterdir())
+        if is_video(path)
+    )
+    if not examples:
+        raise DataError(
+            f"{root / split} holds no video in its {len(folders)} class folders; wanted files that "
+            f"end in {' '.join(sorted(VIDEO_SUFFIXES))}, or folders of frames"
+        )
+    return Split(split, examples, class_names)
 
 
 def _class_folders(root: Path, split: str) -> tuple[str, ...]:
     folder = root / split
     if not folder.is_dir():
-        hint = _other_kind(root, "folder")
+        hint = _kind_hint(root, "folder")
         if hint and root.name in SPLITS:
             hint += f"; or give {root.parent}"
         raise SplitAbsent(
             f"{folder} does not exist; wanted {root}/SPLIT/CLASS/VIDEO with SPLIT one of "
-            f"{', '.join(SPLITS)}; {root} holds {contents(root)}{hint}"
+            f"{', '.join(SPLITS)}; {root_contents(root)}{hint}"
         )
     names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not names:
@@ -118,68 +132,73 @@ def _class_folders(root: Path, split: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-# ---------------------------------------------------------------------------------- path,label
+# -------------------------------------------------------------------------------------- path,label
 
 
 def read_csv(root: Path, split: str) -> Split:
     """Read `SPLIT.csv`, lines `path,label`."""
     path = root / f"{split}.csv"
-    rows = _rows(path)
-    class_names = listed_classes(root)
-    training = rows if split == "train" or class_names else _training_rows(root)
-    if _are_positions(training + rows, class_names or ()):
-        of_training = root / "train.csv", _with_numbers(training)
-        return _numbered_split(root, split, path, _with_numbers(rows), class_names, of_training)
+    rows = _csv_rows(path)
+    class_names = read_class_list(root)
+    train_rows = rows if split == "train" or class_names else _train_csv_rows(root)
+    if _are_indices(train_rows + rows, class_names or ()):
+        train_list = root / "train.csv", _with_int_labels(train_rows)
+        return _indexed_split(root, split, path, _with_int_labels(rows), class_names, train_list)
     if class_names is None:
-        class_names = tuple(sorted({label for _, _, label in training}))
-    labels = {name: place for place, name in enumerate(class_names)}
-    remedy = f"; correct it, or {_how_to_list(root, f'give it a line in {root}/train.csv')}"
+        class_names = tuple(sorted({label for _, _, label in train_rows}))
+    indices = {name: index for index, name in enumerate(class_names)}
+    remedy = f"; correct it, or {_add_class_remedy(root, f'add a line to {root}/train.csv')}"
     examples = [
-        Example(root / video, position(label, labels, where=f"{path}, line {line}", remedy=remedy))
+        Example(
+            root / video, class_index(label, indices, where=f"{path}, line {line}", remedy=remedy)
+        )
         for line, video, label in rows
     ]
     return Split(split, tuple(examples), class_names)
 
 
-def _are_positions(rows: list[CsvRow], class_names: tuple[str, ...]) -> bool:
-    """Whether all labels are whole numbers, of which some is not itself the name of a class."""
+def _are_indices(rows: list[CsvRow], class_names: tuple[str, ...]) -> bool:
+    """Return True if all labels are whole numbers and some are not names of classes."""
     labels = {label for _, _, label in rows}
     return all(label.isdecimal() for label in labels) and not labels <= {*class_names}
 
 
-def _with_numbers(rows: list[CsvRow]) -> list[ListRow]:
+def _with_int_labels(rows: list[CsvRow]) -> list[ListRow]:
     return [(line, path, int(label)) for line, path, label in rows]
 
 
-def _training_rows(root: Path) -> list[CsvRow]:
+def _train_csv_rows(root: Path) -> list[CsvRow]:
     try:
-        return _rows(root / "train.csv")
-    except SplitAbsent as error:  # the split asked for is there: what lacks is its class order
+        return _csv_rows(root / "train.csv")
+    except SplitAbsent as error:  # the requested split exists, only the class order is missing
         raise DataError(f"{error}; or list the classes in classes.txt") from error
 
 
-def _rows(path: Path) -> list[CsvRow]:
-    """Line number, path and label of every line."""
+def _csv_rows(path: Path) -> list[CsvRow]:
     if not path.is_file():
         raise SplitAbsent(
-            f"{path} does not exist; wanted lines path,label; {path.parent} holds "
-            f"{contents(path.parent)}{_other_kind(path.parent, 'csv')}"
+            f"{path} does not exist; wanted lines path,label; {root_contents(path.parent)}"
+            f"{_kind_hint(path.parent, 'csv')}"
         )
     return read_csv_rows(path)
 
 
-def _how_to_list(root: Path, otherwise: str) -> str:
-    """What makes a class known, for an error: a line in the class list where there is one."""
+def _add_class_remedy(root: Path, otherwise: str) -> str:
+    """Return, for an error, how to add a class: in classes.txt if it exists, else `otherwise`."""
     path = root / "classes.txt"
     return f"add it to {path}" if path.is_file() else otherwise
 
 
-def listed_classes(root: Path, name: str = "classes.txt") -> tuple[str, ...] | None:
-    """The class list that a data set brings, if it does."""
+def read_class_list(root: Path, name: str = "classes.txt") -> tuple[str, ...] | None:
+    """Read the class list of a data set, one class a line; None if it has none.
+
+    Raises:
+        DataError: The list is empty, or it contains a class twice.
+    """
     path = root / name
     if not path.is_file():
         return None
-    class_names = tuple(line for _, line in lines_of(path))
+    class_names = tuple(line for _, line in read_lines(path))
     for class_name, count in Counter(class_names).items():
         if count > 1:
             raise DataError(f"{path} lists {class_name!r} {count} times; list each class once")
@@ -188,40 +207,43 @@ def listed_classes(root: Path, name: str = "classes.txt") -> tuple[str, ...] | N
     return class_names
 
 
-# -------------------------------------------------------------------------- path frames label
+# ------------------------------------------------------------------------------- path frames label
 
-_LISTS = ("{}.txt", "{}_videofolder.txt")  # the second as TSM's tools name them
+_LISTS = ("{}.txt", "{}_videofolder.txt")  # TSM's tools write the second name
 _CLASS_LISTS = ("classes.txt", "category.txt")
 
 
 def read_list(root: Path, split: str) -> Split:
     """Read `SPLIT.txt` or `SPLIT_videofolder.txt`, lines `path frames label`.
 
-    A path may hold blanks, and starts at ROOT or at the root of the machine. The number of frames
-    is not relied on: frames are counted when a video is opened. The classes are those of
-    classes.txt or category.txt; without either, they are named by their numbers.
+    A path may contain blanks; it is absolute or relative to ROOT. The number of frames is ignored:
+    frames are counted when a video is opened. Classes come from classes.txt or category.txt;
+    without either, the class names are the numbers.
     """
-    path, rows = _numbered(root, split)
-    listed = (listed_classes(root, name) for name in _CLASS_LISTS)
-    class_names = next((names for names in listed if names), None)
-    training = path, rows
+    path, rows = _list_rows(root, split)
+    class_lists = (read_class_list(root, name) for name in _CLASS_LISTS)
+    class_names = next((names for names in class_lists if names), None)
+    train_list = path, rows
     if class_names is None and split != "train":
-        training = _numbered(root, "train")
-    return _numbered_split(root, split, path, rows, class_names, training)
+        train_list = _list_rows(root, "train")
+    return _indexed_split(root, split, path, rows, class_names, train_list)
 
 
-def _numbered_split(
+def _indexed_split(
     root: Path,
     split: str,
     path: Path,
     rows: list[ListRow],
     class_names: tuple[str, ...] | None,
-    training: tuple[Path, list[ListRow]],
+    train_list: tuple[Path, list[ListRow]],
 ) -> Split:
-    """A list whose labels are numbers; without class names, those of training name the classes."""
+    """Make a split whose labels are class indices.
+
+    Without class names, the classes are the numbers up to the largest label of the training list.
+    """
     if class_names is None:
-        class_names = tuple(map(str, range(1 + max(label for _, _, label in training[1]))))
-        _check_zero_based(*training, num_classes=None)
+        class_names = tuple(map(str, range(1 + max(label for _, _, label in train_list[1]))))
+        _check_zero_based(*train_list, num_classes=None)
     else:
         _check_zero_based(path, rows, num_classes=len(class_names))
     for line, _, label in rows:
@@ -233,22 +255,23 @@ def _numbered_split(
     return Split(split, tuple(Example(root / p, label) for _, p, label in rows), class_names)
 
 
-def _numbered(root: Path, split: str) -> tuple[Path, list[ListRow]]:
-    """The list of a split, and line number, path and label of every line."""
+def _list_rows(root: Path, split: str) -> tuple[Path, list[ListRow]]:
+    """Return the list file of a split and its rows."""
     names = [name.format(split) for name in _LISTS]
     path = next((root / name for name in names if (root / name).is_file()), None)
     if path is None:
         raise SplitAbsent(
             f"{root / names[0]} does not exist, nor {names[1]}; wanted lines path frames label; "
-            f"{root} holds {contents(root)}"
+            f"{root_contents(root)}"
         )
     return path, read_list_rows(path)
 
 
 def _check_zero_based(path: Path, rows: list[ListRow], *, num_classes: int | None) -> None:
-    """Refuse labels that count from 1: each would be read as the class after its own.
+    """Refuse labels that count from 1: each video would get the next class.
 
-    Without a class list the training list must use label 0; with one, no label may be its length.
+    Labels look one-based if 0 is missing and the largest equals `num_classes`, or, without a class
+    list, if 0 is missing.
     """
     low, high = (pick(label for _, _, label in rows) for pick in (min, max))
     if low > 0 and num_classes in (None, high):

@@ -1,6 +1,6 @@
-"""The rows of lists: `path,label` of a CSV file, `path frames label` of a TSM list.
+"""Parse and check the rows of lists: `path,label` in CSV files, `path frames label` in TSM lists.
 
-Each kind of fault has its own message: what is in the line, what is wanted, what to do.
+Each kind of mistake has its own error: what the line contains, what is wanted, what to do.
 """
 
 import csv
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from motionaware.data.annotations.split import lines_of, text_of
+from motionaware.data.annotations.split import read_lines, read_text
 from motionaware.data.video.base import VIDEO_SUFFIXES
 from motionaware.errors import DataError
 
@@ -18,21 +18,26 @@ _HEADER = ["path", "label"]
 _OTHER_SEPARATORS = {";": "';'", "\t": "a tab", "|": "'|'"}
 _ONE_LABEL = "one label a line is read; sets with several labels a video are not supported"
 
-# Words that head a column of paths, or of labels, in published lists and spreadsheets: in lower
-# case, without blanks, hyphens and underscores.
-_PATH_WORDS = frozenset(
+# Common column names in published lists and spreadsheets, normalized by `_normalized`.
+_PATH_COLUMNS = frozenset(
     {"path", "file", "filename", "filepath", "video", "videoname", "videofile", "videopath"}
     | {"videoid", "clip", "clipname", "clippath", "clipid", "name", "id", "url", "youtubeid"}
     | {"folder", "framefolder", "framedir", "image", "sample", "source", "key"}
 )
-_LABEL_WORDS = frozenset(
+_LABEL_COLUMNS = frozenset(
     {"label", "labelname", "labelid", "class", "classname", "classid", "category", "categoryname"}
     | {"categoryid", "action", "actionname", "activity", "gesture", "target", "tag", "y"}
 )
 
 
 class _Row(NamedTuple):
-    """A row of a CSV file: its first line, its cells without blanks around them, and its text."""
+    """A row of a CSV file.
+
+    Attributes:
+        line: Number of its first line, from 1.
+        cells: The cells, stripped.
+        text: The cells as written, joined by commas.
+    """
 
     line: int
     cells: list[str]
@@ -40,14 +45,17 @@ class _Row(NamedTuple):
 
 
 CsvRow = tuple[int, str, str]
+"""Line number, path and label."""
+
 ListRow = tuple[int, str, int]
+"""Line number, path and label."""
 
 
 def read_csv_rows(path: Path) -> list[CsvRow]:
     """Return line number, path and label of each row of a CSV file.
 
-    The first row may be the header `path,label`, in any case; it is left out, and so are blank
-    rows. Paths in the file are relative to its folder.
+    A header `path,label` (in any case) and blank rows are skipped. Paths are relative to the folder
+    of the file.
 
     Raises:
         DataError: The file has another header, a row does not have two columns, or a cell is empty.
@@ -60,13 +68,13 @@ def read_csv_rows(path: Path) -> list[CsvRow]:
     if not rows:
         raise DataError(f"{path} is empty; wanted lines path,label")
     for row in rows:
-        if fault := _fault_of(row.cells, path.parent):
-            raise DataError(f"{path}, line {row.line}: found {row.text!r}, {fault}")
+        if problem := _row_problem(row.cells, path.parent):
+            raise DataError(f"{path}, line {row.line}: found {row.text!r}, {problem}")
     return [(row.line, row.cells[0], row.cells[1]) for row in rows]
 
 
 def _csv_rows(path: Path) -> Iterator[_Row]:
-    reader = csv.reader(io.StringIO(text_of(path), newline=""))
+    reader = csv.reader(io.StringIO(read_text(path), newline=""))
     line = 1
     try:
         for row in reader:
@@ -77,23 +85,25 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
 
 
 def _check_no_other_header(path: Path, rows: list[_Row]) -> None:
-    """Refuse a header other than `path,label`: it would become a video and a class."""
+    """Refuse a header other than `path,label`: it would be read as a video and a class."""
     if not rows:
         return
     line, cells, text = rows[0]
-    separator = _other_separator(cells)
+    separator = _wrong_separator(cells)
     cells = [cell.strip() for cell in cells[0].split(separator)] if separator else cells
     if not (_are_column_names(cells, path.parent) or _differs_from_all(rows, path.parent)):
         return
-    words = [_word(cell) for cell in cells]
-    swapped = words[0] in _LABEL_WORDS and not any(word in _LABEL_WORDS for word in words[1:])
+    columns = [_normalized(cell) for cell in cells]
+    is_swapped = columns[0] in _LABEL_COLUMNS and not any(
+        column in _LABEL_COLUMNS for column in columns[1:]
+    )
     if separator:
         remedy = f"separate the columns by commas, not by {_OTHER_SEPARATORS[separator]}, and "
-    elif "youtubeid" in words:
+    elif "youtubeid" in columns:
         remedy = "if this is Kinetics, set data.kind kinetics; else "
     elif len(cells) > 2:
         remedy = "keep two columns, the path and the label of each video, and "
-    elif swapped:
+    elif is_swapped:
         remedy = "swap the columns, and "
     else:
         remedy = ""
@@ -105,18 +115,23 @@ def _check_no_other_header(path: Path, rows: list[_Row]) -> None:
 
 
 def _are_column_names(cells: list[str], root: Path) -> bool:
-    """Whether the cells are words that head columns, and the first is no file."""
-    words = {_word(cell) for cell in cells}
-    named = bool(words & _PATH_WORDS and words & _LABEL_WORDS) or cells == ["0", "1"]  # pandas
-    return len(cells) > 1 and named and not _exists(root, cells[0])
+    """Return True if the cells are common column names and the first is not an existing file."""
+    columns = {_normalized(cell) for cell in cells}
+    is_header = bool(columns & _PATH_COLUMNS and columns & _LABEL_COLUMNS)
+    is_header = is_header or cells == ["0", "1"]  # pandas writes this
+    return len(cells) > 1 and is_header and not _exists(root, cells[0])
 
 
-def _word(cell: str) -> str:
+def _normalized(cell: str) -> str:
+    """Return a cell in lower case without blanks, hyphens and underscores."""
     return re.sub(r"[\s_-]+", "", cell).casefold()
 
 
 def _differs_from_all(rows: list[_Row], root: Path) -> bool:
-    """Whether the first row names no video, the second does, and no row has the first's label."""
+    """Return True if only the first row looks like a header.
+
+    Its path is no video, the path of the second row is one, and no other row has its label.
+    """
     first, *others = (row.cells for row in rows)
     if len(first) != 2 or not others or _names_video(first[0], root):
         return False
@@ -135,27 +150,28 @@ def _has_video_suffix(name: str) -> bool:
 def _exists(root: Path, name: str) -> bool:
     try:
         return bool(name) and (root / name).exists()
-    except (OSError, ValueError):  # longer than a name can be, or with a zero byte
+    except (OSError, ValueError):  # too long for a file name, or contains a null byte
         return False
 
 
-def _other_separator(cells: list[str]) -> str | None:
+def _wrong_separator(cells: list[str]) -> str | None:
+    """Return the separator other than a comma that a row of one cell contains; None if none."""
     if len(cells) != 1:
         return None
-    return next((one for one in _OTHER_SEPARATORS if one in cells[0]), None)
+    return next((separator for separator in _OTHER_SEPARATORS if separator in cells[0]), None)
 
 
-def _fault_of(cells: list[str], root: Path) -> str | None:
-    """Say what is wrong with the cells of a row; None if nothing is."""
+def _row_problem(cells: list[str], root: Path) -> str | None:
+    """Return, for an error, what is wrong with a row; None if it is valid."""
     if any("\n" in cell or "\r" in cell for cell in cells):
-        return "which goes on over several lines; wanted path,label: close the double quote"
+        return "which spans several lines; wanted path,label: close the double quote"
     if len(cells) == 1:
-        separator = _other_separator(cells)
+        separator = _wrong_separator(cells)
         if separator:
             return f"wanted path,label; its separator is {_OTHER_SEPARATORS[separator]}, wanted ','"
         return "one column; wanted two, path,label: add the label after a comma"
     if len(cells) > 2:
-        return _fault_of_columns(cells, root)
+        return _extra_columns_problem(cells, root)
     name, label = cells
     if not name:
         return "whose path is empty; wanted path,label: write the path, or delete the line"
@@ -166,16 +182,16 @@ def _fault_of(cells: list[str], root: Path) -> str | None:
     return None
 
 
-def _fault_of_columns(cells: list[str], root: Path) -> str:
-    """Say what is wrong with a row of three columns or more."""
+def _extra_columns_problem(cells: list[str], root: Path) -> str:
+    """Return, for an error, what is wrong with a row of three or more columns."""
     if not any(cells[2:]):
         return f"{len(cells)} columns; wanted two, path,label: delete the empty ones at the end"
-    # Without its blanks the path may not be found: we try the usual ways of writing one.
+    # Cells are stripped, so a path with ", " is not found as it is written: try both spellings.
     for comma in (",", ", "):
         name = comma.join(cells[:-1])
         if _exists(root, name) or (_has_video_suffix(name) and not _has_video_suffix(cells[0])):
             return (
-                f"{len(cells)} columns; wanted two, path,label: put a path that has a comma "
+                f"{len(cells)} columns; wanted two, path,label: put a path that contains a comma "
                 f'between double quotes, "a, b.mp4",label'
             )
     return f"{len(cells)} columns; wanted two, path,label: {_ONE_LABEL}"
@@ -188,15 +204,15 @@ def read_list_rows(path: Path) -> list[ListRow]:
     """Return line number, path and label of each row of a list with lines `path frames label`.
 
     Raises:
-        DataError: A line is not as wanted, or has several labels.
+        DataError: A line has another format, or several labels.
     """
     rows = []
-    for line, content in lines_of(path):
+    for line, content in read_lines(path):
         name, *numbers = content.rsplit(maxsplit=2)
         if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
             raise DataError(
                 f"{path}, line {line}: found {content!r}, wanted path frames label, separated by "
-                f"blanks, the last two whole numbers{_hint_of(content)}"
+                f"blanks, the last two whole numbers{_format_hint(content)}"
             )
         if labels := _several_labels(content, path.parent):
             raise DataError(
@@ -209,34 +225,35 @@ def read_list_rows(path: Path) -> list[ListRow]:
     return rows
 
 
-def _hint_of(content: str) -> str:
+def _format_hint(content: str) -> str:
+    """Return, for an error, the likely mistake in a line that is not `path frames label`."""
     last = content.split()[-1]
     if re.fullmatch(r"\d+([,;|/]\d+)+", last) and " " in content:
         return f": {_ONE_LABEL}"
     if any(separator in content for separator in ",;\t|"):
         return ": separate them by blanks"
-    words = {_word(cell) for cell in content.split()}
-    if words & _LABEL_WORDS and words & (_PATH_WORDS | {"frames", "numframes"}):
+    columns = {_normalized(cell) for cell in content.split()}
+    if columns & _LABEL_COLUMNS and columns & (_PATH_COLUMNS | {"frames", "numframes"}):
         return ": a list has no header, delete the line"
     return ""
 
 
 def _several_labels(content: str, root: Path) -> list[str]:
-    """The labels of a line that has more than one; empty if the numbers belong to its path.
+    """Return the labels of a line that has more than one; empty if it has one label.
 
-    A path may hold blanks and end in a number (`take 3`). So the line has several labels only if
-    the path without its trailing numbers is a video and the path with them is none.
+    A path may contain blanks and end with a number (`take 3`). So a line has several labels only
+    if the path without its trailing numbers is a video, and the path with them is not.
     """
     fields = content.split()
-    numbers = len(fields)
-    while numbers > 1 and fields[numbers - 1].isdecimal():
-        numbers -= 1
-    trailing = fields[numbers:]
-    if len(trailing) < 3:
+    num_path_fields = len(fields)
+    while num_path_fields > 1 and fields[num_path_fields - 1].isdecimal():
+        num_path_fields -= 1
+    numbers = fields[num_path_fields:]
+    if len(numbers) < 3:
         return []
-    longer = content.rsplit(maxsplit=2)[0]
-    shorter = content.rsplit(maxsplit=len(trailing))[0]
-    if _names_video(longer, root):
+    path_with_numbers = content.rsplit(maxsplit=2)[0]
+    path_without_numbers = content.rsplit(maxsplit=len(numbers))[0]
+    if _names_video(path_with_numbers, root):
         return []
-    no_frames = int(trailing[-2]) == 0  # as a number of frames it cannot be
-    return trailing[1:] if no_frames or _names_video(shorter, root) else []
+    is_not_a_length = int(numbers[-2]) == 0  # no video has 0 frames
+    return numbers[1:] if is_not_a_length or _names_video(path_without_numbers, root) else []

@@ -7,8 +7,8 @@
 `something-v2`  labels.json `{label: "0"}`, {train,validation,test}.json with `id` and `template`,
                 test-answers.csv; videos 20bn-something-something-v2/ID.webm
 
-The first list their classes one a line, in order; V2 numbers them. The labels of the first two's
-test videos were never published.
+V1 and Jester list their classes one a line, in the order of their labels; V2 numbers its classes.
+The test labels of V1 and Jester were never published.
 
 Source  Goyal et al., The "something something" video database, 2017, https://arxiv.org/abs/1706.04261
         Materzynska et al., The Jester Dataset, ICCV workshops 2019
@@ -19,11 +19,11 @@ from pathlib import Path
 from motionaware.data.annotations.split import (
     Example,
     Split,
+    class_index,
     find_list,
-    json_of,
-    lines_of,
-    locate,
-    position,
+    locate_videos,
+    read_json,
+    read_lines,
 )
 from motionaware.errors import DataError, SplitAbsent
 
@@ -32,72 +32,77 @@ _FOLDERS = ("frames", "rawframes", "videos", "")
 
 
 def read_something_v1(root: Path, split: str) -> Split:
-    """Read Something-Something V1."""
+    """Read one split of Something-Something V1."""
     return _read_semicolons(root, split, "something-something-v1")
 
 
 def read_jester(root: Path, split: str) -> Split:
-    """Read Jester."""
+    """Read one split of Jester."""
     return _read_semicolons(root, split, "jester-v1")
 
 
 def _read_semicolons(root: Path, split: str, name: str) -> Split:
     if split == "test":
-        raise SplitAbsent(f"the test labels of {name} are not published; judge on val")
-    labels = find_list(root, f"the class list of {name}", [f"{name}-labels.csv"])
-    class_names = tuple(line for _, line in lines_of(labels))
-    positions = {class_name: place for place, class_name in enumerate(class_names)}
-    if not class_names or len(positions) < len(class_names):
-        raise DataError(f"{labels} is empty or lists a class twice; fetch it again")
+        raise SplitAbsent(f"the test labels of {name} are not published; evaluate on val")
+    class_list = find_list(root, f"the class list of {name}", [f"{name}-labels.csv"])
+    class_names = tuple(line for _, line in read_lines(class_list))
+    indices = {class_name: index for index, class_name in enumerate(class_names)}
+    if not class_names or len(indices) < len(class_names):
+        raise DataError(f"{class_list} is empty or lists a class twice; download it again")
     path = find_list(
-        root, f"the {split} list of {name}", [f"{name}-{_PUBLISHED[split]}.csv"], absent=True
+        root, f"the {split} list of {name}", [f"{name}-{_PUBLISHED[split]}.csv"], is_optional=True
     )
-    ids, places = [], []
-    for line, content in lines_of(path):
+    ids, labels = [], []
+    for line, content in read_lines(path):
         where = f"{path}, line {line}"
         video, semicolon, label = content.partition(";")
         if not semicolon:
             raise DataError(f"{where}: found {content!r}, wanted id;label")
         ids.append(video)
-        places.append(position(label, positions, where=where))
-    return _split(root, split, ids, places, class_names, what=name, suffix="")
+        labels.append(class_index(label, indices, where=where))
+    return _make_split(root, split, ids, labels, class_names, what=name, suffix="")
 
 
 def read_something_v2(root: Path, split: str) -> Split:
-    """Read Something-Something V2."""
+    """Read one split of Something-Something V2."""
     name = "something-something-v2"
-    labels = find_list(root, f"the class list of {name}", [f"{name}-labels.json", "labels.json"])
-    positions = _numbered_classes(labels)
-    ids, places = [], []
+    class_list = find_list(
+        root, f"the class list of {name}", [f"{name}-labels.json", "labels.json"]
+    )
+    indices = _read_class_indices(class_list)
+    ids, labels = [], []
     if split == "test":
         path = find_list(
-            root, f"the test labels of {name}, test-answers.csv,", ["test-answers.csv"], absent=True
+            root,
+            f"the test labels of {name}, test-answers.csv,",
+            ["test-answers.csv"],
+            is_optional=True,
         )
-        for line, content in lines_of(path):
+        for line, content in read_lines(path):
             video, _, label = content.partition(";")
             ids.append(video)
-            places.append(position(label, positions, where=f"{path}, line {line}"))
+            labels.append(class_index(label, indices, where=f"{path}, line {line}"))
     else:
         files = [f"{name}-{_PUBLISHED[split]}.json", f"{_PUBLISHED[split]}.json"]
-        path = find_list(root, f"the {split} list of {name}", files, absent=True)
-        for number, entry in enumerate(json_of(path, list), start=1):
+        path = find_list(root, f"the {split} list of {name}", files, is_optional=True)
+        for number, entry in enumerate(read_json(path, list), start=1):
             where = f"{path}, entry {number}"
             if not isinstance(entry, dict) or not {"id", "template"} <= entry.keys():
                 raise DataError(f"{where}: found {entry!r}, wanted an object with id and template")
             ids.append(str(entry["id"]))
-            # A template has its placeholders in brackets, a class name has not.
+            # Templates have brackets around placeholders; class names do not.
             label = str(entry["template"]).replace("[", "").replace("]", "")
-            places.append(position(label, positions, where=where))
-    return _split(root, split, ids, places, tuple(positions), what=name, suffix=".webm")
+            labels.append(class_index(label, indices, where=where))
+    return _make_split(root, split, ids, labels, tuple(indices), what=name, suffix=".webm")
 
 
-def _numbered_classes(path: Path) -> dict[str, int]:
-    """The classes of V2 in the order of their numbers, each with its number."""
-    content = json_of(path, dict)
+def _read_class_indices(path: Path) -> dict[str, int]:
+    """Return the index of each class of V2, in ascending order."""
+    content = read_json(path, dict)
     try:
         numbers = {str(name): int(number) for name, number in content.items()}
     except (TypeError, ValueError) as error:
-        raise DataError(f"{path}: {error}; wanted each class with its number") from error
+        raise DataError(f"{path}: {error}; wanted the number of each class") from error
     in_order = sorted(numbers, key=numbers.__getitem__)
     found = [numbers[name] for name in in_order]
     if found == list(range(1, len(found) + 1)):
@@ -113,17 +118,18 @@ def _numbered_classes(path: Path) -> dict[str, int]:
     return {name: numbers[name] for name in in_order}
 
 
-def _split(
+def _make_split(
     root: Path,
     split: str,
     ids: list[str],
-    places: list[int],
+    labels: list[int],
     class_names: tuple[str, ...],
     *,
     what: str,
     suffix: str,
 ) -> Split:
     if not ids:
-        raise DataError(f"the {split} list of {what} is empty; fetch it again")
-    paths = locate(root, (f"20bn-{what}", *_FOLDERS), ids, what=f"{what} {split}", suffix=suffix)
-    return Split(split, tuple(map(Example, paths, places)), class_names)
+        raise DataError(f"the {split} list of {what} is empty; download it again")
+    folders = (f"20bn-{what}", *_FOLDERS)
+    paths = locate_videos(root, folders, ids, what=f"{what} {split}", suffix=suffix)
+    return Split(split, tuple(map(Example, paths, labels)), class_names)

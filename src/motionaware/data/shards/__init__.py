@@ -1,1 +1,1 @@
-"""Data sets packed as tar files."""
+"""Data sets stored as tar files."""

@@ -1,20 +1,22 @@
-"""Videos -> shards: tar files, each whole or not at all. What they hold is said in shards.py."""
+"""Write videos into shards; layout.py describes the tar files. Each is written atomically."""
 
+import io
 import json
+import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from motionaware.data.annotations.split import Example, Shared, Split
-from motionaware.data.shards.layout import INDEX, VERSION
+from motionaware.data.annotations.split import SHARD_INDEX, Example, Overlap, Split
+from motionaware.data.shards.layout import VERSION
 from motionaware.data.video.frame_folder import frame_names
-from motionaware.errors import MissingPackage
 from motionaware.files import atomic_file, write_atomically
 
-_SEED = 0  # of the order of training videos in their shards
-_BLOCK = 512  # of a tar file; each member has one for its head, and fills its last one
+_SHUFFLE_SEED = 0  # of the order of training videos in their shards
+_FILE_MODE = 0o444
+_BLOCK = 512  # bytes; a tar member is a header of one block and content padded to whole blocks
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,10 @@ class Shard:
     """One shard to write.
 
     Attributes:
-        path: Where it belongs.
+        path: The tar file.
         videos: Path, name and label of each video.
-        first: The number of the first of them in its split.
-        class_names: All of them.
+        first: Index of the first of these videos in its split.
+        class_names: All classes of the data set.
     """
 
     path: Path
@@ -37,26 +39,33 @@ class Shard:
 def plan_shards(
     split: Split, sizes: Sequence[int], *, folder: Path, root: Path, num_bytes: int
 ) -> list[Shard]:
-    """Share the videos of a split out to shards that have about `num_bytes`, none empty.
+    """Assign the videos of a split to shards of about `num_bytes` each; no shard is empty.
 
-    Training videos are put into an order of chance first: lists go class by class, and the videos
-    that meet in a batch come from few shards. The order is the same every time.
+    Training videos are shuffled first with a fixed seed: lists are sorted by class, and the videos
+    of a batch come from few shards.
+
+    Args:
+        split: The videos.
+        sizes: Bytes of each video in a shard; see `num_bytes_in_shard`.
+        folder: Folder of the shards.
+        root: Folder of the data set: names of videos below it are relative to it.
+        num_bytes: Size of a shard; a larger video gets a shard to itself.
     """
-    places = list(range(len(sizes)))
+    order = list(range(len(sizes)))
     if split.name == "train":
-        generator = torch.Generator().manual_seed(_SEED)
-        places = torch.randperm(len(sizes), generator=generator).tolist()
+        generator = torch.Generator().manual_seed(_SHUFFLE_SEED)
+        order = torch.randperm(len(sizes), generator=generator).tolist()
     groups: list[list[int]] = []
-    full = num_bytes
-    for place in places:
-        if full + sizes[place] > num_bytes:
+    used = num_bytes
+    for index in order:
+        if used + sizes[index] > num_bytes:
             groups.append([])
-            full = 0
-        groups[-1].append(place)
-        full += sizes[place]
+            used = 0
+        groups[-1].append(index)
+        used += sizes[index]
     shards, first = [], 0
     for number, group in enumerate(groups):
-        videos = tuple(_described(split.examples[place], root) for place in group)
+        videos = tuple(_video_entry(split.examples[index], root) for index in group)
         path = folder / f"{split.name}-{number:06d}.tar"
         shards.append(Shard(path, videos, first, split.class_names))
         first += len(group)
@@ -64,36 +73,32 @@ def plan_shards(
 
 
 def num_bytes_in_shard(video: Path) -> int:
-    """What a video takes in a shard, its json not counted."""
+    """Return the bytes that a video takes in a shard, without its JSON file."""
     files = [video / name for name in frame_names(video)] if video.is_dir() else [video]
     return sum(_BLOCK + -(-file.stat().st_size // _BLOCK) * _BLOCK for file in files)
 
 
 def write_shard(shard: Shard) -> int:
-    """Write a shard, unless it stands there already; returns how many bytes it has.
+    """Write a shard unless it exists, and return its size in bytes.
+
+    The same videos give the same bytes: the tar file contains neither times nor user names.
 
     Raises:
-        OSError: A video cannot be read, or the shard not be written.
-        ImportError: webdataset is not installed.
+        OSError: A video cannot be read, or the shard cannot be written.
     """
-    try:
-        from webdataset.writer import TarWriter
-    except ImportError as error:
-        raise MissingPackage(
-            "shards need webdataset, which is not installed; pip install 'motionaware[shards]'"
-        ) from error
     if shard.path.is_file():
         return shard.path.stat().st_size
     with (
         atomic_file(shard.path, what="the shard") as part,
-        part.open("wb") as stream,
-        # Neither clock nor user: the same videos make the same bytes.
-        TarWriter(stream, encoder=False, mtime=0, user="", group="") as writer,
+        tarfile.open(part, mode="w") as tar,
     ):
         for number, (path, name, label) in enumerate(shard.videos, start=shard.first):
             about = {"name": name, "class": shard.class_names[label], "label": label}
-            files = {"json": json.dumps(about).encode()} | _files(path)
-            writer.write({"__key__": f"{number:08d}", **files})
+            files = {"json": json.dumps(about).encode()} | _read_files(path)
+            for suffix, content in sorted(files.items()):  # in WebDataset's order
+                member = tarfile.TarInfo(f"{number:08d}.{suffix}")
+                member.size, member.mode = len(content), _FILE_MODE
+                tar.addfile(member, io.BytesIO(content))
     return shard.path.stat().st_size
 
 
@@ -103,30 +108,39 @@ def write_shard_index(
     shards: dict[str, list[Shard]],
     sizes: dict[Path, int],
     *,
-    shared: Shared,
+    overlap: Overlap,
 ) -> None:
-    """Write what makes the shards a data set, once all of them stand."""
+    """Write shards.json; call it after all shards are written.
+
+    Args:
+        folder: Folder of the shards.
+        class_names: All classes of the data set.
+        shards: The shards of each split.
+        sizes: Bytes of each shard, by its path.
+        overlap: How many videos two splits share.
+    """
     splits = {
         split: [
             {
-                "name": one.path.name,
-                "num_bytes": sizes[one.path],
-                "labels": [label for _, _, label in one.videos],
+                "name": shard.path.name,
+                "num_bytes": sizes[shard.path],
+                "labels": [label for _, _, label in shard.videos],
             }
-            for one in of_split
+            for shard in shards_of_split
         ]
-        for split, of_split in shards.items()
+        for split, shards_of_split in shards.items()
     }
     index = {
         "version": VERSION,
         "class_names": list(class_names),
         "splits": splits,
-        "shared": [(*pair, number) for pair, number in shared.items()],
+        "shared": [(*pair, number) for pair, number in overlap.items()],
     }
-    write_atomically(folder / INDEX, json.dumps(index).encode())
+    write_atomically(folder / SHARD_INDEX, json.dumps(index).encode())
 
 
-def _files(video: Path) -> dict[str, bytes]:
+def _read_files(video: Path) -> dict[str, bytes]:
+    """Return the content of the files of a video, by the suffix that each gets in the shard."""
     if not video.is_dir():
         return {video.suffix[1:].lower(): video.read_bytes()}
     names = enumerate(frame_names(video), start=1)
@@ -136,7 +150,7 @@ def _files(video: Path) -> dict[str, bytes]:
     }
 
 
-def _described(example: Example, root: Path) -> tuple[Path, str, int]:
+def _video_entry(example: Example, root: Path) -> tuple[Path, str, int]:
     path = example.path
     name = path.relative_to(root) if path.is_relative_to(root) else path
     return path, name.as_posix(), example.label
