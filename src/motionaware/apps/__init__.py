@@ -1,1 +1,1 @@
-"""One file a verb; each has one public function of the same name."""
+"""One command per file, with one public function of the same name."""
