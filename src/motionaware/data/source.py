@@ -44,7 +44,6 @@ class VideoSource(Protocol):
 
     Lists are read once: what was read for one method is kept for the others.
 
-
     Attributes:
         needs_folder: True if the data are files below a root folder, which must exist.
         cache_refusal: Why a cache of decoded frames cannot be used; None if it can.
@@ -193,9 +192,7 @@ class MotionPairsSource:
     """
 
     needs_folder: ClassVar[bool] = False
-    cache_refusal: ClassVar[str | None] = (
-        None  # accepted for all kinds that are no shards; it stays empty
-    )
+    cache_refusal: ClassVar[str | None] = None  # a cache is accepted, and stays empty
 
     def __init__(self, num_clips: Mapping[str, int], *, seed: int, cache_dir: Path | None) -> None:
         self.num_clips, self.seed, self.cache_dir = num_clips, seed, cache_dir
