@@ -1,17 +1,17 @@
-"""What does a trained model's attention over time contribute? Replace its maps, train nothing.
+"""Measures how a trained model's accuracy changes if its attention maps are replaced.
 
     python benchmarks/attention_ablation.py RUN/last.safetensors [...] [--root DATA --kind KIND]
 
-Each checkpoint is judged on the test split of the data it was trained on, as it is and with the
-map of every site replaced, in every clip alike, by
+Each checkpoint is evaluated on the test split of its training data: unchanged, and with the map of
+every site replaced by the same map for all clips:
 
-    identity  each frame keeps its own motion
-    no last   likewise, but the last frame, whose motion is -norm(x), keeps nothing
-    uniform   each frame gathers the mean of all motions
+    identity  each frame adds its own motion
+    no last   identity, but the last frame, whose motion is -norm(x), adds nothing
+    uniform   each frame adds the mean of all motions
     mean      the site's mean map over the validation split
-    nothing   the motion is not added at all
+    nothing   no motion is added
 
-Printed: top-1 in per cent, a row a checkpoint. The files are only read.
+Prints one row per checkpoint: top-1 in per cent. Nothing is trained, and no file is changed.
 """
 
 import argparse
@@ -31,24 +31,24 @@ from motionaware.models.checkpoint import load
 from motionaware.ops.attention import gather_over_time, normalize_frames
 from motionaware.temporal.m2a import MotionAttention
 
-WAYS = ("identity", "no last", "uniform", "mean", "nothing")
+REPLACEMENTS = ("identity", "no last", "uniform", "mean", "nothing")
 
 
 @contextmanager
 def maps_replaced(network: nn.Module, maps: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let the sites named attend by these maps, `t t2` each; afterwards all is as it was."""
-    found = dict(attention_modules(network))
+    """Replace the attention maps of these sites by maps `t t2` inside the context."""
+    modules = dict(attention_modules(network))
     handles = []
     try:
         for site, weights in maps.items():
-            handles.append(found[site].register_forward_hook(_attend_by(weights)))
+            handles.append(modules[site].register_forward_hook(_attend_with(weights)))
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _attend_by(weights: Tensor) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
+def _attend_with(weights: Tensor) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
     def attend(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         assert isinstance(module, MotionAttention)
         motion = module.motion(normalize_frames(inputs[0]))
@@ -60,14 +60,17 @@ def _attend_by(weights: Tensor) -> Callable[[nn.Module, tuple[Tensor], Tensor], 
 
 
 def main() -> None:
-    """Judge each checkpoint in each way."""
+    """Evaluate each checkpoint with each replacement."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("checkpoints", nargs="+")
     parser.add_argument("--root")
     parser.add_argument("--kind")
-    parser.add_argument("--json", help="file for the numbers")
+    parser.add_argument("--json", help="write the numbers to this file")
     args = parser.parse_args()
-    print(f"| checkpoint | as trained | {' | '.join(WAYS)} |\n|---|---|{'---|' * len(WAYS)}")
+    print(
+        f"| checkpoint | as trained | {' | '.join(REPLACEMENTS)} |\n"
+        f"|---|---|{'---|' * len(REPLACEMENTS)}"
+    )
     rows = {}
     for path in args.checkpoints:
         rows[path] = ablate(path, root=args.root, kind=args.kind)
@@ -79,24 +82,24 @@ def main() -> None:
 
 
 def ablate(path: str, *, root: str | None = None, kind: str | None = None) -> dict[str, float]:
-    """Top-1 of a checkpoint as it is, and in each way."""
+    """Return top-1 of a checkpoint, unchanged and with each replacement."""
     model = load(path)
     recipe = recipe_on_data(model.recipe, path, kind=kind, root=root)
     t = model.clip.num_frames
-    found = saturation(model, recipe.data, split="val", config=recipe.eval).sites
+    sites = saturation(model, recipe.data, split="val", config=recipe.eval).sites
     without_last = torch.eye(t)
     without_last[-1] = 0
-    by_way = {
-        "identity": {site.site: torch.eye(t) for site in found},
-        "no last": {site.site: without_last for site in found},
-        "uniform": {site.site: torch.full((t, t), 1 / t) for site in found},
-        "mean": {site.site: torch.tensor(site.mean_map) for site in found},
-        "nothing": {site.site: torch.zeros(t, t) for site in found},
+    maps = {
+        "identity": {site.site: torch.eye(t) for site in sites},
+        "no last": {site.site: without_last for site in sites},
+        "uniform": {site.site: torch.full((t, t), 1 / t) for site in sites},
+        "mean": {site.site: torch.tensor(site.mean_map) for site in sites},
+        "nothing": {site.site: torch.zeros(t, t) for site in sites},
     }
     top1 = {"as trained": evaluate(model, recipe.data, config=recipe.eval).top1}
-    for way in WAYS:
-        with maps_replaced(model.backbone, by_way[way]):
-            top1[way] = evaluate(model, recipe.data, config=recipe.eval).top1
+    for name in REPLACEMENTS:
+        with maps_replaced(model.backbone, maps[name]):
+            top1[name] = evaluate(model, recipe.data, config=recipe.eval).top1
     return top1
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from motionaware import ClipSpec, Stream, VideoRecognizer, create_model
-from motionaware.data.transforms.crop_flip import frame_for_testing
+from motionaware.data.transforms.crop_flip import crop_for_testing
 from motionaware.data.video.live import live_frames
 from motionaware.data.video.writer import write_video
 
@@ -99,7 +99,7 @@ def slide(model: VideoRecognizer, video: Path) -> None:
     """Run the model on the last T frames after each frame; the first fills the window."""
     window: deque[torch.Tensor] = deque(maxlen=T)
     for frame in live_frames(video):
-        picture = frame_for_testing(frame.picture[None], spec=model.clip)
+        picture = crop_for_testing(frame.image[None], spec=model.clip)
         window.extend([picture] * (1 if window else T))
         model(torch.cat(list(window))[None])
 
@@ -108,7 +108,7 @@ def follow(model: VideoRecognizer, video: Path) -> None:
     """Push each frame."""
     stream = Stream(model)
     for frame in live_frames(video):
-        stream.push(frame_for_testing(frame.picture[None], spec=model.clip))
+        stream.push(crop_for_testing(frame.image[None], spec=model.clip))
 
 
 if __name__ == "__main__":

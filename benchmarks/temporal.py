@@ -1,16 +1,17 @@
-"""What temporal modules cost, beside the direct formula of M2A in plain operations.
+"""Measures time and memory of temporal modules, and compares M2A with its formula in plain torch.
 
     python benchmarks/temporal.py --json found.jsonl                  # all parts; about an hour
     python benchmarks/temporal.py --json found.jsonl --parts blocks --threads 1 --rounds 5
     python benchmarks/temporal.py --table found.jsonl                 # Markdown for docs
     python benchmarks/temporal.py --plot found.jsonl docs/performance.png
 
-All that is compared runs in one process in turns, in the other order every other round; ratios are
-medians over rounds of pairs. `direct` is M2A as its paper writes it, with the same weights, `none`
-has no temporal module. The part `step` takes one step of our own training apart.
+All variants alternate in one process, with the order reversed every other round. Ratios are medians
+over rounds. `direct` is M2A as its paper writes it, with the same weights; `none` has no temporal
+module. The part `step` measures the parts of one training step.
 
-malloc decides much: by default it gives large pieces back to the system, which clears them again.
-With `--keep` it keeps them, as `train.keep_freed_memory` does. Several runs may write to one file.
+malloc has a large effect: by default it returns large freed blocks to the system, which clears the
+pages before the next use. With `--keep` it keeps them, as `train.keep_freed_memory` does. Several
+runs may append to one file.
 """
 
 import argparse
@@ -40,14 +41,14 @@ Runs = dict[str, Callable[[], object]]
 
 
 class Direct(nn.Module):
-    """M2A with the weights of a Gate, as the paper writes it."""
+    """M2A as the paper writes it, with the weights of a Gate."""
 
     def __init__(self, gate: nn.Module) -> None:
         super().__init__()
         self.down, self.up = gate.get_submodule("down"), gate.get_submodule("up")
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Clips -> clips of the same shape."""
+        """Return clips of the same shape."""
         frames = clips.flatten(0, 1)
         narrow = self.down(frames).unflatten(0, clips.shape[:2])
         normal = F.layer_norm(narrow, narrow.shape[2:])
@@ -60,7 +61,7 @@ class Direct(nn.Module):
 
 
 def make(name: str, *, channels: int, num_frames: int = NUM_FRAMES) -> nn.Module:
-    """A module for one site, with the same weights each time."""
+    """Return the module of one site, with the same weights each time."""
     torch.manual_seed(0)
     maker = site_maker("m2a" if name == "direct" else name)
     assert maker is not None
@@ -69,25 +70,35 @@ def make(name: str, *, channels: int, num_frames: int = NUM_FRAMES) -> nn.Module
 
 
 def make_direct(*, channels: int, num_frames: int) -> nn.Module:
-    """As `insert` takes it."""
+    """Return the direct formula as a module; an argument of `insert`."""
     return make("direct", channels=channels, num_frames=num_frames)
 
 
 def main() -> None:
-    """Measure and write down, or show what was written."""
+    """Measure and append rows to a file, or show the rows of files."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--json", type=Path, help="file to which lines are added")
+    parser.add_argument("--json", type=Path, help="file to append rows to")
     parser.add_argument("--table", type=Path, nargs="+", metavar="FILE", help="print tables")
-    parser.add_argument("--plot", type=Path, nargs="+", metavar="FILE", help="..., picture last")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="files with rows, and the picture to write",
+    )
     parser.add_argument("--parts", nargs="+", default=[*PARTS], choices=[*PARTS])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--keep", action="store_true", help="malloc keeps memory that is freed")
-    parser.add_argument("--cpu-time", action="store_true", help="for one thread where others work")
+    parser.add_argument("--keep", action="store_true", help="let malloc keep freed memory")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="measure CPU time; for one thread on a busy machine"
+    )
     parser.add_argument("--networks", nargs="+", default=["resnet18", "resnet50", "mobilenet_v2"])
     parser.add_argument("--modes", nargs="+", default=["eager", "compiled"])
     parser.add_argument("--layouts", nargs="+", default=[*LAYOUTS], choices=[*LAYOUTS])
-    parser.add_argument("--size", type=int, default=224, help="of a network's frames, in pixels")
+    parser.add_argument(
+        "--size", type=int, default=224, help="height and width of a network's frames, in pixels"
+    )
     args = parser.parse_args()
     if args.table or args.plot:
         if args.table:
@@ -105,17 +116,20 @@ def main() -> None:
 
 
 class Measure:
-    """Lets things run in turns, and writes down what was found."""
+    """Runs functions alternately, and writes one row for each."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.rounds, self.path = args.rounds, args.json
         self.clock = time.process_time if args.cpu_time else time.perf_counter
-        self.facts = {"malloc": "keeps" if args.keep else "default", "torch": torch.__version__}
-        self.facts["clock"] = "cpu" if args.cpu_time else "wall"
+        self.conditions = {
+            "malloc": "keeps" if args.keep else "default",
+            "torch": torch.__version__,
+        }
+        self.conditions["clock"] = "cpu" if args.cpu_time else "wall"
 
     def write(self, row: dict[str, Any]) -> None:
-        """One line of the file."""
-        line = json.dumps(self.facts | {"threads": torch.get_num_threads()} | row)
+        """Append a row to the file."""
+        line = json.dumps(self.conditions | {"threads": torch.get_num_threads()} | row)
         print(line, flush=True)
         if self.path:
             with self.path.open("a") as file:
@@ -124,27 +138,30 @@ class Measure:
     def __call__(
         self, runs: Runs, facts: dict[str, Any], *, references: list[str], **more: dict[str, Any]
     ) -> None:
-        """A line for each run: its median, and that of its ratios to the references."""
+        """Write one row per function: its median time and its median ratio to each reference."""
         seconds: dict[str, list[float]] = {name: [] for name in runs}
         for number in range(self.rounds + 2):
             for name in list(runs)[:: 1 if number % 2 else -1]:
-                began = self.clock()
+                start = self.clock()
                 runs[name]()
-                if number > 1:  # memory is laid out, code is compiled
-                    seconds[name].append(self.clock() - began)
-        for name, own in seconds.items():
+                if number > 1:  # two warm-up rounds
+                    seconds[name].append(self.clock() - start)
+        for name, times in seconds.items():
             ratios = {
-                other: round(
-                    statistics.median(a / b for a, b in zip(own, seconds[other], strict=True)), 3
+                reference: round(
+                    statistics.median(
+                        a / b for a, b in zip(times, seconds[reference], strict=True)
+                    ),
+                    3,
                 )
-                for other in references
+                for reference in references
             }
-            row = facts | {"module": name, "ms": round(1e3 * statistics.median(own), 3)}
-            self.write(row | {"of": ratios} | {key: found[name] for key, found in more.items()})
+            row = facts | {"module": name, "ms": round(1e3 * statistics.median(times), 3)}
+            self.write(row | {"of": ratios} | {key: values[name] for key, values in more.items()})
 
 
 def blocks(measure: Measure, args: argparse.Namespace) -> None:
-    """Single modules at the four places of a ResNet-18."""
+    """Measure single modules at the four kinds of sites of a ResNet-18."""
     for channels, side in SITES:
         for layout, memory_format in LAYOUTS.items():
             torch.manual_seed(0)
@@ -159,7 +176,7 @@ def blocks(measure: Measure, args: argparse.Namespace) -> None:
 def compare(
     measure: Measure, modules: dict[str, nn.Module], clips: Tensor, facts: dict[str, Any], part: str
 ) -> None:
-    """Inference, a training step forth and back, and what is kept between the two."""
+    """Measure inference, a training step, and the memory kept for the backward pass."""
     leaf = clips.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     gradient = torch.randn_like(clips)
 
@@ -173,26 +190,28 @@ def compare(
         module(leaf).backward(gradient)
 
     facts = facts | {"part": part}
-    runs: Runs = {name: lambda one=one: infer(one) for name, one in modules.items()}
-    runs["copy"] = clips.clone  # the least that a module can do
+    runs: Runs = {name: lambda m=module: infer(m) for name, module in modules.items()}
+    runs["copy"] = clips.clone  # a lower bound for any module
     measure(runs, facts | {"what": "inference"}, references=["direct", "copy"])
-    runs = {name: lambda one=one: step(one) for name, one in modules.items()}
-    kept = {name: kept_bytes(one, leaf) for name, one in modules.items()}
+    runs = {name: lambda m=module: step(m) for name, module in modules.items()}
+    kept = {name: kept_bytes(module, leaf) for name, module in modules.items()}
     measure(runs, facts | {"what": "training step"}, references=["direct"], kept_bytes=kept)
 
 
 def kept_bytes(module: nn.Module, inputs: Tensor) -> int:
-    """Memory that waits for the backward pass, beyond the input and the module's own."""
+    """Return the bytes kept for the backward pass, without the input, parameters and buffers."""
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         module(inputs)
-    own = {t.untyped_storage()._cdata for t in (inputs, *module.parameters(), *module.buffers())}
-    places = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in kept}
-    return sum(size for place, size in places.items() if place not in own)
+    excluded = {
+        t.untyped_storage().data_ptr() for t in (inputs, *module.parameters(), *module.buffers())
+    }
+    sizes = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
+    return sum(size for pointer, size in sizes.items() if pointer not in excluded)
 
 
 def make_network(name: str, temporal: str, memory_format: torch.memory_format) -> nn.Module:
-    """A network with random weights, the same each time."""
+    """Return a network with random weights, the same each time."""
     torch.manual_seed(0)
     network = open_backbone(name, pretrained=False).network
     maker = make_direct if temporal == "direct" else temporal
@@ -200,9 +219,9 @@ def make_network(name: str, temporal: str, memory_format: torch.memory_format) -
 
 
 def networks(measure: Measure, args: argparse.Namespace) -> None:
-    """Whole networks and one clip, all ways to run them in turns."""
-    torch._dynamo.config.recompile_limit = 64  # many networks run the same lines
-    # Else one with modules runs the code compiled for the plain one: they differ by their hooks.
+    """Measure complete networks on one clip, in each mode and layout."""
+    torch._dynamo.config.recompile_limit = 64  # many networks share their code
+    # Otherwise a network with temporal modules runs the graph compiled for one without hooks.
     torch._dynamo.config.skip_nnmodule_hook_guards = False
     for name in args.networks:
         facts = {"part": "networks", "network": name, "size": args.size}
@@ -216,13 +235,13 @@ def networks(measure: Measure, args: argparse.Namespace) -> None:
             for temporal in ("none", "direct", "m2a"):
                 network = make_network(name, temporal, memory_format)
                 check_compiled(network, frames, args.modes)
-                kept_here = kept_bytes(network.train(), frames)
+                network_kept_bytes = kept_bytes(network.train(), frames)
                 for mode in args.modes:
-                    way = f"{temporal}, {layout}, {mode}"
-                    kept[way] = kept_here
-                    infer[way] = once(network, frames, mode, train=False)
-                    step[way] = once(network, frames, mode, train=True)
-        references = [way for way in infer if not way.startswith("m2a")]
+                    variant = f"{temporal}, {layout}, {mode}"
+                    kept[variant] = network_kept_bytes
+                    infer[variant] = make_pass(network, frames, mode, train=False)
+                    step[variant] = make_pass(network, frames, mode, train=True)
+        references = [variant for variant in infer if not variant.startswith("m2a")]
         measure(infer, facts | {"what": "inference"}, references=references)
         what = {"what": "training step"}
         measure(step, facts | what, references=references, kept_bytes=kept)
@@ -230,15 +249,17 @@ def networks(measure: Measure, args: argparse.Namespace) -> None:
 
 
 def check_compiled(network: nn.Module, frames: Tensor, modes: list[str]) -> None:
-    """Do not measure what computes something else."""
+    """Check that the compiled network computes the same as the eager one."""
     if "compiled" in modes:
         with torch.inference_mode():
             compiled = torch.compile(network.eval(), fullgraph=True)(frames)
             torch.testing.assert_close(compiled, network(frames), rtol=1e-3, atol=1e-3)
 
 
-def once(network: nn.Module, frames: Tensor, mode: str, *, train: bool) -> Callable[[], object]:
-    """One pass of a network; in training with its gradients."""
+def make_pass(
+    network: nn.Module, frames: Tensor, mode: str, *, train: bool
+) -> Callable[[], object]:
+    """Return a function that runs one forward pass, and for training the backward pass too."""
     run = torch.compile(network, fullgraph=True) if mode == "compiled" else network
 
     def infer() -> None:
@@ -254,7 +275,7 @@ def once(network: nn.Module, frames: Tensor, mode: str, *, train: bool) -> Calla
 
 
 def onnx(measure: Measure, args: argparse.Namespace) -> None:
-    """ONNX Runtime beside the same networks in torch: `pip install motionaware[export]`."""
+    """Compare ONNX Runtime with torch on the same networks: `pip install motionaware[export]`."""
     import onnxruntime
 
     for name in args.networks:
@@ -271,15 +292,17 @@ def onnx(measure: Measure, args: argparse.Namespace) -> None:
             )
             feed = {session.get_inputs()[0].name: frames.numpy()}
             runs[f"{temporal}, onnx"] = lambda s=session, f=feed: s.run(None, f)
-            runs[f"{temporal}, contiguous, eager"] = once(network, frames, "eager", train=False)
+            runs[f"{temporal}, contiguous, eager"] = make_pass(
+                network, frames, "eager", train=False
+            )
         facts = {"part": "onnx", "network": name, "size": args.size, "what": "inference"}
-        references = [way for way in runs if not way.startswith("m2a")]
+        references = [variant for variant in runs if not variant.startswith("m2a")]
         measure(runs, facts, references=references)
 
 
 def step(measure: Measure, args: argparse.Namespace) -> None:
-    """Where the time of one step of our own training goes."""
-    for row in temporal_step.take_apart(num_steps=args.rounds, keeps=args.keep):
+    """Measure the parts of one training step."""
+    for row in temporal_step.measure_steps(num_steps=args.rounds, keeps=args.keep):
         measure.write({"part": "step"} | row)
 
 

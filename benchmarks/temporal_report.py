@@ -1,4 +1,4 @@
-"""Tables and a picture of what benchmarks/temporal.py wrote down."""
+"""Makes tables and a plot from the rows of benchmarks/temporal.py."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -9,30 +9,30 @@ Row = dict[str, Any]
 
 
 def read(paths: Iterable[Path]) -> list[Row]:
-    """Lines of all files; of those that measured the same, the last."""
+    """Return the rows of all files; the last one of those with the same conditions."""
     rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
-    same = ("part", "site", "network", "size", "recipe", "layout", "what", "module")
-    same += ("threads", "malloc", "clock")
-    return list({json.dumps([row.get(key) for key in same]): row for row in rows}.values())
+    conditions = ("part", "site", "network", "size", "recipe", "layout", "what", "module")
+    conditions += ("threads", "malloc", "clock")
+    return list({json.dumps([row.get(key) for key in conditions]): row for row in rows}.values())
 
 
 def tables(paths: Iterable[Path]) -> str:
-    """Everything as Markdown."""
+    """Return all tables as Markdown."""
     rows = read(paths)
     parts = (_blocks(rows), _others(rows), _networks(rows), _onnx(rows), _steps(rows))
     return "\n".join(line for part in parts for line in part)
 
 
-def _pick(rows: list[Row], **facts: Any) -> list[Row]:
+def _select(rows: list[Row], **facts: Any) -> list[Row]:
     return [row for row in rows if all(row.get(key) == value for key, value in facts.items())]
 
 
 def _groups(rows: list[Row], *keys: str) -> Iterator[tuple[tuple[Any, ...], list[Row]]]:
-    found: dict[str, tuple[tuple[Any, ...], list[Row]]] = {}
+    groups: dict[str, tuple[tuple[Any, ...], list[Row]]] = {}
     for row in rows:
         key = tuple(row.get(key) for key in keys)
-        found.setdefault(json.dumps(key), (key, []))[1].append(row)
-    yield from found.values()
+        groups.setdefault(json.dumps(key), (key, []))[1].append(row)
+    yield from groups.values()
 
 
 def _head(title: str, columns: list[str]) -> Iterator[str]:
@@ -43,8 +43,8 @@ def _line(*cells: object) -> str:
     return f"| {' | '.join(str(cell) for cell in cells)} |"
 
 
-def _faster(row: Row, other: str) -> str:
-    return f"{1 / row['of'][other]:.2f}x"
+def _faster(row: Row, reference: str) -> str:
+    return f"{1 / row['of'][reference]:.2f}x"
 
 
 def _megabytes(row: Row) -> float:
@@ -52,7 +52,7 @@ def _megabytes(row: Row) -> float:
 
 
 def _blocks(rows: list[Row]) -> Iterator[str]:
-    for (threads, malloc), some in _groups(_pick(rows, part="blocks"), "threads", "malloc"):
+    for (threads, malloc), some in _groups(_select(rows, part="blocks"), "threads", "malloc"):
         yield from _head(
             f"{threads} thread{'s' * (threads > 1)}, malloc {malloc}",
             ["site", "layout", "copy", "inference", "faster", "step", "faster", "MB kept", "of"],
@@ -78,7 +78,7 @@ def _blocks(rows: list[Row]) -> Iterator[str]:
 
 
 def _others(rows: list[Row]) -> Iterator[str]:
-    some = [row for row in _pick(rows, part="blocks") if row["site"] == [64, 56]]
+    some = [row for row in _select(rows, part="blocks") if row["site"] == [64, 56]]
     for (threads, malloc, layout), here in _groups(some, "threads", "malloc", "layout"):
         found = {(row["module"], row["what"]): row for row in here}
         modules = dict.fromkeys(row["module"] for row in here if row["what"] != "inference")
@@ -94,34 +94,34 @@ def _others(rows: list[Row]) -> Iterator[str]:
 def _networks(rows: list[Row]) -> Iterator[str]:
     keys = ("network", "size", "threads", "malloc", "what")
     for (network, size, threads, malloc, what), here in _groups(
-        _pick(rows, part="networks"), *keys
+        _select(rows, part="networks"), *keys
     ):
         yield from _head(
             f"{network} at 8 x {size} x {size}, {what}, threads {threads}, malloc {malloc}",
-            ["way", "none", "direct", "ours", "ours of none", "faster than direct, same way",
+            ["mode", "none", "direct", "ours", "ours of none", "faster than direct, same mode",
              "faster than direct, contiguous eager"],
         )  # fmt: skip
         found = {row["module"]: row for row in here}
         for name, ours in found.items():
-            temporal, way = name.split(", ", 1)
+            temporal, mode = name.split(", ", 1)
             if temporal != "m2a":
                 continue
             base = "direct, contiguous, eager"
             yield _line(
-                way,
-                *(f"{found[f'{one}, {way}']['ms']:.0f}" for one in ("none", "direct", "m2a")),
-                f"{ours['of'][f'none, {way}']:.3f}",
-                _faster(ours, f"direct, {way}"),
+                mode,
+                *(f"{found[f'{one}, {mode}']['ms']:.0f}" for one in ("none", "direct", "m2a")),
+                f"{ours['of'][f'none, {mode}']:.3f}",
+                _faster(ours, f"direct, {mode}"),
                 _faster(ours, base) if base in ours["of"] else "",
             )
 
 
 def _onnx(rows: list[Row]) -> Iterator[str]:
     keys = ("network", "size", "threads", "malloc")
-    for (network, size, threads, malloc), here in _groups(_pick(rows, part="onnx"), *keys):
+    for (network, size, threads, malloc), here in _groups(_select(rows, part="onnx"), *keys):
         yield from _head(
             f"{network} at 8 x {size} x {size}, ONNX Runtime, threads {threads}, malloc {malloc}",
-            ["way", "ms", "faster than direct, onnx", "faster than direct, contiguous eager"],
+            ["mode", "ms", "faster than direct, onnx", "faster than direct, contiguous eager"],
         )
         for row in here:
             yield _line(
@@ -133,12 +133,12 @@ def _onnx(rows: list[Row]) -> Iterator[str]:
 
 
 def _steps(rows: list[Row]) -> Iterator[str]:
-    some = _pick(rows, part="step")
+    some = _select(rows, part="step")
     if not some:
         return
     parts = list(dict.fromkeys(part for row in some for part in row["parts"]))
     columns = ["recipe", "threads", "malloc", *parts, "page faults"]
-    yield from _head("A step of training, per cent of its time", columns)
+    yield from _head("Parts of a training step, in per cent of its time", columns)
     for row in some:
         yield _line(
             row["recipe"],
@@ -150,14 +150,14 @@ def _steps(rows: list[Row]) -> Iterator[str]:
 
 
 def plot(paths: Iterable[Path], target: Path) -> None:
-    """How much faster than the direct formula, and how much less is kept: one bar a site."""
+    """Plot speed relative to the direct formula, and memory kept: one group of bars per site."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    rows = [row for row in _pick(read(paths), part="blocks", module="m2a") if row["threads"] == 1]
-    direct = _pick(read(paths), part="blocks", module="direct", what="training step", threads=1)
+    rows = [row for row in _select(read(paths), part="blocks", module="m2a") if row["threads"] == 1]
+    direct = _select(read(paths), part="blocks", module="direct", what="training step", threads=1)
     mallocs = list(dict.fromkeys(row["malloc"] for row in rows))
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     sites = list(dict.fromkeys(tuple(row["site"]) for row in rows))
@@ -167,7 +167,7 @@ def plot(paths: Iterable[Path], target: Path) -> None:
         for number, (malloc, layout) in enumerate(series):
             found = {
                 tuple(row["site"]): 1 / row["of"]["direct"]
-                for row in _pick(rows, what=what, malloc=malloc, layout=layout)
+                for row in _select(rows, what=what, malloc=malloc, layout=layout)
             }
             width = 0.8 / len(series)
             axis.bar(
@@ -177,12 +177,12 @@ def plot(paths: Iterable[Path], target: Path) -> None:
                 label=f"{layout}, malloc {malloc}",
             )
         axis.axhline(1, color="black", linewidth=0.8)
-        axis.set_title(f"{what}: times faster than the direct formula")
+        axis.set_title(f"{what}: speed-up over the direct formula")
     axes[0].legend(fontsize=7)
     for number, (name, some) in enumerate((("direct", direct), ("ours", rows))):
         kept = {
             tuple(row["site"]): row["kept_bytes"] / 1e6
-            for row in _pick(some, what="training step", layout="channels last")
+            for row in _select(some, what="training step", layout="channels last")
         }
         axes[2].bar(
             [place + 0.4 * number for place in range(len(sites))],

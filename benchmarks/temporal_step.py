@@ -1,4 +1,4 @@
-"""Where the time of one step of our own training goes; a part of benchmarks/temporal.py."""
+"""Measures the parts of one training step; a part of benchmarks/temporal.py."""
 
 import resource
 import statistics
@@ -20,7 +20,7 @@ from motionaware.engine.train import Trainer
 
 
 def recipes() -> dict[str, Recipe]:
-    """Quickstart's, and a larger network with larger frames."""
+    """Return the recipe of quickstart, and one with a larger network and larger frames."""
     small = replace(RECIPE, model=replace(RECIPE.model, temporal="m2a(reduction=4)"))
     threads = torch.get_num_threads()
     small = replace(small, train=replace(small.train, num_threads=threads))
@@ -33,36 +33,36 @@ def recipes() -> dict[str, Recipe]:
     return {"quickstart": small, "resnet18 at 112": large}
 
 
-def take_apart(*, num_steps: int, keeps: bool) -> Iterator[dict[str, Any]]:
-    """A line for each recipe: medians over its steps, in milliseconds, and page faults."""
+def measure_steps(*, num_steps: int, keeps: bool) -> Iterator[dict[str, Any]]:
+    """Yield a row for each recipe: medians over its steps in milliseconds, and page faults."""
     for name, recipe in recipes().items():
         with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
             run_folder = RunFolder(Path(folder) / "run")
             run = Trainer(recipe, run_folder, resume=False, progress=False, log=lambda line: None)
-            yield {"recipe": name} | _steps(run, num_steps)
+            yield {"recipe": name} | _measure(run, num_steps)
 
 
-def _steps(run: Trainer, num_steps: int) -> dict[str, Any]:
+def _measure(run: Trainer, num_steps: int) -> dict[str, Any]:
     parts: dict[str, list[float]] = {}
-    whole, faults = [], []
+    step_seconds, faults = [], []
     with _timed(run, parts):
         groups = iter(run.data.groups(0, 0, size=1))
         for number in range(num_steps + 2):
             if number == 2:
                 parts.clear()
-            faults_before, began = _page_faults(), time.perf_counter()
+            faults_before, start = _page_faults(), time.perf_counter()
             group = next(groups)
-            parts.setdefault("loader", []).append(time.perf_counter() - began)
+            parts.setdefault("loader", []).append(time.perf_counter() - start)
             run._train_step(group)
             if number > 1:
-                whole.append(time.perf_counter() - began)
+                step_seconds.append(time.perf_counter() - start)
                 faults.append(_page_faults() - faults_before)
-    found = {part: 1e3 * statistics.median(seconds) for part, seconds in parts.items()}
-    total = 1e3 * statistics.median(whole)
-    found["rest"] = total - sum(found.values())
+    medians = {part: 1e3 * statistics.median(seconds) for part, seconds in parts.items()}
+    total = 1e3 * statistics.median(step_seconds)
+    medians["rest"] = total - sum(medians.values())
     return {
         "ms": round(total, 2),
-        "parts": {part: round(one, 3) for part, one in found.items()},
+        "parts": {part: round(value, 3) for part, value in medians.items()},
         "page_faults": int(statistics.median(faults)),
     }
 
@@ -71,9 +71,9 @@ def _steps(run: Trainer, num_steps: int) -> dict[str, Any]:
 def _timed(run: Trainer, parts: dict[str, list[float]]) -> Iterator[None]:
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            began = time.perf_counter()
+            start = time.perf_counter()
             result = function(*args, **kwargs)
-            parts.setdefault(name, []).append(time.perf_counter() - began)
+            parts.setdefault(name, []).append(time.perf_counter() - start)
             return result
 
         return wrapper

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # torch 2.14.1: torch.compile runs the graph of one network for another one that has hooks.
 #
-# What one would guess: a forward pre-hook that is registered after the first compiled call runs at the
+# Expected: a forward pre-hook that is registered after the first compiled call runs at the
 # next call, as it does eagerly; and two networks of one class, one of them with hooks, have two graphs.
-# What happens: the guards of a graph leave out hooks (torch._dynamo.config.skip_nnmodule_hook_guards is
+# Behaviour: the guards of a graph leave out hooks (torch._dynamo.config.skip_nnmodule_hook_guards is
 # True), so the old graph passes its guards and runs. There is no warning, and fullgraph=True says nothing.
-# Seen here (CPU, backend "eager"):
+# Output (CPU, backend "eager"):
 #   hook added after the first call    eager 10.0, compiled 1.0
 #   other network, with a hook         eager 10.0, compiled 1.0
 #   with skip_nnmodule_hook_guards = False    eager 10.0, compiled 10.0

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # torch 2.14.1: torch.ao.quantization.fuse_modules runs a convolution's forward pre-hook twice.
 #
-# What one would guess: fusing a convolution with its batch norm moves the hooks of the convolution to the
+# Expected: fusing a convolution with its batch norm moves the hooks of the convolution to the
 # fused layer, as the comment in its source says.
-# What happens: for evaluation the fused layer is a deep copy of the convolution, which has the hooks already,
+# Behaviour: for evaluation the fused layer is a deep copy of the convolution, which has the hooks already,
 # and then they are registered on it once more. A hook that changes the input changes it twice.
-# Seen here: hooks 1 -> 2; a pre-hook that doubles its input: 2.0 before fusing, 4.0 after.
+# Output: hooks 1 -> 2; a pre-hook that doubles its input: 2.0 before fusing, 4.0 after.
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"

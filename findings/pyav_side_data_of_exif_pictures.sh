@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # PyAV 18.1.0: frame.side_data raises ValueError for pictures and videos with EXIF data.
 #
-# What one would guess: frame.side_data.get("DISPLAYMATRIX") is None where a frame has no such entry.
-# What happens: FFmpeg 8 hands EXIF data to the frame as side data of type 31. PyAV's enum has no member with that
+# Expected: frame.side_data.get("DISPLAYMATRIX") is None where a frame has no such entry.
+# Behaviour: FFmpeg 8 hands EXIF data to the frame as side data of type 31. PyAV's enum has no member with that
 # number, so every use of side_data raises "31 is not a valid Type": get(), iteration and len(). Most JPEG files of
 # cameras and phones have EXIF data, and so have MJPEG videos made of them. frame.rotation still works.
-# Seen here: without EXIF data None; with it ValueError; rotation -90 for orientation 6.
+# Output: without EXIF data None; with it ValueError; rotation -90 for orientation 6.
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# torch 2.14.1: torch.load reads a file with a flipped bit in a weight without a word.
+# torch 2.14.1: torch.load reads a file with a flipped bit in a weight without an error.
 #
-# What one would guess: torch.save writes a zip file, and a zip file has a CRC-32 of each entry, so a copy that
-# was damaged on its way raises an error when it is loaded.
-# What happens: torch.load (weights_only=True or False, mmap or not) does not compare the CRC. The tensor has another
-# value. Python's zipfile finds the damage in the same file at once.
-# Seen here: weight 1.0 -> 1.5 after one bit was flipped, no error; zipfile.testzip() names the entry.
+# Expected: torch.save writes a zip file, and a zip file has a CRC-32 of each entry, so a copy that
+# was damaged in transfer raises an error when it is loaded.
+# Behaviour: torch.load (weights_only=True or False, mmap or not) does not compare the CRC. The tensor has a
+# wrong value. Python's zipfile finds the damage in the same file at once.
+# Output: weight 1.0 -> 1.5 after one bit was flipped, no error; zipfile.testzip() names the entry.
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"

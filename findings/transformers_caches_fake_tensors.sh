@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # transformers 5.24.0: after one forward pass under FakeTensorMode, every DINOv3 of the process gives fake tensors.
 #
-# What one would guess: a deep copy of a network, run under torch's FakeTensorMode to learn its shapes, changes
+# Expected: a deep copy of a network, run under torch's FakeTensorMode to learn its shapes, changes
 # nothing outside the copy and the mode.
-# What happens: DINOv3's position embeddings keep the coordinates of patches in a process-wide functools.lru_cache.
+# Behaviour: DINOv3's position embeddings keep the coordinates of patches in a process-wide functools.lru_cache.
 # The fake pass fills it with a FakeTensor. Other DINOv3 networks of the same grid, made later and run without the mode,
-# take it from there: their outputs are FakeTensors without numbers, and nothing is raised until somebody asks for one.
-# Seen here: output before Tensor, after the fake pass of another network FakeTensor.
+# take it from there: their outputs are FakeTensors without numbers, and nothing is raised until a value is read.
+# Output: output before Tensor, after the fake pass of another network FakeTensor.
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"

@@ -2,12 +2,12 @@
 # transformers 5.24.0: from_pretrained redraws the weights of modules that a subclass adds, also where the
 # module sets them itself.
 #
-# What one would guess: class Mine(ViTModel) adds a layer in __init__ and sets its weights to zero (an
+# Expected: class Mine(ViTModel) adds a layer in __init__ and sets its weights to zero (an
 # identity start, as LoRA and zero-initialised gates need it). from_pretrained of a plain ViT checkpoint reports
 # the layer as MISSING, "newly initialized", and it keeps the zeros of its constructor.
-# What happens: the constructor runs on the meta device, so its values are lost; then the class's own _init_weights
+# Behaviour: the constructor runs on the meta device, so its values are lost; then the class's own _init_weights
 # draws the missing layer from a normal distribution with standard deviation config.initializer_range.
-# Seen here: largest weight after Mine(config) 0.0, after Mine.from_pretrained 0.07 (random).
+# Output: largest weight after Mine(config) 0.0, after Mine.from_pretrained 0.07 (random).
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"

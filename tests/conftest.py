@@ -26,9 +26,10 @@ from motionaware.engine.config import (
 
 @pytest.fixture(scope="session")
 def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    """Seconds of training with all that a resumed run has to carry on: dropout, momentum, average.
+    """Return a recipe that trains for seconds and uses dropout and gradient accumulation.
 
-    30 clips in batches of 8, two at a time: two steps an epoch, the last one of 14 clips.
+    30 clips in batches of 8, two batches accumulated: two optimizer steps per epoch, the last on
+    14 clips.
     """
     return Recipe(
         model=ModelConfig(backbone="resnet18_quarter", temporal="m2a"),
@@ -49,27 +50,36 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 
 @pytest.fixture(scope="session")
 def video_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One mp4 of 6 frames a class and split."""
+    """Return the folder of MotionPairs as mp4 files of 6 frames, 12 in each split."""
     root = tmp_path_factory.mktemp("videos")
     prepare(root, num_clips={"train": 12, "val": 12, "test": 12}, num_frames=6, image_size=32)
     return root
 
 
-# ------------------------------------------------------------------ data sets as they are published
+# -------------------------------------------------------------------------- published data sets
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A tiny data set in its published form: its lists, and the class of each video by split."""
+    """A tiny copy of a published data set.
+
+    Attributes:
+        class_names: The classes in their order.
+        lists: Path of each list of annotations, and its content.
+        videos: Path and class of each video of each split.
+    """
 
     class_names: tuple[str, ...]
     lists: dict[str, str]
     videos: dict[str, dict[str, str]]
 
 
-def _semicolons(name: str, class_names: tuple[str, ...]) -> Tree:
-    one, *_, other = class_names
-    labelled = {"train": {"7": other, "12": one, "9": one, "4": other}, "validation": {"3": other}}
+def _semicolon_lists(name: str, class_names: tuple[str, ...]) -> Tree:
+    first, *_, last = class_names
+    labelled = {
+        "train": {"7": last, "12": first, "9": first, "4": last},
+        "validation": {"3": last},
+    }
     lists = {f"{name}-labels.csv": "".join(f"{label}\n" for label in class_names)}
     for split, videos in labelled.items():
         lists[f"{name}-{split}.csv"] = "".join(f"{id};{label}\n" for id, label in videos.items())
@@ -84,8 +94,9 @@ def _something_v2() -> Tree:
     classes = ("Holding something", "Moving part of something", "[Something] falling like a rock")
     names = tuple(name.replace("[", "").replace("]", "") for name in classes)
 
-    def entry(id: str, label: str, template: str, *things: str) -> dict:
-        return {"id": id, "label": label, "template": template, "placeholders": list(things)}
+    def entry(id: str, label: str, template: str, *placeholders: str) -> dict:
+        fields = {"id": id, "label": label, "template": template}
+        return fields | {"placeholders": list(placeholders)}
 
     train = [
         entry("78687", "holding potato", "Holding [something]", "potato"),
@@ -129,13 +140,13 @@ def _kinetics() -> Tree:
         "val": [("air drumming", "vvvvvvvvvvv", 7, 17)],
     }
     lists, videos = {}, {}
-    for split, of_split in rows.items():
+    for split, split_rows in rows.items():
         text = io.StringIO(newline="")
-        csv.writer(text).writerows([header, *((*row, split, 0) for row in of_split)])
+        csv.writer(text).writerows([header, *((*row, split, 0) for row in split_rows)])
         lists[f"annotations/{split}.csv"] = text.getvalue()
         videos[split] = {
             f"{split}/{label}/{id}_{start:06d}_{end:06d}.mp4": label
-            for label, id, start, end in of_split
+            for label, id, start, end in split_rows
         }
     lists["annotations/test.csv"] = "youtube_id,time_start,time_end,split\nttttttttttt,1,11,test\n"
     return Tree(("abseiling", "air drumming", "shaking hands, formally"), lists, videos)
@@ -177,24 +188,24 @@ def _hmdb51(fold: int) -> Tree:
     videos = {
         split: {
             f"hmdb51_org/{name}/{video}.avi": name
-            for name, of_class in tags.items()
-            for video, found in of_class.items()
-            if found == tag
+            for name, class_tags in tags.items()
+            for video, video_tag in class_tags.items()
+            if video_tag == tag
         }
         for split, tag in (("train", 1), ("test", 2))
     }
     lists = {
         f"testTrainMulti_7030_splits/{name}_test_split{fold}.txt": "".join(
-            f"{video}.avi {tag} \n" for video, tag in of_class.items()
+            f"{video}.avi {tag} \n" for video, tag in class_tags.items()
         )
-        for name, of_class in tags.items()
+        for name, class_tags in tags.items()
     }
     return Tree(tuple(tags), lists, videos | {"val": videos["test"]})
 
 
 def _diving48() -> Tree:
-    words = [["Back", "15som", "05Twis", "FREE"], ["Reverse", "Dive", "NoTwis", "PIKE"]]
-    names = tuple(map(" ".join, words))
+    vocabulary = [["Back", "15som", "05Twis", "FREE"], ["Reverse", "Dive", "NoTwis", "PIKE"]]
+    names = tuple(map(" ".join, vocabulary))
 
     def entry(name: str, label: int) -> dict:
         return {"vid_name": name, "label": label, "start_frame": 0, "end_frame": 48}
@@ -203,7 +214,7 @@ def _diving48() -> Tree:
     return Tree(
         names,
         {
-            "Diving48_vocab.json": json.dumps(words),
+            "Diving48_vocab.json": json.dumps(vocabulary),
             "Diving48_V2_train.json": json.dumps([entry("-mmq0PT-u8k_00155", 1), entry("b_0", 0)]),
             "Diving48_V2_test.json": json.dumps([entry("_8Vy3dlHg2w_00000", 0)]),
         },
@@ -218,9 +229,9 @@ def _diving48() -> Tree:
 _SOMETHING = ("Holding something", "Pushing something from left to right", "Closing something")
 _JESTER = ("Swiping Left", "Swiping Right", "No gesture")
 TREES: dict[str, Tree] = {
-    "something-v1": _semicolons("something-something-v1", _SOMETHING),
+    "something-v1": _semicolon_lists("something-something-v1", _SOMETHING),
     "something-v2": _something_v2(),
-    "jester": _semicolons("jester-v1", _JESTER),
+    "jester": _semicolon_lists("jester-v1", _JESTER),
     "kinetics": _kinetics(),
     **{f"ucf101-{fold}": _ucf101(fold) for fold in (1, 2, 3)},
     **{f"hmdb51-{fold}": _hmdb51(fold) for fold in (1, 2, 3)},
@@ -230,13 +241,13 @@ TREES: dict[str, Tree] = {
 
 @pytest.fixture(scope="session")
 def trees() -> dict[str, Tree]:
-    """Each published data set in its true form, a handful of videos large."""
+    """Return tiny copies of the published data sets, by name."""
     return TREES
 
 
 @pytest.fixture(scope="session")
 def plant() -> Callable[..., Path]:
-    """Write a tree to a folder: its lists, and its videos as empty files or as real ones."""
+    """Write a Tree to a folder; its videos are empty files, or ten frames each if `real`."""
 
     def write(tree: Tree, root: Path, *, real: bool = False) -> Path:
         for name, text in tree.lists.items():
@@ -245,7 +256,7 @@ def plant() -> Callable[..., Path]:
         for name in {name for videos in tree.videos.values() for name in videos}:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             if real:
-                _film(root / name)
+                _write_noise_video(root / name)
             else:
                 (root / name).touch()
         return root
@@ -256,10 +267,10 @@ def plant() -> Callable[..., Path]:
 _CODECS = {".webm": "libvpx-vp9", ".avi": "mpeg4", ".mp4": "libx264"}
 
 
-def _film(path: Path) -> None:
-    """Write ten frames of noise: a folder of jpegs, or a file as its suffix says."""
-    seed = torch.Generator().manual_seed(len(path.name))
-    frames: Tensor = torch.randint(256, (10, 48, 64, 3), dtype=torch.uint8, generator=seed)
+def _write_noise_video(path: Path) -> None:
+    """Write ten frames of noise, as a video file or, without a suffix, as a folder of images."""
+    generator = torch.Generator().manual_seed(len(path.name))
+    frames: Tensor = torch.randint(256, (10, 48, 64, 3), dtype=torch.uint8, generator=generator)
     if path.suffix not in _CODECS:
         path.mkdir()
         for number, frame in enumerate(frames.numpy(), start=1):
@@ -276,7 +287,7 @@ def _film(path: Path) -> None:
 
 @pytest.fixture
 def changing_video(tmp_path: Path) -> Path:
-    """A transport stream whose frames are 48 x 64 pixels, and after ten of them 64 x 48."""
+    """Return a transport stream of ten frames of 48 x 64 pixels, then ten of 64 x 48."""
     from motionaware.data.video.writer import write_video
 
     content = b""

@@ -650,7 +650,7 @@ def test_a_full_disk_is_one_line_that_names_the_file(recipe_file: Path, tmp_path
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"motionaware: {tmp_path / 'run' / 'last.safetensors'}")
-    assert "untouched" in line
+    assert "unchanged" in line
     assert not list((tmp_path / "run").glob("*.safetensors"))
 
 

@@ -1,4 +1,4 @@
-"""motionaware: make any image or video network motion-aware.
+"""motionaware adds temporal modules to any image or video network, to recognise motion.
 
 >>> import torch, motionaware
 >>> model = motionaware.create_model("resnet18_quarter", temporal="m2a", num_classes=3)
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 __version__ = version("motionaware")
 
-_HOMES = {  # name -> its module, imported at first use so that the command line starts quickly
+# The module that defines each public name. It is imported at first use: the CLI starts faster.
+_MODULE_OF = {
     "ClipSpec": "clip",
     "DataError": "errors",
     "MotionAwareError": "errors",
@@ -65,13 +66,13 @@ _HOMES = {  # name -> its module, imported at first use so that the command line
     "visualize": "apps.visualize",
 }
 
-__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - the table is the list
+__all__ = list(_MODULE_OF)  # pyright: ignore[reportUnsupportedDunderAll] - its names are the keys of the table
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'motionaware' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"motionaware.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"motionaware.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

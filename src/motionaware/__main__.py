@@ -1,4 +1,4 @@
-"""`python -m motionaware`."""
+"""Runs the command line as `python -m motionaware`."""
 
 import sys
 

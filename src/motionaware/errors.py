@@ -7,6 +7,7 @@
     │   └── SplitAbsent                     it has no such split
     ├── VideoError (ValueError)             one video cannot be read or written
     ├── SiteError (RuntimeError)            a temporal module of a network no longer runs
+    ├── OwnCodeError (RuntimeError)         a user's own temporal module raised an error
     ├── MissingPackage (ImportError)        an optional package is not installed
     ├── NonFiniteScores (ValueError)        a model's scores are infinite or NaN
     ├── TrainingDiverged (RuntimeError)     the loss became infinite or NaN
@@ -18,7 +19,6 @@ motionaware: the command line shows its traceback.
 """
 
 import signal
-import traceback
 
 
 class MotionAwareError(Exception):
@@ -47,6 +47,10 @@ class VideoError(MotionAwareError, ValueError):
 
 class SiteError(MotionAwareError, RuntimeError):
     """A temporal module of a network no longer runs; the message names its site."""
+
+
+class OwnCodeError(MotionAwareError, RuntimeError):
+    """A user's own temporal module raised an error; the message names file and line."""
 
 
 class MissingPackage(MotionAwareError, ImportError):
@@ -83,10 +87,6 @@ class MotionAwareWarning(UserWarning):
     """
 
 
-OWN_CODE_MARK = "__motionaware_own__"
-"""A global of modules that a user named in a recipe, a grid or a call; see temporal/own.py."""
-
-
 def is_expected(error: Exception) -> bool:
     """True if an error is meant for the user: ours, or the operating system's."""
     return isinstance(error, (MotionAwareError, OSError))
@@ -99,12 +99,3 @@ def one_line(error: Exception) -> str:
         return f"{where}{error.strerror}"
     words = str(error).strip() or type(error).__name__
     return words.splitlines()[-1] if "Original Traceback" in words else " ".join(words.split())
-
-
-def place_in_own_code(error: Exception) -> str | None:
-    """Give file and line of the innermost line of a user's temporal module that led to an error."""
-    place = None
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        if OWN_CODE_MARK in frame.f_globals:
-            place = f"{frame.f_code.co_filename}, line {line}"
-    return place

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and folders in which one process works at a time."""
+"""Writes files atomically, and locks a folder for one process."""
 
 import errno
 import os
@@ -11,80 +11,82 @@ from filelock import FileLock, Timeout
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a path that can be no folder, so that it is told before the work and not after.
+    """Raise an error if a folder cannot be created because a file is in the way.
+
+    Call it before long work whose results go to the folder.
 
     Raises:
-        NotADirectoryError: A file is there, or where a folder above it would be.
+        NotADirectoryError: `folder` or one of its parents is a file.
     """
-    there = next(one for one in (folder, *folder.parents) if one.exists())
-    if not there.is_dir():
-        below = "" if there == folder else f", for {folder}"
-        words = f"{there} is a file, wanted a folder{below}"
-        raise NotADirectoryError(errno.ENOTDIR, words)
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir():
+        purpose = "" if existing == folder else f", for {folder}"
+        message = f"{existing} is a file, wanted a folder{purpose}"
+        raise NotADirectoryError(errno.ENOTDIR, message)
 
 
 @contextmanager
-def whole_file(
+def atomic_file(
     path: Path, *, what: str = "the file", remedy: str = "choose another folder"
 ) -> Iterator[Path]:
-    """Give a path to write to; what is written there takes the place of `path` at the end.
+    """Yield a temporary path to write to; rename it to `path` at the end.
 
-    The folder is made if missing. Whatever breaks the writing off, Ctrl-C too, leaves what stood at
-    `path` before, and nothing else.
+    The folder is created if missing. If the block is interrupted, also by Ctrl-C, the temporary
+    file is deleted and `path` keeps its old content.
 
     Args:
-        path: Where the file belongs.
-        what: What is written, for the error.
-        remedy: What to do when it cannot be written, for the error; one may also make
-            room on a full disk.
+        path: The file to write.
+        what: What is written, for the error message.
+        remedy: What the error message tells the user to do. On a full disk it also says to free
+            space.
 
     Raises:
-        OSError: It cannot be written; one error that names `path`, the cause and the remedy.
+        OSError: The file cannot be written. The message names `path`, the cause and the remedy.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         check_folder(path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        with part.open("r+b") as file:  # a full disk may show only when it has to hold the bytes
+        with part.open("r+b") as file:  # a full disk may be detected only by fsync
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        full = "make room or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        disk_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise OSError(
             error.errno,
-            f"{path}: cannot write {what} ({error.strerror or error}); what stood there before is "
-            f"untouched; {full}{remedy}",
+            f"{path}: cannot write {what} ({error.strerror or error}); the previous content is "
+            f"unchanged; {'make room or ' if disk_full else ''}{remedy}",
         ) from error
     finally:
         with suppress(OSError):
-            part.unlink()  # gone already if all went well
+            part.unlink()  # it does not exist any more after success
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
+    """Write a file; after an interruption it has its old or its new content, never a part.
 
     Raises:
-        OSError: It cannot be written; what stood there before still stands.
+        OSError: The file cannot be written; its old content is unchanged.
     """
-    with whole_file(path, what=f"{len(content) / 1e6:.1f} MB") as part:
+    with atomic_file(path, what=f"{len(content) / 1e6:.1f} MB") as part:
         part.write_bytes(content)
 
 
 @contextmanager
-def alone_in(folder: Path, *, otherwise: str) -> Iterator[None]:
-    """Be the only process that works in a folder; it is let go however the process ends.
+def lock_folder(folder: Path, *, busy_message: str) -> Iterator[None]:
+    """Hold the exclusive lock of a folder; the lock is released however the process ends.
 
-    The folder is made if missing, and keeps an empty file `lock`. Where the file system knows no
-    locks, nothing is kept apart.
+    The folder is created if missing. The lock is the empty file `lock` in it, which stays there.
+    On a file system without locks nothing is locked.
 
     Args:
-        folder: In which others work as well by this function.
-        otherwise: The words of the error.
+        folder: The folder. The lock excludes other callers of this function only.
+        busy_message: Message of the error if another process holds the lock.
 
     Raises:
-        BlockingIOError: Another process works there.
-        NotADirectoryError: It is a file.
+        BlockingIOError: Another process holds the lock.
+        NotADirectoryError: `folder` or one of its parents is a file.
     """
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,8 +94,8 @@ def alone_in(folder: Path, *, otherwise: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise BlockingIOError(otherwise) from error
-    except NotImplementedError:
+        raise BlockingIOError(busy_message) from error
+    except NotImplementedError:  # a file system without locks
         pass
     try:
         yield

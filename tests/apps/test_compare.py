@@ -21,7 +21,7 @@ from motionaware.engine.grid import grid_recipes, read_grid
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import train
 from motionaware.errors import RecipeError, TrainingInterrupted
-from motionaware.files import alone_in
+from motionaware.files import lock_folder
 from motionaware.models.checkpoint import load, save
 from motionaware.report import costs
 from motionaware.report import train_runs as runs
@@ -237,10 +237,10 @@ def test_two_compares_do_not_work_in_one_folder(again: Path, made, monkeypatch):
     monkeypatch.setattr(runs, "_start", None)
     out = again.parent / "out"
     words = f"another compare is at work in {out}; wait until it has ended, or take another --out"
-    with alone_in(out, otherwise=""), pytest.raises(BlockingIOError, match=re.escape(words)):
+    with lock_folder(out, busy_message=""), pytest.raises(BlockingIOError, match=re.escape(words)):
         compare(again, out, num_examples=0)
     folder = out / "runs/resnet18_quarter/none/seed0"
-    with alone_in(out, otherwise=""), pytest.raises(BlockingIOError, match=re.escape(words)):
+    with lock_folder(out, busy_message=""), pytest.raises(BlockingIOError, match=re.escape(words)):
         compare_runs([folder], out, num_examples=0)
     compare(again, out, num_examples=0)
 

@@ -13,7 +13,7 @@ from motionaware.apps.predict import predict, seconds_at
 from motionaware.apps.visualize import visualize
 from motionaware.clip import ClipSpec
 from motionaware.data.dataset import choose_frames
-from motionaware.data.transforms.crop_flip import frame_for_testing
+from motionaware.data.transforms.crop_flip import crop_for_testing
 from motionaware.data.video.open import open_video
 from motionaware.data.video.writer import write_video
 from motionaware.errors import NonFiniteScores, VideoError
@@ -56,7 +56,7 @@ def test_a_video_is_named_as_the_model_scores_its_middle_frames(
     model: VideoRecognizer, long_video: Path
 ):
     video = open_video(long_video)
-    clip = frame_for_testing(
+    clip = crop_for_testing(
         video.frames(choose_frames(video.num_frames, model.clip)), spec=model.clip
     )
     model.eval()

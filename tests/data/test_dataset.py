@@ -12,7 +12,7 @@ from motionaware.data.loader import (
     Sample,
 )
 from motionaware.data.motionpairs import MotionPairs, render_clip
-from motionaware.data.transforms.crop_flip import cut, frame_for_testing, view_boxes
+from motionaware.data.transforms.crop_flip import crop_and_resize, crop_boxes, crop_for_testing
 from motionaware.data.transforms.frame_sampling import dense_indices, segment_indices
 from motionaware.data.video.open import open_video
 from motionaware.data.video.writer import write_video
@@ -60,13 +60,13 @@ def test_test_views_are_stacked_along_the_first_axis(split, sampling):
     video = open_video(split.examples[1].path)
     for view in range(3):
         indices = choose_frames(video.num_frames, spec, view=view, num_views=3)
-        assert torch.equal(views[view], frame_for_testing(video.frames(indices), spec=spec))
+        assert torch.equal(views[view], crop_for_testing(video.frames(indices), spec=spec))
 
 
 def test_a_single_test_view_has_the_middle_frames_of_the_segments(split):
     views = checked(VideoDataset(split, spec=SPEC)[Request(0)]).views
     frames = open_video(split.examples[0].path).frames(segment_indices(10, 4))
-    assert torch.equal(views[0], frame_for_testing(frames, spec=SPEC))
+    assert torch.equal(views[0], crop_for_testing(frames, spec=SPEC))
 
 
 def test_a_video_shorter_than_the_clip_repeats_frames(split):
@@ -201,9 +201,9 @@ def test_views_are_clips_times_crops(split):
     for clip in range(2):
         video = open_video(split.examples[1].path)
         frames = video.frames(choose_frames(video.num_frames, SPEC, view=clip, num_views=2))
-        boxes = view_boxes(video.height, video.width, crop_fraction=0.5, num_crops=3)
+        boxes = crop_boxes(video.height, video.width, crop_fraction=0.5, num_crops=3)
         for crop, box in enumerate(boxes):
-            assert torch.equal(views[clip * 3 + crop], cut(frames, box, image_size=16))
+            assert torch.equal(views[clip * 3 + crop], crop_and_resize(frames, box, image_size=16))
 
 
 def test_mirrored_motionpairs_have_the_label_of_the_mirrored_class():

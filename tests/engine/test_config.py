@@ -183,7 +183,7 @@ def test_numbers_with_an_exponent_that_yaml_reads_as_text_are_numbers(tmp_path: 
         ("optim: {milestones_epochs: 3}", r"optim.milestones_epochs is 3, wanted \[int, ...\]"),
         ("optim: {schedule: cosin}", "optim.schedule is cosin, wanted step or cosine or one-cycle"),
         ("clip: {sampling: some}", "clip.sampling is some, wanted segments or dense"),
-        ("clip: {num_frames: 0}", "num_frames is 0; it counts and starts at 1"),
+        ("clip: {num_frames: 0}", "num_frames is 0; wanted 1 or more"),
     ],
 )
 def test_an_error_in_a_recipe_names_file_key_and_value(text: str, message: str, tmp_path: Path):
@@ -204,7 +204,7 @@ def test_an_error_in_a_recipe_names_file_key_and_value(text: str, message: str, 
         (["--train.epochs", "--train.seed=1"], "argument --train.epochs: expected one argument"),
         (["train.epochs=3"], "the command line: unrecognized arguments: train.epochs=3"),
         (["--optim.learning_rate", "-1"], r"the command line: optim.learning_rate is -1.0, wanted"),
-        (["--clip.num_frames=0"], "the command line: num_frames is 0; it counts and starts at 1"),
+        (["--clip.num_frames=0"], "the command line: num_frames is 0; wanted 1 or more"),
     ],
 )
 def test_an_error_on_the_command_line_names_key_and_value(

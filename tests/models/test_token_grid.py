@@ -17,7 +17,7 @@ from motionaware.models.insertion import ADAPTERS, twin
 from motionaware.models.shape_tracing import Host
 from motionaware.models.site_hooks import sites
 from motionaware.temporal.names import site_maker
-from motionaware.temporal.places import compares_places
+from motionaware.temporal.spatial import compares_places
 from motionaware.temporal.table import TEMPORAL
 
 T = 4

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from motionaware.ops import gating, pointwise
-from motionaware.ops.gating import Weights, gate_frames
+from motionaware.ops.gating import Weights, gate_frames, gate_plainly
 from motionaware.temporal.gate import Gate
 
 
@@ -19,9 +19,8 @@ def weights(c2: int, c: int, dtype: torch.dtype = torch.float64) -> Weights:
     return kernel.requires_grad_(), bias.requires_grad_()
 
 
-def directly(frames: Tensor, down: Weights, up: Weights, twice: bool = False) -> Tensor:
-    wide = torch.conv2d(torch.conv2d(frames, *down).sin(), *up).sigmoid()
-    return frames * (2 * wide if twice else 1 + wide)
+def plainly(frames: Tensor, down: Weights, up: Weights, double: bool = False) -> Tensor:
+    return gate_plainly(frames, torch.sin, down=down, up=up, double=double)
 
 
 def channels_last(frames: Tensor) -> Tensor:
@@ -29,74 +28,76 @@ def channels_last(frames: Tensor) -> Tensor:
 
 
 @pytest.fixture(autouse=True)
-def no_tensor_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gating, "_FEW_NUMBERS", 0)
+def use_the_fast_path_for_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gating, "_MIN_TRAINING_SIZE", 0)
 
 
 @pytest.fixture(params=["small frames", "large frames", "pieces"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param != "small frames":
-        monkeypatch.setattr(pointwise, "_MANY_PIXELS", 1)
+        monkeypatch.setattr(pointwise, "_LARGE_PIXELS", 1)
     if request.param == "pieces":
         monkeypatch.setattr(pointwise, "_PIECE_BYTES", 2**10)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("layout", [Tensor.contiguous, channels_last])
 @pytest.mark.parametrize(
     ("shape", "width"), [((6, 8, 5, 7), 2), ((17, 32, 4, 4), 16), ((5, 4, 1, 1), 1)]
 )
-@pytest.mark.usefixtures("way")
-def test_numbers_gradients_and_layout_are_those_of_the_formula(dtype, twice, layout, shape, width):
+@pytest.mark.usefixtures("method")
+def test_numbers_and_gradients_equal_those_of_the_formula_and_the_layout_stays(
+    dtype, double, layout, shape, width
+):
     frames = layout(draw(*shape, dtype=dtype)).requires_grad_()
     down, up = weights(width, shape[1], dtype), weights(shape[1], width, dtype)
-    ours = gate_frames(frames, torch.sin, down=down, up=up, twice=twice)
-    wanted = directly(frames, down, up, twice)
+    ours = gate_frames(frames, torch.sin, down=down, up=up, double=double)
+    wanted = plainly(frames, down, up, double)
     torch.testing.assert_close(ours, wanted)
     assert ours.stride() == frames.stride()
     leaves, grad = (frames, *down, *up), draw(*shape, dtype=dtype)
-    kept = grad.clone()
+    grad_before = grad.clone()
     ours_back = torch.autograd.grad(ours, leaves, grad)
     torch.testing.assert_close(
         ours_back, torch.autograd.grad(wanted, leaves, grad), atol=1e-4, rtol=1e-5
     )
-    assert torch.equal(grad, kept)
+    assert torch.equal(grad, grad_before)
     with torch.no_grad():
         torch.testing.assert_close(
-            gate_frames(frames, torch.sin, down=down, up=up, twice=twice), wanted
+            gate_frames(frames, torch.sin, down=down, up=up, double=double), wanted
         )
 
 
-def test_frames_that_lie_in_no_known_layout_are_gated_too():
+def test_frames_of_any_strides_are_gated():
     tokens = draw(6, 10, 8)[:, 1:].unflatten(1, (3, 3)).permute(0, 3, 1, 2)
     down, up = weights(2, 8), weights(8, 2)
     output = gate_frames(tokens, torch.sin, down=down, up=up)
-    torch.testing.assert_close(output, directly(tokens, down, up))
+    torch.testing.assert_close(output, plainly(tokens, down, up))
 
 
-@pytest.mark.usefixtures("way")
-def test_frames_that_learn_nothing_cost_no_gradient():
+@pytest.mark.usefixtures("method")
+def test_frames_without_gradient_get_none():
     frames, down, up = draw(4, 8, 3, 3), weights(2, 8), weights(8, 2)
     output = gate_frames(frames, torch.sin, down=down, up=up)
     ours = torch.autograd.grad(output.sum(), (*down, *up))
-    wanted = torch.autograd.grad(directly(frames, down, up).sum(), (*down, *up))
+    wanted = torch.autograd.grad(plainly(frames, down, up).sum(), (*down, *up))
     torch.testing.assert_close(ours, wanted)
 
 
-@pytest.mark.usefixtures("way")
-def test_frozen_weights_get_no_gradient_and_frames_do():
+@pytest.mark.usefixtures("method")
+def test_frozen_weights_get_no_gradient_but_the_frames_do():
     frames, down, up = draw(4, 8, 3, 3).requires_grad_(), weights(2, 8), weights(8, 2)
     for one in (*down, *up):
         one.requires_grad_(False)
     output = gate_frames(frames, torch.sin, down=down, up=up)
     (ours,) = torch.autograd.grad(output.square().sum(), frames)
-    (wanted,) = torch.autograd.grad(directly(frames, down, up).square().sum(), frames)
+    (wanted,) = torch.autograd.grad(plainly(frames, down, up).square().sum(), frames)
     torch.testing.assert_close(ours, wanted)
 
 
-@pytest.mark.usefixtures("way")
-def test_no_wide_tensor_but_the_input_is_kept_for_backward():
+@pytest.mark.usefixtures("method")
+def test_only_the_input_and_narrow_tensors_are_kept_for_backward():
     frames, down, up = draw(4, 16, 6, 6).requires_grad_(), weights(2, 16), weights(16, 2)
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
@@ -106,26 +107,26 @@ def test_no_wide_tensor_but_the_input_is_kept_for_backward():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.usefixtures("way")
-def test_autocast_chooses_the_type_of_the_products_alone(dtype):
+@pytest.mark.usefixtures("method")
+def test_autocast_sets_the_dtype_of_the_products_only(dtype):
     frames = draw(4, 16, 6, 6, dtype=torch.float32).requires_grad_()
     down, up = weights(2, 16, torch.float32), weights(16, 2, torch.float32)
-    seen = []
+    dtypes = []
     with torch.autocast("cpu", dtype=dtype):
-        output = gate_frames(frames, lambda x: seen.append(x.dtype) or x.sin(), down=down, up=up)
-    assert seen == [dtype]
+        output = gate_frames(frames, lambda x: dtypes.append(x.dtype) or x.sin(), down=down, up=up)
+    assert dtypes == [dtype]
     assert output.dtype == torch.float32
-    wanted = directly(frames, down, up)
+    wanted = plainly(frames, down, up)
     torch.testing.assert_close(output, wanted, atol=0.1, rtol=0.1)
     leaves = (frames, *down, *up)
-    with torch.autocast("cpu", dtype=dtype):  # as some leave it on
+    with torch.autocast("cpu", dtype=dtype):  # the backward pass inside autocast
         found = torch.autograd.grad(output.sum(), leaves)
     for one, leaf in zip(found, leaves, strict=True):
         assert one.dtype == leaf.dtype and one.isfinite().all()
 
 
-@pytest.mark.usefixtures("way")
-def test_a_second_derivative_is_refused_and_the_way_to_have_it_is_named():
+@pytest.mark.usefixtures("method")
+def test_a_second_derivative_raises_an_error_that_names_torch_func():
     frames, down, up = draw(4, 8, 3, 3).requires_grad_(), weights(2, 8), weights(8, 2)
     output = gate_frames(frames, torch.sin, down=down, up=up)
     (gradient,) = torch.autograd.grad(output.sum(), frames, create_graph=True)
@@ -148,8 +149,8 @@ def test_torch_func_takes_a_second_derivative():
     torch.testing.assert_close(slope(frames + step) - slope(frames), change, rtol=1e-3, atol=0)
 
 
-def test_an_exported_gate_takes_batches_of_any_size(monkeypatch):
-    monkeypatch.setattr(gating, "_FEW_NUMBERS", 2**12)  # three frames below, four are above
+def test_an_exported_gate_accepts_batches_of_any_size(monkeypatch):
+    monkeypatch.setattr(gating, "_MIN_TRAINING_SIZE", 2**12)  # 3 frames are below, 4 above
     gate = Gate(nn.Identity(), channels=16).eval()
     clips = draw(3, 1, 16, 9, 9, dtype=torch.float32)
     batch = torch.export.Dim("batch", min=1, max=16)
@@ -159,7 +160,7 @@ def test_an_exported_gate_takes_batches_of_any_size(monkeypatch):
         torch.testing.assert_close(program(clips), gate(clips))
 
 
-def test_an_empty_batch_has_gradients_too():
+def test_an_empty_batch_has_gradients():
     frames, down, up = draw(0, 8, 3, 3).requires_grad_(), weights(2, 8), weights(8, 2)
     gate_frames(frames, torch.sin, down=down, up=up).sum().backward()
     assert frames.grad is not None and frames.grad.shape == frames.shape
@@ -167,7 +168,7 @@ def test_an_empty_batch_has_gradients_too():
 
 @pytest.mark.slow
 def test_modules_compile_as_one_graph_for_any_batch():
-    # In a process of its own: the type checks that the tests put on every call would break it.
+    # In another process: the type checks of the tests cannot be compiled.
     script = """
 import torch
 from motionaware.temporal.names import site_maker
@@ -185,19 +186,19 @@ for name in ("m2a", "m2a(start=identity)", "m2a(heads=2, cosine=True)", "m2a(cau
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-@pytest.mark.parametrize("what", ["hook", "another layer"])
-def test_layers_of_a_gate_that_were_replaced_or_are_watched_still_run(what):
+@pytest.mark.parametrize("change", ["hook", "another layer"])
+def test_replaced_or_hooked_layers_of_a_gate_are_called(change):
     module = Gate(nn.Identity(), channels=16)
     ran = []
-    if what == "hook":
+    if change == "hook":
         module.up.register_forward_hook(lambda *_: ran.append(1))
     else:
 
-        class Watched(nn.Conv2d):
+        class Counted(nn.Conv2d):
             def forward(self, input: Tensor) -> Tensor:
                 ran.append(1)
                 return super().forward(input)
 
-        module.up = Watched(2, 16, 1)
+        module.up = Counted(2, 16, 1)
     module(draw(2, 4, 16, 5, 5, dtype=torch.float32))
     assert ran

@@ -37,7 +37,7 @@ def test_shifted_channels_come_from_the_neighbouring_frames():
     assert not shifted[:, 0, 2:4].any()
 
 
-def test_both_directions_of_a_still_clip_move_at_their_ends_only():
+def test_two_way_motion_of_a_still_clip_is_zero_except_at_the_ends():
     clip = torch.rand(1, 1, 4, 3, 3).expand(1, 5, 4, 3, 3)
     motion = two_way_difference(clip)
     assert not motion[:, 1:-1].any()
@@ -46,26 +46,26 @@ def test_both_directions_of_a_still_clip_move_at_their_ends_only():
     assert not two_way_difference(clip, last="zero").any()
 
 
-def test_a_single_channel_looks_ahead():
+def test_a_single_channel_holds_the_forward_difference():
     clip = torch.rand(1, 3, 1, 2, 2)
     assert torch.equal(two_way_difference(clip), temporal_difference(clip))
 
 
-def test_a_clip_aligned_with_itself_has_its_plain_difference():
+def test_a_clip_aligned_with_itself_has_the_ordinary_difference():
     clip = torch.rand(2, 4, 3, 2, 2)
-    forth = aligned_difference(clip, clip)
-    assert torch.equal(forth, temporal_difference(clip, last="zero"))
-    back = aligned_difference(clip, clip, toward="previous")
-    assert torch.equal(back, temporal_difference(clip.flip(1), last="zero").flip(1))
+    forward = aligned_difference(clip, clip)
+    assert torch.equal(forward, temporal_difference(clip, last="zero"))
+    backward = aligned_difference(clip, clip, toward="previous")
+    assert torch.equal(backward, temporal_difference(clip.flip(1), last="zero").flip(1))
 
 
-def test_a_single_frame_has_no_neighbour_to_differ_from():
+def test_a_single_frame_has_no_aligned_difference():
     clip = torch.rand(1, 1, 3, 4, 4)
     assert not aligned_difference(clip, 2 * clip).any()
     assert not aligned_difference(clip, 2 * clip, toward="previous").any()
 
 
-def test_kernels_along_time_are_a_convolution_of_each_clip_and_channel():
+def test_convolve_over_time_equals_a_grouped_convolution_per_clip_and_channel():
     clips, kernels = torch.randn(2, 5, 3, 2, 2), torch.randn(2, 3, 3)
     rows = clips.permute(0, 2, 3, 4, 1).reshape(1, 6, 4, 5)
     wanted = torch.nn.functional.conv2d(rows, kernels.reshape(6, 1, 1, 3), padding=(0, 1), groups=6)

@@ -22,27 +22,27 @@ def test_the_factor_lies_between_one_and_two():
 
 
 @pytest.mark.parametrize("combine", ["multiply", "add"])
-def test_a_gate_may_start_as_the_identity_bit_for_bit(combine):
+def test_a_gate_can_start_as_the_exact_identity(combine):
     assert torch.equal(gate(start="identity", combine=combine)(clips()), clips())
 
 
 @pytest.mark.parametrize("combine", ["multiply", "add"])
-def test_a_gate_that_starts_as_the_identity_learns_everywhere_from_the_second_step_on(combine):
+def test_a_gate_that_starts_as_the_identity_trains_all_parameters_from_the_second_step(combine):
     module = gate(start="identity", combine=combine)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
-    learned = []
+    trained = []
     for _ in range(2):
         optimizer.zero_grad()
         module(clips()).square().mean().backward()
-        learned.append(
+        trained.append(
             {n for n, p in module.named_parameters() if p.grad is not None and p.grad.any()}
         )
         optimizer.step()
-    assert learned[0] == {"up.weight", "up.bias"}
-    assert learned[1] == set(dict(module.named_parameters()))
+    assert trained[0] == {"up.weight", "up.bias"}
+    assert trained[1] == set(dict(module.named_parameters()))
 
 
-def test_a_gate_that_starts_as_the_identity_can_close_and_double():
+def test_a_gate_that_starts_as_the_identity_can_reach_the_factors_0_and_2():
     module = gate(start="identity")
     for bias, factor in ((-50.0, 0.0), (50.0, 2.0)):
         assert module.up.bias is not None
@@ -50,7 +50,7 @@ def test_a_gate_that_starts_as_the_identity_can_close_and_double():
         torch.testing.assert_close(module(clips()), factor * clips())
 
 
-def test_a_gate_may_add_instead_of_weighing():
+def test_a_gate_can_add_instead_of_multiplying():
     module = gate(combine="add")
     added = module(clips()) - clips()
     other = module(clips() + 0) - clips()

@@ -14,13 +14,13 @@ def clips() -> Tensor:
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_the_map_has_one_row_a_frame_that_sums_to_one(options):
+def test_each_row_of_the_map_sums_to_one(options):
     weights = MotionAttention(TemporalDifference(), **options).attention_map(clips())
     assert weights.shape == (2, 4, 4)
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 4))
 
 
-def test_what_is_added_is_the_map_times_the_motion():
+def test_the_map_times_the_motion_is_added():
     module = MotionAttention(TemporalDifference(), temperature=20.0)
     motion = temporal_difference(normalize_frames(clips()))
     gathered = torch.einsum("bst,btchw->bschw", module.attention_map(clips()), motion)
@@ -28,14 +28,14 @@ def test_what_is_added_is_the_map_times_the_motion():
 
 
 @pytest.mark.parametrize("heads", [1, 2])
-def test_without_its_skip_it_gives_what_is_gathered_alone(heads):
+def test_without_skip_it_returns_the_attended_motion_only(heads):
     with_skip, alone = (
         MotionAttention(TemporalDifference(), heads=heads, skip=skip) for skip in (True, False)
     )
     torch.testing.assert_close(alone(clips()), with_skip(clips()) - clips())
 
 
-def test_motion_of_frames_near_their_norm_and_the_frames_add_up_to_the_next_frames():
+def test_normalised_frames_plus_their_motion_are_the_next_frames():
     frames = normalize_frames(clips())
     added = MotionSkip(TemporalDifference())(frames)
     torch.testing.assert_close(added[:, :-1], frames[:, 1:], rtol=0, atol=1e-4)
@@ -58,51 +58,51 @@ def test_temperature_softens_the_map():
     assert sharpest[0] > sharpest[1] > sharpest[2]
 
 
-def test_the_cosine_map_knows_angles_only():
+def test_the_cosine_map_is_the_softmax_of_cosine_similarities():
     motion = temporal_difference(normalize_frames(clips())).flatten(2)
     cosines = torch.cosine_similarity(motion[:, :, None], motion[:, None], dim=-1)
     module = MotionAttention(TemporalDifference(), cosine=True, temperature=0.2)
     torch.testing.assert_close(module.attention_map(clips()), (cosines / 0.2).softmax(dim=-1))
 
 
-def test_heads_that_do_not_share_the_channels_are_refused():
+def test_heads_that_do_not_divide_the_channels_are_an_error():
     with pytest.raises(
-        ValueError, match="heads = 3 do not share 8 channels evenly; take a divisor"
+        ValueError, match="heads = 3 do not divide 8 channels evenly; choose a divisor"
     ):
         MotionAttention(heads=3)(clips())
 
 
-def test_a_saturated_map_comes_to_the_skip():
+def test_a_saturated_map_is_the_identity():
     attended = MotionAttention(TemporalDifference(), temperature=1e-3)(clips())
     torch.testing.assert_close(attended, MotionSkip(TemporalDifference())(clips()))
 
 
-def test_both_directions_still_tell_before_from_after():
+def test_both_directions_distinguish_a_clip_from_its_reverse():
     motion = TemporalDifference(both_directions=True)
     assert not torch.allclose(motion(clips().flip(1)), motion(clips()).flip(1))
 
 
-def test_a_clip_played_backwards_moves_the_other_way_in_the_other_half():
+def test_a_reversed_clip_has_the_negative_motion_in_the_other_half_of_the_channels():
     motion = TemporalDifference(both_directions=True)
-    forth, back = motion(clips()).chunk(2, dim=2)
+    forward, backward = motion(clips()).chunk(2, dim=2)
     swapped = clips().flip(1).roll(4, dims=2)
-    forth_again, back_again = motion(swapped).chunk(2, dim=2)
-    torch.testing.assert_close(forth_again, -back.flip(1))
-    torch.testing.assert_close(back_again, -forth.flip(1))
+    forward_reversed, backward_reversed = motion(swapped).chunk(2, dim=2)
+    torch.testing.assert_close(forward_reversed, -backward.flip(1))
+    torch.testing.assert_close(backward_reversed, -forward.flip(1))
 
 
-def test_a_hook_on_the_motion_sees_it():
+def test_a_hook_on_the_motion_module_gets_the_motion():
     module = MotionAttention(TemporalDifference())
-    seen = []
-    module.motion.register_forward_hook(lambda _, inputs, output: seen.append(output))
-    watched = module(clips())
-    torch.testing.assert_close(seen, [temporal_difference(normalize_frames(clips()))])
-    torch.testing.assert_close(watched, MotionAttention(TemporalDifference())(clips()))
+    outputs = []
+    module.motion.register_forward_hook(lambda _, inputs, output: outputs.append(output))
+    hooked = module(clips())
+    torch.testing.assert_close(outputs, [temporal_difference(normalize_frames(clips()))])
+    torch.testing.assert_close(hooked, MotionAttention(TemporalDifference())(clips()))
 
 
 @pytest.mark.parametrize("last", ["neg", "zero"])
 @pytest.mark.parametrize("options", OPTIONS)
-def test_the_module_is_the_formula_of_its_paper(options, last):
+def test_the_module_equals_the_formula_of_its_paper(options, last):
     motion = temporal_difference(normalize_frames(clips()), last=last)
     wanted = clips() + gather_over_time(motion, time_attention_map(motion, **options))
     module = MotionAttention(TemporalDifference(last=last), **options)

@@ -1,4 +1,4 @@
-"""The grammar of temporal names."""
+"""Modules made from temporal names."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def make(name: str, *, channels: int = 16, num_frames: int = 8) -> Any:
     return maker(channels=channels, num_frames=num_frames)
 
 
-def test_none_puts_nothing_in():
+def test_none_makes_no_module():
     assert site_maker("none") is None
 
 
@@ -32,7 +32,7 @@ def test_m2a_is_motion_that_feeds_attention_in_one_gate(spelling):
     assert isinstance(module.inner.motion, TemporalDifference)
 
 
-def test_a_comma_puts_modules_one_after_the_other():
+def test_a_comma_joins_modules_in_order():
     first, second = make("m2a,tsm")
     assert isinstance(first, Gate)
     assert isinstance(second, TemporalShift)
@@ -47,14 +47,14 @@ def test_a_gate_has_an_eighth_of_the_channels():
     assert make("m2a", channels=4).down.out_channels == 1
 
 
-def test_options_reach_the_part_that_names_them():
+def test_options_are_passed_to_the_part_that_has_them():
     module = make("m2a(reduction=4, last=zero), tsm(fold=4)")
     assert module[0].inner.motion.last == "zero"
     assert module[1].num_channels == 4
     assert make("m2a(last='zero')").inner.motion.last == "zero"
 
 
-def test_a_name_alone_is_its_papers_module_and_in_a_gate_the_part_that_belongs_there():
+def test_a_name_alone_makes_the_papers_module_and_before_a_plus_its_motion():
     assert isinstance(make("tea"), MotionExcitation)
     assert isinstance(make("tea+attention").inner.motion, AlignedDifference)
     assert isinstance(make("tdn"), LongTermDifference)
@@ -65,39 +65,39 @@ def test_a_name_alone_is_its_papers_module_and_in_a_gate_the_part_that_belongs_t
     assert isinstance(make("tea@official"), Gate)
 
 
-def test_after_a_motion_tam_and_the_references_tam_are_one():
+def test_after_a_plus_tam_and_tam_official_are_the_same():
     assert repr(make("motion+tam")) == repr(make("motion+tam@official"))
 
 
-def test_no_part_in_a_gate_narrows_again():
+def test_no_part_in_a_gate_reduces_the_channels_again():
     for name in ("tea+tam", "tdn+tam"):
         convolutions = [m for m in make(name).inner.modules() if hasattr(m, "out_channels")]
         assert {m.out_channels for m in convolutions} == {2}
 
 
-def test_a_maker_of_ones_own_needs_no_registration():
-    def mine(*, channels: int, num_frames: int) -> nn.Module:
+def test_a_callable_needs_no_registration():
+    def make_identity(*, channels: int, num_frames: int) -> nn.Module:
         return nn.Identity()
 
-    assert isinstance(site_maker(mine)(channels=8, num_frames=4), nn.Identity)  # pyright: ignore[reportOptionalCall]
+    assert isinstance(site_maker(make_identity)(channels=8, num_frames=4), nn.Identity)  # pyright: ignore[reportOptionalCall]
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "message"),
     [
         ("m2b", "temporal 'm2b' is unknown; did you mean 'm2a'?"),
         ("motion+atention", "'atention' in 'motion+atention' is unknown; did you mean 'attention'"),
-        ("", "cannot be read"),
-        ("m2a,", "cannot be read"),
-        ("m2a(reduction=4", "cannot be read from 'm2a(reduction=4' on"),
-        ("m2a;tsm", "cannot be read"),
+        ("", "cannot be parsed"),
+        ("m2a,", "cannot be parsed"),
+        ("m2a(reduction=4", "cannot be parsed from 'm2a(reduction=4' on"),
+        ("m2a;tsm", "cannot be parsed"),
         (
             "attention+motion",
-            "before a '+' goes one of motion, tdn, tdn@official, tea, tea@official",
+            "before a '+' write one of motion, tdn, tdn@official, tea, tea@official",
         ),
         ("motion+tea", "after it one of attention, identity, tam, tam@official"),
-        ("tsm+attention", "Put a module after another with ','"),
-        ("m2a+tsm", "'m2a+tsm' cannot be put together"),
+        ("tsm+attention", "Join other modules with ','"),
+        ("m2a+tsm", "'m2a+tsm' is not a possible combination"),
         ("identity", "alone one of action, attention, m2a, motion, patch"),
         (
             "m2a(reduce=4)",
@@ -108,48 +108,48 @@ def test_a_maker_of_ones_own_needs_no_registration():
         ("tsm(reduction=4)", "has no option 'reduction'; its options are fold"),
         ("m2a(4)", "write name=value pairs"),
         ("m2a(reduction=)", "write name=value pairs"),
-        ("none,m2a", "temporal 'none' stands alone; leave it out where modules are named"),
-        ("m2a+none", "temporal 'none' stands alone"),
+        ("none,m2a", "temporal 'none' cannot be joined with other modules; leave it out"),
+        ("m2a+none", "temporal 'none' cannot be joined"),
     ],
 )
-def test_a_name_outside_the_grammar_says_what_is_wrong(name, words):
+def test_an_invalid_name_is_an_error_that_says_what_is_wrong(name, message):
     with pytest.raises(ValueError) as error:
         site_maker(name)
-    assert words in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "message"),
     [
-        ("m2a(reduction=x)", "'m2a' has reduction='x', wanted a whole number, reduction=8 for ex"),
-        ("m2a(reduction=2.5)", "reduction=2.5, wanted a whole number"),
-        ("m2a(reduction=true)", "reduction=True, wanted a whole number"),
-        ("m2a(temperature=hot)", "temperature='hot', wanted a number, temperature=1.0 for example"),
+        ("m2a(reduction=x)", "'m2a' has reduction='x', wanted an integer, for example reduction=8"),
+        ("m2a(reduction=2.5)", "reduction=2.5, wanted an integer"),
+        ("m2a(reduction=true)", "reduction=True, wanted an integer"),
+        ("m2a(temperature=hot)", "temperature='hot', wanted a number, for example temperature=1.0"),
         ("m2a(cosine=1)", "cosine=1, wanted true or false"),
         ("m2a(last=3)", "last=3, wanted a word"),
-        ("tsm(fold=few)", "fold='few', wanted a whole number"),
-        ("tea(reduction=x)", "'tea' has reduction='x', wanted a whole number"),
+        ("tsm(fold=few)", "fold='few', wanted an integer"),
+        ("tea(reduction=x)", "'tea' has reduction='x', wanted an integer"),
     ],
 )
-def test_an_option_of_the_wrong_kind_is_refused_before_anything_is_made(name, words):
+def test_an_option_of_the_wrong_type_is_an_error_before_a_module_is_made(name, message):
     with pytest.raises(ValueError) as error:
         site_maker(name)
-    assert words in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["m2a", "tea"])
-def test_a_reduction_that_was_asked_for_is_never_cut(name):
-    words = "reduction = 1000 leaves no channel of the 16 at a site; choose 16 or less"
-    with pytest.raises(ValueError, match=words):
+def test_an_explicit_reduction_is_never_limited(name):
+    message = "reduction = 1000 leaves no channel of the 16 at a site; choose 16 or less"
+    with pytest.raises(ValueError, match=message):
         make(f"{name}(reduction=1000)")
     make(f"{name}(reduction=16)")
-    make(name, channels=4)  # the default is cut, so that the narrowest sites have one channel
+    make(name, channels=4)  # the default is limited: at least one channel
 
 
-def test_values_out_of_range_are_refused():
+def test_values_out_of_range_are_errors():
     with pytest.raises(ValueError, match="last = 'same'; choose 'neg' or 'zero'"):
         make("m2a(last=same)")
-    with pytest.raises(ValueError, match="reduction = 0; it divides the channels and starts at 1"):
+    with pytest.raises(ValueError, match="reduction = 0; it divides the channels and must be"):
         make("m2a(reduction=0)")
     with pytest.raises(ValueError, match="fold = 8 with 4 channels"):
         make("tsm", channels=4)
@@ -157,36 +157,36 @@ def test_values_out_of_range_are_refused():
         make("m2a(start=zero)")
     with pytest.raises(ValueError, match="combine = 'sum'; choose 'multiply' or 'add'"):
         make("m2a(combine=sum)")
-    with pytest.raises(ValueError, match="heads = 0; they share the channels and start at 1"):
+    with pytest.raises(ValueError, match="heads = 0; it divides the channels and must be"):
         make("m2a(heads=0)")
-    with pytest.raises(ValueError, match="heads = 3 do not share 2 channels evenly"):
+    with pytest.raises(ValueError, match="heads = 3 do not divide 2 channels evenly"):
         make("m2a(heads=3)")
-    with pytest.raises(ValueError, match="temperature = 0.0; it divides the logits and lies above"):
-        make("m2a(temperature=0.0)")
-    with pytest.raises(ValueError, match="patch_size = 0; it counts pixels"):
-        make("patch(patch_size=0)")
     with pytest.raises(
-        ValueError, match="channels = 16; tdn_stem looks at pictures, .*where='conv1'"
+        ValueError, match="temperature = 0.0; it divides the logits and must be above"
     ):
+        make("m2a(temperature=0.0)")
+    with pytest.raises(ValueError, match="patch_size = 0; it is a number of pixels"):
+        make("patch(patch_size=0)")
+    with pytest.raises(ValueError, match="channels = 16; tdn_stem takes images of .*where='conv1'"):
         make("tdn_stem")
 
 
 class OfChannels(nn.Module):
     def __init__(self, channels: int, width: int = 2) -> None:
         super().__init__()
-        self.facts = {"channels": channels, "width": width}
+        self.arguments = {"channels": channels, "width": width}
 
 
 class Bare(nn.Module):
     pass
 
 
-def test_a_maker_of_ones_own_is_handed_the_facts_that_it_names():
+def test_a_callable_gets_the_keywords_that_it_names():
     def of_frames(num_frames: int) -> Any:
         return num_frames
 
-    def of_all(**facts: int) -> Any:
-        return facts
+    def of_all(**arguments: int) -> Any:
+        return arguments
 
     def of_none() -> Any:
         return "nothing"
@@ -194,21 +194,21 @@ def test_a_maker_of_ones_own_is_handed_the_facts_that_it_names():
     def made(make: Any) -> Any:
         return site_maker(make)(channels=8, num_frames=4)  # pyright: ignore[reportOptionalCall]
 
-    assert made(OfChannels).facts == {"channels": 8, "width": 2}
+    assert made(OfChannels).arguments == {"channels": 8, "width": 2}
     assert made(of_frames) == 4
     assert made(of_all) == {"channels": 8, "num_frames": 4}
     assert made(of_none) == "nothing"
     assert isinstance(made(Bare), Bare)
 
 
-def test_a_maker_that_wants_more_than_there_is_says_what_is_handed_in():
+def test_a_callable_that_needs_other_arguments_is_an_error():
     make = site_maker(lambda c, num_frames: nn.Identity())
-    words = "cannot be called: missing a required argument: 'c'; handed in are, .* channels, num_fr"
-    with pytest.raises(ValueError, match=words):
+    message = "cannot be called: missing a required argument: 'c'; it gets .* channels, num_fr"
+    with pytest.raises(ValueError, match=message):
         make(channels=8, num_frames=4)  # pyright: ignore[reportOptionalCall]
 
 
-def test_an_instance_in_place_of_a_maker_is_refused():
-    words = "is one Identity, .*: give its class or a function that makes it, not an instance"
-    with pytest.raises(ValueError, match=words):
+def test_an_instance_in_place_of_a_callable_is_an_error():
+    message = "is a Identity instance, .*: give its class or a function that makes it"
+    with pytest.raises(ValueError, match=message):
         site_maker(nn.Identity())

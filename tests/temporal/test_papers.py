@@ -1,4 +1,4 @@
-"""Each paper's module against its equations, written out frame by frame."""
+"""Each paper's module equals its equations, written out frame by frame."""
 
 import pytest
 import torch
@@ -23,8 +23,8 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
-def lively(module: nn.Module) -> nn.Module:
-    """Norms with statistics and gains of their own, so that none could be left out unseen."""
+def with_random_norms(module: nn.Module) -> nn.Module:
+    """Randomise all batch norms, so that the test fails if one is left out; in eval mode."""
     for part in module.modules():
         if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
             for tensor in part.state_dict().values():
@@ -37,12 +37,8 @@ def clips(*shape: int) -> Tensor:
     return torch.randn(*(shape or (2, 4, 32, 6, 6)))
 
 
-def frames_where_they_are(result: list[Tensor]) -> Tensor:
-    return torch.stack(result, dim=1)
-
-
-def test_tea_is_its_equation():
-    module = lively(MotionExcitation(channels=32))
+def test_tea_equals_its_equation():
+    module = with_random_norms(MotionExcitation(channels=32))
     assert isinstance(module, MotionExcitation)
     x = clips()
     n = [module.squeeze(x[:, t]) for t in range(4)]
@@ -52,12 +48,12 @@ def test_tea_is_its_equation():
         motion = module.motion.align(n[t + 1]) - n[t] if t < 3 else torch.zeros_like(n[t])
         pooled = motion.mean(dim=(2, 3), keepdim=True)
         y.append(x[:, t] + x[:, t] * (module.expand(pooled).sigmoid() - 0.5))
-    torch.testing.assert_close(module(x), frames_where_they_are(y))
+    torch.testing.assert_close(module(x), torch.stack(y, dim=1))
 
 
 @pytest.mark.parametrize("size", [6, 7])
-def test_tdn_is_its_equation_in_both_directions(size):
-    module = lively(LongTermDifference(channels=32))
+def test_tdn_equals_its_equation_in_both_directions(size):
+    module = with_random_norms(LongTermDifference(channels=32))
     assert isinstance(module, LongTermDifference)
     x = clips(2, 4, 32, size, size)
     parts = module.motion
@@ -70,15 +66,15 @@ def test_tdn_is_its_equation_in_both_directions(size):
 
     y = []
     for t in range(4):
-        nothing = torch.zeros_like(n[t])
-        forth = parts.align(n[t + 1]) - n[t] if t < 3 else nothing
-        back = parts.align(n[t - 1]) - n[t] if t > 0 else nothing
-        y.append(x[:, t] + x[:, t] * (excite(forth) + excite(back)) / 2)
-    torch.testing.assert_close(module(x), frames_where_they_are(y))
+        zeros = torch.zeros_like(n[t])
+        forward = parts.align(n[t + 1]) - n[t] if t < 3 else zeros
+        backward = parts.align(n[t - 1]) - n[t] if t > 0 else zeros
+        y.append(x[:, t] + x[:, t] * (excite(forward) + excite(backward)) / 2)
+    torch.testing.assert_close(module(x), torch.stack(y, dim=1))
 
 
-def test_the_short_term_stem_sees_two_frames_each_way():
-    module = lively(ShortTermStem(channels=3))
+def test_the_short_term_stem_reads_two_frames_in_each_direction():
+    module = with_random_norms(ShortTermStem(channels=3))
     x = clips(1, 8, 3, 8, 8)
     changed = x.clone()
     changed[:, 4] += 1
@@ -86,13 +82,13 @@ def test_the_short_term_stem_sees_two_frames_each_way():
     assert differs.tolist() == [False, False, True, True, True, True, True, False]
 
 
-def test_the_short_term_stem_leaves_a_still_clip_alone():
+def test_the_short_term_stem_does_not_change_a_still_clip():
     module = ShortTermStem(channels=3).eval()
     x = clips(1, 1, 3, 8, 8).expand(1, 4, 3, 8, 8)
     torch.testing.assert_close(module(x), x)
 
 
-def test_the_short_term_stem_joins_the_long_term_modules_at_the_first_convolution():
+def test_the_short_term_stem_can_be_inserted_after_the_long_term_modules():
     from torchvision.models import resnet18
 
     network = insert(resnet18(), "tdn", num_frames=2)
@@ -101,8 +97,8 @@ def test_the_short_term_stem_joins_the_long_term_modules_at_the_first_convolutio
     assert network.eval()(torch.rand(4, 3, 32, 32)).shape == (4, 1000)
 
 
-def test_tam_is_its_equation():
-    module = lively(TemporalAdaptation(channels=32, num_frames=4))
+def test_tam_equals_its_equation():
+    module = with_random_norms(TemporalAdaptation(channels=32, num_frames=4))
     assert isinstance(module, TemporalAdaptation)
     x = clips()
     y = torch.zeros_like(x)
@@ -110,14 +106,14 @@ def test_tam_is_its_equation():
         pooled = x[b].mean(dim=(2, 3)).T  # c t
         importance = module.importance(pooled[None])[0].sigmoid()
         kernel = module.kernel(pooled).softmax(dim=-1)
-        weighed = F.pad((x[b] * importance.T[:, :, None, None]), (0, 0, 0, 0, 0, 0, 1, 1))
+        weighted = F.pad((x[b] * importance.T[:, :, None, None]), (0, 0, 0, 0, 0, 0, 1, 1))
         for t in range(4):
             for k in range(3):
-                y[b, t] += weighed[t + k] * kernel[:, k, None, None]
+                y[b, t] += weighted[t + k] * kernel[:, k, None, None]
     torch.testing.assert_close(module(x), y)
 
 
-def test_patches_attend_over_time_and_then_to_one_another():
+def test_patches_attend_over_time_and_then_to_each_other():
     x = clips(1, 3, 2, 4, 4)
     tokens = {
         (i, j): x[0, :, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2] for i in (0, 1) for j in (0, 1)
@@ -129,33 +125,33 @@ def test_patches_attend_over_time_and_then_to_one_another():
         rows[place] = row + (m @ m.T / 8**0.5).softmax(dim=-1) @ m
     y = torch.zeros_like(x)
     for t in range(3):
-        places = list(rows)
-        row = torch.stack([rows[place][t] for place in places])
+        positions = list(rows)
+        row = torch.stack([rows[place][t] for place in positions])
         n = F.layer_norm(row, (8,))
         row = row + (n @ n.T / 8**0.5).softmax(dim=-1) @ n
-        for (i, j), values in zip(places, row, strict=True):
+        for (i, j), values in zip(positions, row, strict=True):
             y[0, t, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2] = values.reshape(2, 2, 2)
     torch.testing.assert_close(PatchMotionAttention(patch_size=2)(x), y)
 
 
-def test_maps_that_patches_do_not_cover_are_continued_by_their_edge_and_cut_back():
+def test_maps_that_patches_do_not_cover_are_padded_with_their_edge_and_cropped():
     x = clips(1, 3, 2, 5, 7)
-    whole = torch.cat([x, x[..., -1:]], dim=-1)
-    whole = torch.cat([whole] + [whole[..., -1:, :]] * 3, dim=-2)
+    padded_x = torch.cat([x, x[..., -1:]], dim=-1)
+    padded_x = torch.cat([padded_x] + [padded_x[..., -1:, :]] * 3, dim=-2)
     module = PatchMotionAttention()
-    torch.testing.assert_close(module(x), module(whole)[..., :5, :7])
+    torch.testing.assert_close(module(x), module(padded_x)[..., :5, :7])
 
 
-def test_patches_of_any_map_subtract_frames_and_the_references_only_those_it_covers():
-    """In one frame of a still clip only the last motion is not zero; neighbours differ anyway."""
-    for size, official_too in ((8, True), (7, False)):
+def test_patch_subtracts_frames_on_every_map_and_patch_official_only_on_maps_it_covers():
+    """All but the last frame of a still clip have zero motion; neighbouring pixels differ."""
+    for size, official_agrees in ((8, True), (7, False)):
         x = clips(1, 1, 2, size, size).expand(1, 4, 2, size, size)
         ours, theirs = PatchMotionAttention()(x), OfficialPatchAttention()(x)
         assert torch.allclose(ours[:, 0], ours[:, 2], atol=1e-5)
-        assert torch.allclose(ours, theirs, atol=1e-4) == official_too
+        assert torch.allclose(ours, theirs, atol=1e-4) == official_agrees
 
 
-def test_the_references_patches_are_single_pixels_where_it_cannot_divide_the_height():
+def test_patch_official_uses_single_pixels_if_patches_do_not_cover_the_height():
     x = clips(2, 3, 2, 3, 5)
     rows = x.permute(0, 1, 3, 4, 2).reshape(2, 45, 2)
     n = F.layer_norm(rows, (2,))
@@ -165,12 +161,12 @@ def test_the_references_patches_are_single_pixels_where_it_cannot_divide_the_hei
     torch.testing.assert_close(OfficialPatchAttention()(x), y)
 
 
-def test_the_references_patches_refuse_a_width_they_do_not_divide():
-    with pytest.raises(ValueError, match="maps of 8 x 6 came to patch@official"):
+def test_patch_official_refuses_a_width_that_patches_do_not_cover():
+    with pytest.raises(ValueError, match="patch@official got maps of 8 x 6"):
         OfficialPatchAttention()(clips(1, 2, 2, 8, 6))
 
 
-def test_actions_shift_starts_as_a_temporal_shift():
+def test_the_shift_of_action_is_initialised_as_a_temporal_shift():
     module = Action(channels=32)
     x = clips()
     for part in (module.place_and_time, module.expand, module.channel[-1]):
@@ -178,8 +174,8 @@ def test_actions_shift_starts_as_a_temporal_shift():
     torch.testing.assert_close(module(x), 4.5 * shift_channels(x, num_channels=4))
 
 
-def test_action_is_its_equation():
-    module = lively(Action(channels=32))
+def test_action_equals_its_equation():
+    module = with_random_norms(Action(channels=32))
     assert isinstance(module, Action)
     x = clips()
     nn.init.normal_(module.shift)
@@ -194,13 +190,13 @@ def test_action_is_its_equation():
     for t in range(4):
         m = module.motion.align(n[t + 1]) - n[t] if t < 3 else torch.zeros_like(n[t])
         motion = module.expand(m.mean(dim=(2, 3), keepdim=True)).sigmoid()
-        three = [1 + place_and_time[:, t], 1 + channel[:, t], 1 + motion]
-        y.append(sum(s[:, t] * one for one in three))
-    torch.testing.assert_close(module(x), frames_where_they_are(y))
+        factors = [1 + place_and_time[:, t], 1 + channel[:, t], 1 + motion]
+        y.append(sum(s[:, t] * one for one in factors))
+    torch.testing.assert_close(module(x), torch.stack(y, dim=1))
 
 
-def test_a_new_mechanism_is_one_line(monkeypatch):
-    monkeypatch.setitem(TEMPORAL, "mine", Mechanism(site=MotionExcitation))
-    maker = site_maker("mine(reduction=4), tsm")
+def test_a_new_mechanism_needs_one_table_entry(monkeypatch):
+    monkeypatch.setitem(TEMPORAL, "new", Mechanism(site=MotionExcitation))
+    maker = site_maker("new(reduction=4), tsm")
     assert maker is not None
     assert isinstance(maker(channels=16, num_frames=2).get_submodule("0"), MotionExcitation)

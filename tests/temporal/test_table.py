@@ -1,4 +1,4 @@
-"""The contract that every temporal module keeps, run over the whole table and its combinations."""
+"""The contract of every temporal module, tested over the table and its combinations."""
 
 import io
 import subprocess
@@ -12,8 +12,8 @@ from motionaware.temporal.names import site_maker
 from motionaware.temporal.table import TEMPORAL, Mechanism
 
 
-def having(*roles: str) -> list[str]:
-    """Names of the table that can be written in one of these places."""
+def names_with_role(*roles: str) -> list[str]:
+    """Return the names of the table that have one of these roles."""
     return [
         name
         for name, entry in TEMPORAL.items()
@@ -21,11 +21,11 @@ def having(*roles: str) -> list[str]:
     ]
 
 
-ALONE = having("site", "gate") + [n for n, e in TEMPORAL.items() if isinstance(e, str)]
+ALONE = names_with_role("site", "gate") + [n for n, e in TEMPORAL.items() if isinstance(e, str)]
 COMBINATIONS = [
     f"{motion}+{attention}"
-    for motion in having("motion")
-    for attention in having("attention")
+    for motion in names_with_role("motion")
+    for attention in names_with_role("attention")
     if attention != "tam@official"  # inside a gate the same as `tam`: test_names.py
 ]
 OPTIONS = [
@@ -61,11 +61,11 @@ CAUSAL = [
 ]
 NAMES = ALONE + COMBINATIONS + OPTIONS + CAUSAL
 
-# Attention without motion sees the frames of a clip as a set: the paper's ablation.
+# Attention without motion ignores the order of frames: the paper's ablation.
 SETS = {"attention", "attention(heads=2, cosine=True)"}
-# TDN's two directions share their weights: backwards in, backwards out (see tdn.py).
+# TDN's two directions share their weights: a reversed clip gives the reversed output (see tdn.py).
 BACKWARDS_ALIKE = {"tdn", "tdn+attention", "tdn+identity"}
-# Its kernels read all frames at once.
+# TAM's kernels read all frames at once, so the number of frames is fixed.
 ONE_LENGTH = {name for name in NAMES if "tam" in name}
 CHANNELS = {"tdn_stem": 3}
 
@@ -99,7 +99,7 @@ def test_shape_and_dtype_are_kept(name, module):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (13, 2), (8, 8)])
-def test_any_size_passes(name, module, size):
+def test_frames_of_any_size_are_accepted(name, module, size):
     x = clips(name, h=size[0], w=size[1])
     output = module(x)
     assert output.shape == x.shape
@@ -107,15 +107,15 @@ def test_any_size_passes(name, module, size):
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 16])
-def test_any_number_of_frames_passes(name, num_frames):
+def test_any_number_of_frames_is_accepted(name, num_frames):
     output = make(name, num_frames=num_frames)(clips(name, t=num_frames, h=4, w=4))
     assert output.isfinite().all()
 
 
-def test_another_number_of_frames_passes_or_says_what_to_do(name, module):
+def test_another_number_of_frames_is_accepted_or_an_error_says_what_to_do(name, module):
     x = clips(name, t=5)
     if name in ONE_LENGTH:
-        with pytest.raises(ValueError, match="clips of 5 frames .* make it with num_frames=5"):
+        with pytest.raises(ValueError, match="clips of 5 frames, .* make it with num_frames=5"):
             module(x)
     else:
         assert module(x).shape == x.shape
@@ -131,22 +131,22 @@ def test_clips_of_one_batch_do_not_mix(name, module):
 
 
 def test_the_order_of_frames_matters(name, module):
-    awaken(name, module).double()
+    nonzero_gate(name, module).double()
     order = torch.tensor([2, 0, 3, 1])
     x = clips(name).double()
     same = torch.allclose(module(x[:, order]), module(x)[:, order], rtol=1e-9, atol=1e-12)
     assert same == (name in SETS)
 
 
-def test_before_and_after_are_told_apart(name, module):
-    awaken(name, module).double()
+def test_a_clip_and_its_reverse_give_different_features(name, module):
+    nonzero_gate(name, module).double()
     x = clips(name).double()
     same = torch.allclose(module(x.flip(1)), module(x).flip(1), rtol=1e-9, atol=1e-12)
     assert same == (name in SETS | BACKWARDS_ALIKE)
 
 
 def test_gradients_reach_the_input_and_every_parameter(name, module):
-    awaken(name, module).train()
+    nonzero_gate(name, module).train()
     x = clips(name).requires_grad_()
     module(x).square().sum().backward()
     assert x.grad is not None and x.grad.abs().sum() > 0
@@ -154,8 +154,8 @@ def test_gradients_reach_the_input_and_every_parameter(name, module):
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-def awaken(name: str, module: nn.Module) -> nn.Module:
-    """A gate that starts as the identity, as one step of training leaves it; in eval mode."""
+def nonzero_gate(name: str, module: nn.Module) -> nn.Module:
+    """Return the module in eval mode; a gate that starts as the identity gets nonzero weights."""
     if "start=identity" in name:
         nn.init.normal_(module.get_submodule("up").get_parameter("weight"), std=0.1)
     return module.eval()
@@ -178,8 +178,8 @@ def test_bf16_autocast_stays_close_to_float32(name, module):
     module.eval()
     exact = module(clips(name))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough = module(clips(name))
-    torch.testing.assert_close(rough.float(), exact, atol=0.05, rtol=0.05)
+        approximate = module(clips(name))
+    torch.testing.assert_close(approximate.float(), exact, atol=0.05, rtol=0.05)
 
 
 def test_channels_last_frames_give_the_same_numbers(name, module):
@@ -189,7 +189,7 @@ def test_channels_last_frames_give_the_same_numbers(name, module):
     torch.testing.assert_close(module(last), module(x), atol=1e-5, rtol=1e-5)
 
 
-def test_a_still_clip_gives_finite_numbers_and_modest_gradients(name, module):
+def test_a_still_clip_gives_bounded_gradients(name, module):
     x = clips(name)[:, :1].expand(2, 4, -1, -1, -1).clone().requires_grad_()
     module(x).sum().backward()
     assert x.grad is not None
@@ -202,14 +202,14 @@ def test_a_black_clip_gives_finite_numbers_and_gradients(name, module):
     assert x.grad is not None and x.grad.isfinite().all()
 
 
-def test_it_exports(name, module):
+def test_it_can_be_exported(name, module):
     module.eval()
     program = torch.export.export(module, (clips(name),))
     torch.testing.assert_close(program.module()(clips(name)), module(clips(name)))
 
 
-def test_every_module_traces_in_silence_to_the_same_numbers():
-    # In another process: the type checks of the tests cannot read the sizes that a trace gives.
+def test_every_module_can_be_traced_without_warnings():
+    # In another process: the type checks of the tests cannot read the sizes of a trace.
     script = f"""
 import torch, warnings
 from motionaware.temporal.names import site_maker
@@ -227,7 +227,7 @@ for name in {NAMES}:
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.channels_last_3d])
-def test_either_channels_last_format_suits_all_kernels(name, module, layout):
+def test_both_channels_last_formats_apply_to_all_kernels(name, module, layout):
     module.eval()
     x, kernels = clips(name), {4: torch.channels_last, 5: torch.channels_last_3d}
     before = module(x)
@@ -240,7 +240,7 @@ def test_either_channels_last_format_suits_all_kernels(name, module, layout):
     torch.testing.assert_close(module(x), before, atol=1e-5, rtol=1e-5)
 
 
-def test_its_state_survives_a_round_trip(name, module):
+def test_its_state_dict_restores_it(name, module):
     buffer = io.BytesIO()
     torch.save(module.eval().state_dict(), buffer)
     buffer.seek(0)
@@ -268,22 +268,22 @@ def test_a_later_frame_does_not_change_a_causal_modules_earlier_output(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "message"),
     [
-        ("tam", "temporal 'tam' looks at frames still to come and has no causal variant"),
-        ("motion+tam", "temporal 'tam' looks at frames still to come"),
-        ("patch", "choose among attention, identity, motion, tdn, tea, tsm, m2a, or leave causal"),
-        ("m2a(both_directions=True)", "has no option 'both_directions' where it is causal"),
-        ("m2a(causal=false)", "has causal=false, but causal=True is asked of all"),
+        ("tam", "temporal 'tam' reads future frames and has no causal variant"),
+        ("motion+tam", "temporal 'tam' reads future frames"),
+        ("patch", "choose one of attention, identity, motion, tdn, tea, tsm, m2a, or leave causal"),
+        ("m2a(both_directions=True)", "has no option 'both_directions' in its causal variant"),
+        ("m2a(causal=false)", "has causal=false, but causal=True holds for all modules"),
         ("m2a(causal=maybe)", "has causal='maybe'; choose true or false"),
     ],
 )
-def test_what_cannot_be_causal_says_so(name, words):
+def test_a_module_without_a_causal_variant_is_an_error(name, message):
     with pytest.raises(ValueError) as error:
         site_maker(name, causal=True)
-    assert words in str(error.value)
+    assert message in str(error.value)
 
 
-def test_a_maker_of_ones_own_must_take_the_keyword_causal():
-    with pytest.raises(ValueError, match="takes no keyword 'causal'; let it take one"):
+def test_a_causal_callable_must_have_the_keyword_causal():
+    with pytest.raises(ValueError, match="has no keyword 'causal'; add one"):
         site_maker(lambda *, channels, num_frames: nn.Identity(), causal=True)

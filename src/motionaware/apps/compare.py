@@ -11,7 +11,7 @@ from motionaware.engine.grid import grid_recipes, read_grid
 from motionaware.errors import DataError, NonFiniteScores, UsageError
 from motionaware.explain.drawing import import_figure_class
 from motionaware.explain.text_rendering import fonts_for
-from motionaware.files import alone_in, check_folder
+from motionaware.files import check_folder, lock_folder
 from motionaware.messages import count
 from motionaware.report.columns import Column, make_gains
 from motionaware.report.costs import measure_costs
@@ -174,7 +174,7 @@ def compare_runs(
 
 def _alone(out: Path) -> AbstractContextManager[None]:
     words = f"another compare is at work in {out}; wait until it has ended, or take another --out"
-    return alone_in(out, otherwise=words)
+    return lock_folder(out, busy_message=words)
 
 
 @contextmanager

@@ -302,7 +302,7 @@ def _look(path: Path) -> _Seen:
 
 def _look_at(path: Path) -> _Seen:
     video = open_video(path)
-    for _ in video.pictures():  # one at a time: decoding takes little memory
+    for _ in video.iter_frames():  # one at a time: decoding takes little memory
         pass
     return _Seen(video.num_frames, video.height, video.width, notes=tuple(video.notes))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from motionaware.data.dataset import choose_frames
-from motionaware.data.transforms.crop_flip import frame_for_testing
+from motionaware.data.transforms.crop_flip import crop_for_testing
 from motionaware.data.video.base import Video
 from motionaware.data.video.open import open_video
 from motionaware.engine.evaluate import evaluation_mode, view_probabilities
@@ -170,7 +170,7 @@ def _judge(model: VideoRecognizer, video: Video, bounds: list[tuple[int, int]]) 
     indices = [
         start + index for start, end in bounds for index in choose_frames(end - start, model.clip)
     ]
-    frames = frame_for_testing(video.frames(indices), spec=model.clip)
+    frames = crop_for_testing(video.frames(indices), spec=model.clip)
     clips = torch.stack(frames.split(model.clip.num_frames))
     return view_probabilities(model, clips[:, None], names=[str(video.path)] * len(clips))
 

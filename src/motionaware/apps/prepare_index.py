@@ -24,7 +24,7 @@ from motionaware.data.annotations.overlap import find_overlap, overlap_of
 from motionaware.data.annotations.split import SPLITS, Overlap, Split
 from motionaware.data.annotations.table import read_lists, unlisted_videos
 from motionaware.data.processes import run_in_processes
-from motionaware.data.video.base import REMEDY
+from motionaware.data.video.base import DAMAGED_FILE_HINT
 from motionaware.data.video.extract_frames import extract_frames
 from motionaware.data.video.open import open_video
 from motionaware.errors import DataError, SplitAbsent, VideoError
@@ -186,7 +186,7 @@ def _extract(path: Path, *, root: Path, target: Path, short_side: int | None) ->
 
 
 def _died(path: Path) -> _Seen:
-    return _Seen(UNREADABLE, f"{path} ends the process that reads it; {REMEDY}")
+    return _Seen(UNREADABLE, f"{path} ends the process that reads it; {DAMAGED_FILE_HINT}")
 
 
 def _moved(path: Path, root: Path, target: Path) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from motionaware.clip import ClipSpec
-from motionaware.data.transforms.crop_flip import frame_for_testing
+from motionaware.data.transforms.crop_flip import crop_for_testing
 from motionaware.data.video.live import LiveFrame, live_frames
 from motionaware.engine.scores import check_scores
 from motionaware.errors import UsageError
@@ -98,7 +98,7 @@ def _moments(
             if drop and run.behind_seconds(frame) > BEHIND_SECONDS:
                 run.drop(frame)
                 continue
-            picture = frame_for_testing(frame.picture[None], spec=model.clip)
+            picture = crop_for_testing(frame.image[None], spec=model.clip)
             scores = seen.push(picture)
             check_scores(scores, model, [f"{source}, {_at(frame)}"])
             (row,) = scores.softmax(dim=-1)

@@ -8,7 +8,7 @@ import torch
 
 from motionaware.apps.predict import check_path, part_bounds, seconds_at
 from motionaware.data.dataset import choose_frames
-from motionaware.data.transforms.crop_flip import frame_for_testing
+from motionaware.data.transforms.crop_flip import crop_for_testing
 from motionaware.data.video.base import Video
 from motionaware.data.video.open import open_video
 from motionaware.data.video.writer import write_video
@@ -135,7 +135,7 @@ def visualize(
         raise UsageError(f"{clip = }; {video} has {parts}; give one of them")
     start, end = bounds[clip - 1]
     indices = [start + index for index in choose_frames(end - start, model.clip)]
-    frames = frame_for_testing(opened.frames(indices), spec=model.clip)
+    frames = crop_for_testing(opened.frames(indices), spec=model.clip)
     activations = record_activations(
         model, frames, sites=chosen, target=target, layer=layer, video_name=str(video)
     )

@@ -18,7 +18,6 @@ from motionaware.errors import (
     UsageError,
     is_expected,
     one_line,
-    place_in_own_code,
 )
 
 # Nothing heavy is imported here: `motionaware --help` answers at once. Each verb imports its own.
@@ -63,14 +62,8 @@ def main(words: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError) and _printed(error):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left
             return NO_READER
-        if args.traceback:
+        if args.traceback or not is_expected(error):
             raise
-        if not is_expected(error):
-            place = place_in_own_code(error)
-            if place is None:
-                raise
-            say_error(f"{place}: {type(error).__name__}: {one_line(error)}")
-            return 1
         say_error(one_line(error))
         return 128 + error.signal_number if isinstance(error, TrainingInterrupted) else 1
 

@@ -25,12 +25,12 @@ from motionaware.data.motionpairs import MotionPairs
 from motionaware.data.transforms.augment import Augment
 from motionaware.data.transforms.crop_flip import (
     Crop,
-    cut,
-    frame_for_training,
-    mirror_some,
-    view_boxes,
+    crop_and_resize,
+    crop_boxes,
+    crop_for_training,
+    random_flip,
 )
-from motionaware.data.transforms.flip_labels import Flip, mirrored_positions
+from motionaware.data.transforms.flip_labels import Flip, flipped_classes
 from motionaware.data.transforms.frame_sampling import dense_indices, segment_indices
 from motionaware.data.video.base import Video
 from motionaware.data.video.open import open_video
@@ -81,7 +81,7 @@ class VideoDataset(RandomAccess, Dataset[Sample | FailedSample]):
             a side are treated; see `motionaware.data.transforms.flip_labels`.
         augment: Further augmentation of training clips; see `motionaware.data.transforms.augment`.
         num_views: Clips per video at test time.
-        num_crops: Crops of each of these clips; see `view_boxes`.
+        num_crops: Crops of each of these clips; see `crop_boxes`.
         opener: Opens a video: `open_video` or `FrameCache.open`.
     """
 
@@ -104,7 +104,7 @@ class VideoDataset(RandomAccess, Dataset[Sample | FailedSample]):
         self.augment = augment
         self.num_views = num_views
         self.num_crops = num_crops
-        self._mirrored_labels = mirrored_positions(split.class_names, flip)
+        self._mirrored_labels = flipped_classes(split.class_names, flip)
         self._opener = opener
         self._videos: dict[int, Video] = {}  # by index of the example
 
@@ -153,7 +153,7 @@ class VideoDataset(RandomAccess, Dataset[Sample | FailedSample]):
     ) -> tuple[UInt8[Tensor, "t 3 h w"], int]:
         indices = choose_frames(video.num_frames, self.spec, generator=generator)
         frames = video.frames(indices)
-        clip = frame_for_training(frames, spec=self.spec, crop=self.crop, generator=generator)
+        clip = crop_for_training(frames, spec=self.spec, crop=self.crop, generator=generator)
         return _mirror_and_augment(
             clip, label, self._mirrored_labels[label], self.augment, generator
         )
@@ -165,13 +165,15 @@ class VideoDataset(RandomAccess, Dataset[Sample | FailedSample]):
             for view in range(self.num_views)
         ]
         frames = video.frames([index for view in indices for index in view])
-        boxes = view_boxes(
+        boxes = crop_boxes(
             video.height,
             video.width,
             crop_fraction=self.spec.crop_fraction,
             num_crops=self.num_crops,
         )
-        crops = torch.stack([cut(frames, box, image_size=self.spec.image_size) for box in boxes])
+        crops = torch.stack(
+            [crop_and_resize(frames, box, image_size=self.spec.image_size) for box in boxes]
+        )
         return rearrange(crops, "crops (v t) c h w -> (v crops) t c h w", v=self.num_views)
 
 
@@ -192,7 +194,7 @@ class MotionPairsDataset(RandomAccess, Dataset[Sample]):
         self.clips = clips
         self.class_names = clips.class_names
         self.augment = augment
-        self._mirrored_labels = mirrored_positions(clips.class_names, flip)
+        self._mirrored_labels = flipped_classes(clips.class_names, flip)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -233,6 +235,6 @@ def _mirror_and_augment(
         generator: Draws the random numbers.
     """
     if mirrored_label is not None:
-        clip, is_mirrored = mirror_some(clip, generator=generator)
+        clip, is_mirrored = random_flip(clip, generator=generator)
         label = mirrored_label if is_mirrored else label
     return (clip if augment is None else augment(clip, generator)), label

@@ -36,7 +36,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from motionaware.errors import MotionAwareWarning, UsageError
-from motionaware.files import whole_file
+from motionaware.files import atomic_file
 
 DATA_VERSION = 1  # part of a cache file's name; raise it with any change to the numbers of a clip
 SPLITS = ("train", "val", "test")  # the position is part of a clip's seed: splits differ
@@ -309,7 +309,7 @@ class MotionPairs(Dataset[tuple[Tensor, int]]):
         what = f"{math.prod(self.shape) / 1e6:.1f} MB of clips"
         remedy = "take another cache_dir, or None to draw each clip when it is read"
         # A write raises if the disk is full; a write through a memory map kills the process.
-        with whole_file(path, what=what, remedy=remedy) as part, part.open("xb") as file:
+        with atomic_file(path, what=what, remedy=remedy) as part, part.open("xb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": self.shape}
             np.lib.format.write_array_header_1_0(file, header)
             for i in tqdm(range(len(self)), f"drawing {self.split}", disable=not progress):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from motionaware.clip import stored_clip
+from motionaware.clip import upgrade_clip_fields
 from motionaware.data.annotations.split import contents
 from motionaware.engine.config import Recipe
 from motionaware.engine.config_validation import (
@@ -108,7 +108,7 @@ def recipe_from_dict(
 ) -> Recipe:
     """Build a recipe from the plain values that `recipe_to_dict` returned.
 
-    A key of `clip` that an older version did not write gets its value from `stored_clip`.
+    A key of `clip` that an older version did not write gets its value from `upgrade_clip_fields`.
 
     Args:
         content: The values, by group and key.
@@ -120,7 +120,7 @@ def recipe_from_dict(
     """
     clip = content.get("clip", {}) if isinstance(content, Mapping) else None
     if isinstance(clip, Mapping):
-        content = {**content, "clip": stored_clip(clip)}
+        content = {**content, "clip": upgrade_clip_fields(clip)}
     return _parse(content, overrides, source=source)
 
 

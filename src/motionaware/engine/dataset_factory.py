@@ -19,7 +19,7 @@ from motionaware.data.source import (
 from motionaware.data.transforms.augment import Augment
 from motionaware.data.video.base import Video
 from motionaware.data.video.frame_cache import FrameCache
-from motionaware.data.video.torchcodec import opener_of
+from motionaware.data.video.open import video_opener
 from motionaware.engine.config import DataConfig, EvalConfig
 from motionaware.errors import DataError
 
@@ -104,7 +104,7 @@ def open_dataset(
 
 
 def _video_opener(config: DataConfig, spec: ClipSpec) -> Callable[[str | Path], Video]:
-    return opener_of(
+    return video_opener(
         config.decoder, square_pixels=spec.square_pixels, size_change=config.size_change
     )
 

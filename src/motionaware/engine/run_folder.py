@@ -25,7 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 from motionaware.engine.config import Recipe
 from motionaware.engine.config_io import read_stored_recipe, recipe_to_yaml
 from motionaware.errors import UsageError
-from motionaware.files import alone_in, check_folder, write_atomically
+from motionaware.files import check_folder, lock_folder, write_atomically
 from motionaware.models.weights import read_torch
 
 _STATE_HEADER = b"motionaware state "
@@ -104,7 +104,7 @@ class RunFolder:
             f"{self.path} is being trained by another process; wait until it has ended, or end it: "
             "its progress is saved"
         )
-        with alone_in(self.path, otherwise=message):
+        with lock_folder(self.path, busy_message=message):
             yield
 
     def save_state(self, state: Mapping[str, Any]) -> None:

@@ -206,7 +206,7 @@ class TrainingData:
                 "them, and a normalization layer needs two"
             )
             self._num_singles = 0
-        if self._cache and not self._cache_warning_given and (trouble := self._cache.trouble):
+        if self._cache and not self._cache_warning_given and (trouble := self._cache.problem):
             self._cache_warning_given = True
             yield (
                 f"the cache of decoded frames in {self._cache.folder} {trouble}; other videos are "

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from motionaware.errors import MissingPackage
 from motionaware.explain.activations import Activations, SiteMaps
-from motionaware.files import whole_file
+from motionaware.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,7 +152,7 @@ def draw_movie(scene: Scene) -> Iterator[UInt8[Tensor, "3 h w"]]:
 
 def save_figure(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG, atomically; the picture grows to hold texts beyond its edges."""
-    with whole_file(path, what="the picture") as temporary:
+    with atomic_file(path, what="the picture") as temporary:
         figure.savefig(temporary, dpi=110, format="png", bbox_inches="tight", pad_inches=0.1)
 
 
@@ -166,7 +166,7 @@ def save_gif(path: Path, pictures: UInt8[Tensor, "t 3 h w"], *, fps: float | int
         )
         for picture in pictures
     ]
-    with whole_file(path, what="the picture") as temporary:
+    with atomic_file(path, what="the picture") as temporary:
         first.save(
             temporary,
             format="GIF",

@@ -19,7 +19,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from motionaware.clip import ClipSpec, stored_clip
+from motionaware.clip import ClipSpec, upgrade_clip_fields
 from motionaware.errors import MotionAwareWarning, UsageError
 from motionaware.files import write_atomically
 from motionaware.models.weights import CHECKSUM, checksum_of, read_metadata, read_safetensors
@@ -160,7 +160,7 @@ def read_checkpoint(path: Path) -> CheckpointFile:
     return CheckpointFile(
         path=path,
         tensors=tensors,
-        clip=read("clip", lambda facts: ClipSpec(**stored_clip(facts))),
+        clip=read("clip", lambda facts: ClipSpec(**upgrade_clip_fields(facts))),
         class_names=read("class_names", tuple),
         plan=read("plan", lambda facts: {key: facts[key] for key in _PLAN} | facts),
         recipe=read("recipe", dict),

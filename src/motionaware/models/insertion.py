@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
-import torch._dynamo
 from torch import nn
 
 from motionaware.errors import UsageError
@@ -34,8 +33,9 @@ from motionaware.models.sites import Choice, find_hosts
 from motionaware.models.token_grid import find_clip_grid, find_grid, told_grid
 from motionaware.models.token_order import lies_line_by_line
 from motionaware.ops import layout
+from motionaware.ops.autograd_utils import make_compile_check_hooks
 from motionaware.temporal.names import is_causal, site_maker
-from motionaware.temporal.places import compares_places
+from motionaware.temporal.spatial import compares_places
 from motionaware.temporal.table import Maker
 
 
@@ -249,19 +249,8 @@ def insert(
         network.get_submodule(name).add_module("temporal", module)
     attach(network, {host.name: ADAPTERS[host.layout](host, causal) for host in hosts})
     _note_map_sizes(network, hosts)
-    _let_compiled_code_see_hooks()
+    make_compile_check_hooks()
     return network
-
-
-def _let_compiled_code_see_hooks() -> None:
-    """Make torch.compile check hooks before it reuses a graph.
-
-    By default it does not: a graph of a network without modules would run instead of that of a
-    network with modules, if both have the same class.
-    """
-    if torch._dynamo.config.skip_nnmodule_hook_guards:
-        torch._dynamo.config.skip_nnmodule_hook_guards = False
-        torch.compiler.reset()  # graphs that were made without the check
 
 
 def _check_token_order(

@@ -24,7 +24,7 @@ from motionaware.models.transfer import Wanted, find_checkpoint, take_weights
 from motionaware.models.weights import file_checksum, fill
 from motionaware.ops.autograd_utils import is_traced, known_shape
 from motionaware.ops.layout import fold_time, fold_volumes, unfold_vectors
-from motionaware.temporal.memory import AnyMemoryFormat
+from motionaware.temporal.memory_format import AnyMemoryFormat
 from motionaware.temporal.own import find_own
 from motionaware.temporal.table import Maker
 

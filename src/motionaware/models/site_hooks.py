@@ -30,6 +30,7 @@ from torch.fx import Proxy
 from motionaware.errors import SiteError, UsageError
 from motionaware.models.shape_tracing import Host
 from motionaware.ops.autograd_utils import is_traced
+from motionaware.temporal.own_maker import run_temporal
 
 WRAPPED = "base_layer"  # the child under which peft's adapters keep the layer that they wrap
 
@@ -60,13 +61,14 @@ class Adapter(ABC):
         """Run the temporal module and check the shape of its output; a tracer sees no check.
 
         Raises:
-            ValueError: The output has another shape than the input.
+            UsageError: The output has another shape than the input.
+            OwnCodeError: The module is a user's own, and it raised an error.
         """
         module = layer.get_submodule(self.path_of_module())
         if is_symbol(clips):  # torch.fx traces: the module becomes one node of its graph
             tracer = clips.tracer
             return tracer.create_proxy("call_module", tracer.path_of_module(module), (clips,), {})
-        seen = module(clips)
+        seen = run_temporal(module, clips)
         if torch.compiler.is_compiling():
             _mark_compiled(self)
         elif not is_traced():

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
 from motionaware.errors import UsageError
-from motionaware.temporal.places import compares_places
+from motionaware.ops.autograd_utils import is_in_backward_pass
+from motionaware.temporal.spatial import compares_places
 
 Grid = tuple[int, ...]  # height and width; frames before them for tokens of whole clips
 
@@ -87,7 +88,7 @@ class MapSize:
         """
         if torch.compiler.is_compiling():
             return [] if self._last is None else [self._last]
-        if torch._C._current_graph_task_id() != -1:
+        if is_in_backward_pass():
             return list(self._seen)
         own = self._by_thread.get(get_ident())
         return list(self._seen) if own is None else [own]

@@ -1,1 +1,1 @@
-"""Functions on tensors: no parameters, no state, no chance."""
+"""Functions on tensors: no parameters, no state, no random draws."""

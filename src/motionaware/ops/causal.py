@@ -1,4 +1,4 @@
-"""Looking back along time: a frame's predecessor, and attention to the frames before."""
+"""Causal operations along time: the previous frame, and attention to past frames."""
 
 import math
 
@@ -15,7 +15,7 @@ from motionaware.ops.autograd_utils import known_shape
 def delay(
     clips: Float[Tensor, "b t c h w"], first: Float[Tensor, "b 1 c h w"]
 ) -> Float[Tensor, "b t c h w"]:
-    """Each frame's predecessor; `first` is that of the first one.
+    """Return the frame before each frame; `first` is the one before the first frame.
 
     >>> clip = torch.tensor([1.0, 4.0, 9.0]).reshape(1, 3, 1, 1, 1)
     >>> delay(clip, torch.zeros(1, 1, 1, 1, 1)).flatten().tolist()
@@ -34,23 +34,23 @@ def past_attention_map(
     temperature: float = 1.0,
     cosine: bool = False,
 ) -> Float[Tensor, "b heads t s"]:
-    """How much each new frame (row) attends to itself and to frames before it (column).
+    """Return how much each new frame (row) attends to itself and to earlier frames (column).
 
-    As `time_attention_map`, but a row is zero past its own frame, and before the last `window`
-    frames up to it.
+    Like `time_attention_map`, but a row is zero for later frames and for frames that are `window`
+    or more before it.
 
     Args:
-        clips: What the frames are compared by, those of the past first.
-        window: Frames that one frame can see, itself included.
-        num_new: Frames at the end of the clips that have a row.
-        num_seen: How many of the frames before these each clip really has; all if None. The others,
-            at its start, are seen by none.
+        clips: Frames to compare, in order of time.
+        window: Number of frames that a frame attends to, itself included.
+        num_new: Number of frames at the end of the clips that get a row.
+        num_seen: Number of valid frames before the new ones in each clip; None: all. The invalid
+            ones, at the start of the clip, get weight zero.
         heads: See `time_attention_map`, as `temperature` and `cosine`.
         temperature: Divides the logits.
         cosine: Compare by cosine similarity.
 
     Raises:
-        ValueError: The heads do not share the channels evenly.
+        UsageError: The heads do not divide the channels evenly.
     """
     check_heads(heads, channels=known_shape(clips)[2])
     tokens = rearrange(clips, "b s (heads c) h w -> b heads s (c h w)", heads=heads)
@@ -82,7 +82,7 @@ def _visible(
 def gather_from_past(
     clips: Float[Tensor, "b s c h w"], weights: Float[Tensor, "b heads t s"]
 ) -> Float[Tensor, "b t c h w"]:
-    """Let every new frame gather from all frames, by as much as its row of the map says."""
+    """Return for each new frame the sum of all frames, weighted by its row of the map."""
     _, _, _, h, w = clips.shape
     tokens = rearrange(clips, "b s (heads c) h w -> b heads s (c h w)", heads=weights.shape[1])
     return rearrange(weights @ tokens, "b heads t (c h w) -> b t (heads c) h w", h=h, w=w)

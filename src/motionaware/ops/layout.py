@@ -1,7 +1,7 @@
-"""Layouts of clips: the only file in which time and batch share an axis.
+"""Changes between layouts of clips; the only file in which time and batch share an axis.
 
-`torch.fx.wrap` makes a function one node of a graph that torch.fx traces: its checks and einops
-would not run on the symbols of a tracer.
+`torch.fx.wrap` makes each function one node in a graph of torch.fx: its checks and einops cannot
+run on the symbols of a tracer.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from motionaware.ops.autograd_utils import known_shape
 
 @wrap
 def fold_time(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "bt c h w"]:
-    """Lay the frames of every clip along the batch axis: a 2-D network then sees plain images."""
+    """Move the frames of every clip to the batch axis, so that a 2-D network sees images."""
     return rearrange(clips, "b t c h w -> (b t) c h w")
 
 
@@ -27,21 +27,21 @@ def fold_time(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "bt c h w"]:
 def unfold_time(
     frames: Shaped[Tensor, "bt c h w"], *, num_frames: int
 ) -> Shaped[Tensor, "b t c h w"]:
-    """Gather consecutive frames into clips of `num_frames` again: undo `fold_time`.
+    """Group consecutive images into clips of `num_frames`: the inverse of `fold_time`.
 
     Raises:
-        ValueError: The number of images is no multiple of `num_frames`.
+        UsageError: The number of images is no multiple of `num_frames`.
     """
-    _check_whole(frames, num_frames)
+    _check_divisible(frames, num_frames)
     return _with_num_frames(rearrange(frames, "(b t) c h w -> b t c h w", t=num_frames), num_frames)
 
 
-def _check_whole(images: Shaped[Tensor, "bt ..."], num_frames: int) -> None:
+def _check_divisible(images: Shaped[Tensor, "bt ..."], num_frames: int) -> None:
     number = known_shape(images)[0]
     if number % num_frames:
         raise UsageError(
             f"{number} images do not make whole clips of {num_frames} frames; "
-            "feed all frames of every clip, or insert with another num_frames"
+            "pass all frames of every clip, or insert with another num_frames"
         )
 
 
@@ -60,7 +60,7 @@ def _with_num_frames(
 
 @wrap
 def fold_maps(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "bt h w c"]:
-    """Lay clips out as images with their channels last."""
+    """Return the frames of all clips as images with channels last."""
     return rearrange(clips, "b t c h w -> (b t) h w c")
 
 
@@ -68,14 +68,14 @@ def fold_maps(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "bt h w c"]:
 def unfold_maps(
     maps: Shaped[Tensor, "bt h w c"], *, num_frames: int
 ) -> Shaped[Tensor, "b t c h w"]:
-    """Gather images with channels last into clips: undo `fold_maps`."""
-    _check_whole(maps, num_frames)
+    """Group images with channels last into clips: the inverse of `fold_maps`."""
+    _check_divisible(maps, num_frames)
     return _with_num_frames(rearrange(maps, "(b t) h w c -> b t c h w", t=num_frames), num_frames)
 
 
 @wrap
 def fold_tokens(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "bt n c"]:
-    """Lay every frame out as a row of tokens, one a pixel, line by line."""
+    """Return every frame as a row of tokens, one per pixel, in row-major order."""
     return rearrange(clips, "b t c h w -> (b t) (h w) c")
 
 
@@ -83,10 +83,10 @@ def fold_tokens(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "bt n c"]:
 def unfold_tokens(
     tokens: Shaped[Tensor, "bt n c"], *, num_frames: int
 ) -> Shaped[Tensor, "b t c h w"]:
-    """Gather rows of tokens into clips: undo `fold_tokens`.
+    """Group rows of tokens into clips: the inverse of `fold_tokens` for square frames.
 
-    A square number of tokens is a square frame, any other a frame one pixel wide. Where the height
-    is known, use `unfold_token_maps`.
+    A square number of tokens becomes a square frame, any other number a frame one pixel wide. If
+    the height is known, use `unfold_token_maps`.
 
     >>> import torch
     >>> unfold_tokens(torch.zeros(4, 9, 2), num_frames=4).shape
@@ -94,7 +94,7 @@ def unfold_tokens(
     >>> unfold_tokens(torch.zeros(4, 6, 2), num_frames=4).shape
     torch.Size([1, 4, 2, 6, 1])
     """
-    _check_whole(tokens, num_frames)
+    _check_divisible(tokens, num_frames)
     number = known_shape(tokens)[1]
     side = isqrt(number)
     w = side if side * side == number else 1
@@ -106,44 +106,44 @@ def unfold_tokens(
 def unfold_token_maps(
     tokens: Shaped[Tensor, "bt n c"], *, num_frames: int, height: int
 ) -> Shaped[Tensor, "b t c h w"]:
-    """Gather rows of tokens into clips of a known height: undo `fold_tokens`.
+    """Group rows of tokens into clips of a known height: the inverse of `fold_tokens`.
 
     >>> import torch
     >>> unfold_token_maps(torch.zeros(4, 6, 2), num_frames=4, height=2).shape
     torch.Size([1, 4, 2, 2, 3])
     """
-    _check_whole(tokens, num_frames)
+    _check_divisible(tokens, num_frames)
     clips = rearrange(tokens, "(b t) (h w) c -> b t c h w", t=num_frames, h=height)
     return _with_num_frames(clips, num_frames)
 
 
 @wrap
 def fold_volumes(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b c t h w"]:
-    """Put time behind the channels: the layout of 3-D convolutions."""
+    """Move time behind the channels: the layout of 3-D convolutions."""
     return rearrange(clips, "b t c h w -> b c t h w")
 
 
 @wrap
 def unfold_volumes(volumes: Shaped[Tensor, "b c t h w"]) -> Shaped[Tensor, "b t c h w"]:
-    """Put time before the channels again: undo `fold_volumes`."""
+    """Move time before the channels: the inverse of `fold_volumes`."""
     return rearrange(volumes, "b c t h w -> b t c h w")
 
 
 @wrap
 def fold_volume_maps(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b t h w c"]:
-    """Put the channels last: the layout of 3-D window attention."""
+    """Move the channels to the end: the layout of 3-D window attention."""
     return rearrange(clips, "b t c h w -> b t h w c")
 
 
 @wrap
 def unfold_volume_maps(maps: Shaped[Tensor, "b t h w c"]) -> Shaped[Tensor, "b t c h w"]:
-    """Put the channels behind time again: undo `fold_volume_maps`."""
+    """Move the channels behind time: the inverse of `fold_volume_maps`."""
     return rearrange(maps, "b t h w c -> b t c h w")
 
 
 @wrap
 def fold_volume_tokens(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b n c"]:
-    """Lay a clip out as one row of tokens: frame by frame, line by line."""
+    """Return each clip as one row of tokens, ordered by frame, row and column."""
     return rearrange(clips, "b t c h w -> b (t h w) c")
 
 
@@ -151,13 +151,13 @@ def fold_volume_tokens(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b 
 def unfold_volume_tokens(
     tokens: Shaped[Tensor, "b n c"], *, num_frames: int, height: int
 ) -> Shaped[Tensor, "b t c h w"]:
-    """Gather one row of tokens a clip into clips: undo `fold_volume_tokens`."""
+    """Turn one row of tokens per clip into clips: the inverse of `fold_volume_tokens`."""
     return rearrange(tokens, "b (t h w) c -> b t c h w", t=num_frames, h=height)
 
 
 @wrap
 def fold_time_last_tokens(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, "b n c"]:
-    """Lay a clip out as one row of tokens: line by line, the frames of each place together."""
+    """Return each clip as one row of tokens, ordered by row, column and frame."""
     return rearrange(clips, "b t c h w -> b (h w t) c")
 
 
@@ -165,29 +165,29 @@ def fold_time_last_tokens(clips: Shaped[Tensor, "b t c h w"]) -> Shaped[Tensor, 
 def unfold_time_last_tokens(
     tokens: Shaped[Tensor, "b n c"], *, num_frames: int, height: int
 ) -> Shaped[Tensor, "b t c h w"]:
-    """Gather one row of tokens a clip into clips: undo `fold_time_last_tokens`."""
+    """Turn one row of tokens per clip into clips: the inverse of `fold_time_last_tokens`."""
     return rearrange(tokens, "b (h w t) c -> b t c h w", t=num_frames, h=height)
 
 
 def unfold_vectors(vectors: Shaped[Tensor, "bt d"], *, num_frames: int) -> Shaped[Tensor, "b t d"]:
-    """Gather one vector a frame into one row of vectors a clip."""
+    """Group one vector per frame by clip."""
     return _with_num_frames(rearrange(vectors, "(b t) d -> b t d", t=num_frames), num_frames)
 
 
 def fold_views(
     views: Shaped[Tensor, "b v t c h w"],
 ) -> Shaped[Tensor, "bv t c h w"]:
-    """Lay the views of every video along the batch axis: a recognizer then sees plain clips."""
+    """Move the views of every video to the batch axis, so that a recognizer sees clips."""
     return rearrange(views, "b v t c h w -> (b v) t c h w")
 
 
 def unfold_views(scores: Shaped[Tensor, "bv k"], *, num_views: int) -> Shaped[Tensor, "b v k"]:
-    """Gather the scores of a video's views again."""
+    """Group the scores of views by video: the inverse of `fold_views`."""
     return rearrange(scores, "(b v) k -> b v k", v=num_views)
 
 
 def per_frame(
     function: Callable[[Tensor], Tensor], clips: Float[Tensor, "b t c h w"]
 ) -> Float[Tensor, "b t c2 h2 w2"]:
-    """Apply a function of images to every frame of every clip."""
+    """Apply a function of images to every frame of every clip; it may change channels and size."""
     return unfold_time(function(fold_time(clips)), num_frames=known_shape(clips)[1])

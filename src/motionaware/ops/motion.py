@@ -1,4 +1,4 @@
-"""Motion along time: what changed between frames, channels that travel, kernels along time."""
+"""Differences, shifts and convolutions along time."""
 
 from typing import Literal
 
@@ -14,10 +14,10 @@ Last = Literal["neg", "zero"]
 def temporal_difference(
     clips: Float[Tensor, "b t c h w"], *, last: Last = "neg"
 ) -> Float[Tensor, "b t c h w"]:
-    """Next frame minus this one.
+    """Return the next frame minus this one.
 
-    The last frame has no successor: with `neg` zeros stand in for it, so that the last motion is
-    minus the last frame (the M2A authors' code); with `zero` the last motion is zero.
+    The last frame has no successor. With `neg` it is subtracted from zeros, so that the last motion
+    is minus the last frame (the M2A authors' code); with `zero` the last motion is zero.
 
     >>> clip = torch.tensor([1.0, 4.0, 9.0]).reshape(1, 3, 1, 1, 1)
     >>> temporal_difference(clip).flatten().tolist()
@@ -33,11 +33,11 @@ def temporal_difference(
 def two_way_difference(
     clips: Float[Tensor, "b t c h w"], *, last: Last = "neg"
 ) -> Float[Tensor, "b t c h w"]:
-    """Next frame minus this one in one half of the channels, this minus the previous in the other.
+    """Return differences in two halves of the channels: next minus this, and this minus previous.
 
-    Both point forward in time. (Next minus this plus previous minus this, the other way to look
-    both ways, is the same for a clip and its reverse: it no longer tells before from after.)
-    Beyond both ends it is as `last` says. Of an odd number of channels the first half is larger.
+    Both differences point forward in time. (The sum of next minus this and previous minus this
+    would be the same for a clip and its reverse, and lose the direction of time.) `last` sets the
+    motion at both ends. With an odd number of channels the first half is larger.
 
     >>> clip = torch.tensor([[1.0, 1.0], [4.0, 4.0], [9.0, 9.0]]).reshape(1, 3, 2, 1, 1)
     >>> two_way_difference(clip).flatten(2).tolist()
@@ -46,11 +46,11 @@ def two_way_difference(
     [[[3.0, 0.0], [5.0, 3.0], [0.0, 5.0]]]
     """
     half = (clips.shape[2] + 1) // 2
-    onward, rest = clips[:, :, :half], clips[:, :, half:]
-    first = rest[:, :1]
+    first_half, second_half = clips[:, :, :half], clips[:, :, half:]
+    first = second_half[:, :1]
     before = torch.zeros_like(first) if last == "neg" else first
-    back = rest - torch.cat([before, rest[:, :-1]], dim=1)
-    return torch.cat([temporal_difference(onward, last=last), back], dim=2)
+    backward = second_half - torch.cat([before, second_half[:, :-1]], dim=1)
+    return torch.cat([temporal_difference(first_half, last=last), backward], dim=2)
 
 
 def aligned_difference(
@@ -59,10 +59,10 @@ def aligned_difference(
     *,
     toward: Literal["next", "previous"] = "next",
 ) -> Float[Tensor, "b t c h w"]:
-    """The next (or previous) frame of `aligned` minus this frame of `clips`; zero if there is none.
+    """Return the next (or previous) frame of `aligned` minus this frame of `clips`.
 
-    `aligned` is what a convolution made of the same clips: it may move things back into place
-    before the difference is taken (STM, TEA, TDN, ACTION-Net).
+    Zero where there is no such frame. `aligned` is a convolution of the same clips, which can
+    compensate small displacements before the subtraction (STM, TEA, TDN, ACTION-Net).
 
     >>> clip = torch.tensor([1.0, 4.0, 9.0]).reshape(1, 3, 1, 1, 1)
     >>> aligned_difference(clip, 10 * clip).flatten().tolist()
@@ -78,10 +78,10 @@ def aligned_difference(
 def convolve_over_time(
     clips: Float[Tensor, "b t c h w"], kernels: Float[Tensor, "b c k"]
 ) -> Float[Tensor, "b t c h w"]:
-    """Weigh every frame's neighbours by a kernel of each clip's channel; zeros lie beyond the ends.
+    """Convolve over time with one kernel per clip and channel, padded with zeros.
 
-    The middle of a kernel (`k` is odd) weighs the frame itself, what comes before it the frames
-    before.
+    `k` is odd. The middle of a kernel is the weight of the frame itself, the entries before it are
+    those of the frames before.
 
     >>> clip = torch.tensor([1.0, 4.0, 9.0]).reshape(1, 3, 1, 1, 1)
     >>> convolve_over_time(clip, torch.tensor([[[100.0, 10.0, 1.0]]])).flatten().tolist()
@@ -91,18 +91,19 @@ def convolve_over_time(
     padded = F.pad(clips, (0, 0, 0, 0, 0, 0, length // 2, length // 2))
     taps = rearrange(kernels, "b c k -> k b 1 c 1 1")
     output = padded[:, :num_frames] * taps[0]
-    for place in range(1, length):
-        output = output + padded[:, place : place + num_frames] * taps[place]
+    for offset in range(1, length):
+        output = output + padded[:, offset : offset + num_frames] * taps[offset]
     return output
 
 
 def shift_channels(
     clips: Float[Tensor, "b t c h w"], *, num_channels: int
 ) -> Float[Tensor, "b t c h w"]:
-    """Let channels travel in time: some take the next frame's values, as many the previous one's.
+    """Shift channels by one frame along time.
 
-    The first `num_channels` channels look one frame ahead, the second `num_channels` one frame
-    back, the rest stay. Zeros enter at the ends. Written with `cat`, so that exporters follow it.
+    The first `num_channels` channels take the next frame's values, the second `num_channels` the
+    previous frame's, the rest do not change. Zeros enter at the ends. Written with `cat`, so that
+    it can be exported.
 
     >>> clip = torch.tensor([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]).reshape(1, 2, 3, 1, 1)
     >>> shift_channels(clip, num_channels=1).flatten(2).tolist()
@@ -111,11 +112,11 @@ def shift_channels(
     ahead = clips[:, :, :num_channels]
     back = clips[:, :, num_channels : 2 * num_channels]
     rest = clips[:, :, 2 * num_channels :]
-    nothing = torch.zeros_like(ahead[:, :1])
+    zeros = torch.zeros_like(ahead[:, :1])
     return torch.cat(
         [
-            torch.cat([ahead[:, 1:], nothing], dim=1),
-            torch.cat([nothing, back[:, :-1]], dim=1),
+            torch.cat([ahead[:, 1:], zeros], dim=1),
+            torch.cat([zeros, back[:, :-1]], dim=1),
             rest,
         ],
         dim=2,

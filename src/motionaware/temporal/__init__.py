@@ -1,1 +1,1 @@
-"""Temporal modules: networks from a clip to a clip of the same shape; one paper, one file."""
+"""Temporal modules: nn.Modules from a clip to a clip of the same shape; one paper, one file."""

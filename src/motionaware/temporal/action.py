@@ -1,15 +1,15 @@
-"""ACTION-Net: excite by place and time, by channel, and by motion, after a shift that learns.
+"""ACTION-Net: spatio-temporal, channel and motion excitation after a learned temporal shift.
 
-    s = shift(x)                                             starts as a temporal shift
-    place_and_time = sigmoid(conv3x3x3(mean over c of s))    one number a pixel and frame
-    channel = sigmoid(expand(relu(conv3(squeeze(pool(s)))))) one number a frame and channel
-    motion  = sigmoid(expand(pool(m)))                       m as in tea.py, of s
+    s = shift(x)                                             initialised as a temporal shift
+    place_and_time = sigmoid(conv3x3x3(mean over c of s))    one number per pixel and frame
+    channel = sigmoid(expand(relu(conv3(squeeze(pool(s)))))) one number per frame and channel
+    motion = sigmoid(expand(pool(m)))                        m as in tea.py, computed from s
     y = s (1 + place_and_time) + s (1 + channel) + s (1 + motion)
 
 Source   Wang, She, Smolic, 2021, https://arxiv.org/abs/2103.07372, and their code,
          https://github.com/V-Sense/ACTION-Net
 Kept     The sum is not divided by 3: y is about 4.5 s at the start. (authors' code)
-Kept     The place: before the first convolution of a residual block, our default, too.
+Kept     The site: before the first convolution of a residual block, as by our default.
 """
 
 import torch
@@ -20,17 +20,17 @@ from torch import Tensor, nn
 from motionaware.ops.layout import per_frame
 from motionaware.ops.motion import convolve_over_time
 from motionaware.temporal.gate import narrow_width
-from motionaware.temporal.memory import AnyMemoryFormat
+from motionaware.temporal.memory_format import AnyMemoryFormat
 from motionaware.temporal.tea import AlignedDifference, convolve_and_norm
 
 
 class Action(AnyMemoryFormat):
-    """Shift channels in time, then weigh them in three ways and add the three.
+    """Shift channels in time, then add three products with learned weights.
 
     Args:
         channels: Channels of the clips.
-        reduction: How many times fewer channels the channel and motion weights are made from.
-        fold: `channels // fold` channels start as shifted each way.
+        reduction: Divides the channels for the channel and motion weights.
+        fold: `channels // fold` channels are initialised as shifted in each direction.
     """
 
     def __init__(self, *, channels: int, reduction: int = 16, fold: int = 8) -> None:
@@ -49,7 +49,7 @@ class Action(AnyMemoryFormat):
         self.expand = nn.Conv2d(width, channels, kernel_size=1, bias=False)
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """Shift and excite."""
+        """Shift and excite the clips."""
         shifted = convolve_over_time(clips, repeat(self.shift, "c k -> b c k", b=clips.shape[0]))
         place_and_time = self._place_and_time(shifted).sigmoid()
         channel_and_motion = self._channel(shifted).sigmoid() + self._motion(shifted).sigmoid()
@@ -69,7 +69,7 @@ class Action(AnyMemoryFormat):
 
 
 def _shifting_kernels(channels: int, *, num_shifted: int) -> Float[Tensor, "c k"]:
-    """Kernels that take the next frame's values, the previous frame's, or the frame's own."""
+    """Return kernels that select the next frame, the previous frame, or the frame itself."""
     previous, same, following = torch.eye(3).unbind()
     rest = channels - 2 * num_shifted
     return torch.stack([following] * num_shifted + [previous] * num_shifted + [same] * rest)

@@ -1,8 +1,8 @@
-"""Causal variants: the same mechanisms, looking backwards only.
+"""Causal variants of temporal modules: they look at past frames only.
 
-A frame's output depends on that frame and frames before it, never on one still to come, so that a
-network of such modules can be fed frame by frame (`motionaware.models.streaming`). Names, weights
-and options are those of the ordinary modules; only where they look differs:
+The output of a frame depends on that frame and earlier frames, so a network of these modules can
+process a video frame by frame (`motionaware.models.streaming`). Names, weights and options are
+those of the ordinary modules. The differences are:
 
     motion     m_t = norm(x_t) - norm(x_{t-1})       the ordinary motion, one frame later
     attention  frame t over frames t - T + 1 ... t   T = `num_frames`, the frames of a clip
@@ -10,11 +10,12 @@ and options are those of the ordinary modules; only where they look differs:
     tea        m_t = align(n_t) - n_{t-1}            one frame later, zero in the first frame
     tdn        y = x + x * e(d')                     d' = align(n_{t-1}) - n_t alone
 
-Source   The mechanisms: see their own files. TSM has an online model by its authors: Lin, Gan,
-         Han, 2019, https://arxiv.org/abs/1811.08383
-Kept     There as here the first eighth travels, of which the ordinary shift looks ahead.
+Source   See the file of each mechanism. TSM's authors have an online model: Lin, Gan, Han, 2019,
+         https://arxiv.org/abs/1811.08383
+Kept     As in TSM's online model, the first eighth of the channels is shifted. In the ordinary
+         shift these channels look ahead.
 
-Clips may have any number of frames, more than T too.
+Clips may have any number of frames, also more than T.
 """
 
 import torch
@@ -36,11 +37,11 @@ class PastDifference(nn.Module):
     """Motion as this frame minus the previous one.
 
     Args:
-        last: What the first frame is compared with, named as in `TemporalDifference`: `neg` puts
-            zeros before it, so that its motion is the frame itself; `zero` gives it no motion.
+        last: Motion of the first frame, with the names of `TemporalDifference`: `neg` puts zeros
+            before it, so that its motion is the frame itself; `zero` makes its motion zero.
 
     Raises:
-        ValueError: `last` is neither.
+        UsageError: `last` has another value.
     """
 
     compares_places = False
@@ -53,7 +54,7 @@ class PastDifference(nn.Module):
         self.previous = Delay()
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """Turn frames into motion."""
+        """Return the motion of each frame."""
         return clips - self.previous(clips, None if self.last == "neg" else clips[:, :1])
 
     def shown_maps(self) -> dict[MapKind, ShownMap]:
@@ -61,21 +62,20 @@ class PastDifference(nn.Module):
         return output_as_motion(self)
 
     def extra_repr(self) -> str:
-        """Say what comes before the first frame."""
+        """Show the options."""
         return f"last={self.last!r}"
 
 
 class PastMotionAttention(MotionAttention):
-    """`MotionAttention` in which no frame sees the frames after it.
+    """`MotionAttention` in which each frame attends to itself and earlier frames only.
 
     Args:
-        motion: Clip -> clip of the same shape: what counts as motion; the frames themselves if
-            None.
-        num_frames: Frames that one frame can see, itself included.
+        motion: See `MotionAttention`.
+        num_frames: Number of frames that a frame attends to, itself included.
         heads, temperature, cosine, skip, channels: See `MotionAttention`.
 
     Raises:
-        ValueError: As of `MotionAttention`.
+        UsageError: See `MotionAttention`.
     """
 
     def __init__(
@@ -107,24 +107,24 @@ class PastMotionAttention(MotionAttention):
         return clips + gathered if self.skip else gathered
 
     def head_maps(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b heads t t2"]:
-        """How much each frame (row) attends to each frame (column); zero above the diagonal."""
+        """Return the attention map of each head, which is zero above the diagonal."""
         return self.gather.weights(self.motion(normalize_frames(clips)))
 
 
 class PastShift(TemporalShift):
-    """Let `channels // fold` channels show the previous frame. No parameters."""
+    """Replace `channels // fold` channels by those of the previous frame. No parameters."""
 
     def __init__(self, *, channels: int, fold: int = FOLD) -> None:
         super().__init__(channels=channels, fold=fold)
         self.previous = Delay()
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """Mix every frame with the one before."""
-        travelling, rest = clips.tensor_split([self.num_channels], dim=2)
-        return torch.cat([self.previous(travelling), rest], dim=2)
+        """Shift channels from each frame to the next."""
+        shifted, rest = clips.tensor_split([self.num_channels], dim=2)
+        return torch.cat([self.previous(shifted), rest], dim=2)
 
     def extra_repr(self) -> str:
-        """Say how many channels travel."""
+        """Show how many channels are shifted."""
         return f"{self.num_channels} channels from the past"
 
 
@@ -136,36 +136,36 @@ class PastAlignedDifference(AlignedDifference):
         self.previous = Delay()
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """Turn frames into motion."""
+        """Return the motion of each frame."""
         aligned = per_frame(self.align, clips)
         return aligned - self.previous(clips, aligned[:, :1])
 
 
 class PastMotionExcitation(MotionExcitation):
-    """TEA's motion excitation, by the motion since the previous frame."""
+    """TEA's motion excitation with the motion since the previous frame."""
 
     difference = PastAlignedDifference
 
 
 class BackwardDifference(BidirectionalDifference):
-    """What changed since the previous frame, as numbers between -1/2 and 1/2."""
+    """Excitation by the difference to the previous frame, in (-1/2, 1/2)."""
 
     def __init__(self, *, channels: int, num_outputs: int) -> None:
         super().__init__(channels=channels, num_outputs=num_outputs)
         self.previous = Delay()
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c2 h w"]:
-        """Excite by the backward direction."""
+        """Return the excitation of the backward direction."""
         aligned = per_frame(self.align, clips)
         return self.excite(self.previous(aligned, clips[:, :1]) - clips)
 
 
 def backward_difference(*, channels: int) -> BackwardDifference:
-    """What causal TDN counts as motion, on the channels of a gate."""
+    """Return the motion module of causal TDN on the channels of a gate."""
     return BackwardDifference(channels=channels, num_outputs=channels)
 
 
 class PastLongTermDifference(LongTermDifference):
-    """TDN's long-term module, with its backward direction alone."""
+    """TDN's long-term module with its backward direction only."""
 
     difference = BackwardDifference

@@ -1,11 +1,11 @@
-"""What looks back along time, and what it remembers when frames come one by one.
+"""Modules that look at past frames, and the state that they keep between single frames.
 
-Each module here acts in two ways that agree: `forward` on a clip, and `step` on one frame and what
-it remembers of the frames before. All else in a causal temporal module acts on each frame alone and
-needs no `step`: these are the only places where frames meet.
+Each module has two methods that give the same numbers: `forward` on a clip, and `step` on one frame
+and the state of the frames before. All other layers of a causal temporal module act on each frame
+independently and need no `step`.
 
-A memory is a dict of tensors whose first axis is that of the streams. An empty one, and zeros in
-the row of a stream, both say that nothing came before.
+A state (`Memory`) is a dict of tensors. Their first axis is the stream. An empty dict, or zeros in
+the row of a stream, mean that there was no frame before.
 """
 
 from typing import Protocol, runtime_checkable
@@ -21,15 +21,15 @@ Memory = dict[str, Tensor]
 
 @runtime_checkable
 class Steps(Protocol):
-    """A module that can be fed one frame at a time."""
+    """A module that can process one frame at a time."""
 
     def step(self, memory: Memory, /, *frames: Tensor | None) -> tuple[Tensor, Memory]:
-        """Take what `forward` takes, of one frame; give its output, and the memory after it."""
+        """Return the output and the new state for the arguments of `forward` of one frame."""
         ...
 
 
 class Delay(nn.Module):
-    """Give each frame's predecessor."""
+    """Return the frame before each frame."""
 
     compares_places = False
 
@@ -42,7 +42,7 @@ class Delay(nn.Module):
 
         Args:
             clips: The frames.
-            first: What comes before the first of them; zeros if None.
+            first: The frame before the first one; zeros if None.
         """
         return delay(clips, torch.zeros_like(clips[:, :1]) if first is None else first)
 
@@ -52,7 +52,7 @@ class Delay(nn.Module):
         frames: Float[Tensor, "b 1 c h w"],
         first: Float[Tensor, "b 1 c h w"] | None = None,
     ) -> tuple[Float[Tensor, "b 1 c h w"], Memory]:
-        """Give the frame that came before; remember this one."""
+        """Return the frame before, and this frame as the new state."""
         after = {"frame": frames.clone(), "any": torch.ones_like(frames[:, :, :1, :1, :1])}
         if not memory:
             return (torch.zeros_like(frames) if first is None else first), after
@@ -62,10 +62,10 @@ class Delay(nn.Module):
 
 
 class GatherFromPast(nn.Module):
-    """Let each frame gather from itself and the frames before it that look like it.
+    """Return for each frame the sum of itself and earlier frames, weighted by their similarity.
 
     Args:
-        window: Frames that one frame can see, itself included.
+        window: Number of frames that a frame attends to, itself included.
         heads: See `MotionAttention`, as `temperature` and `cosine`.
         temperature: Divides the logits.
         cosine: Compare by cosine similarity.
@@ -81,28 +81,28 @@ class GatherFromPast(nn.Module):
         self.cosine = cosine
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """Gather in a clip of any number of frames."""
+        """Attend in a clip of any number of frames."""
         return gather_from_past(clips, self.weights(clips))
 
     def weights(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b heads t t"]:
-        """How much each frame (row) gathers from each frame (column)."""
+        """Return how much each frame (row) attends to each frame (column)."""
         return self._weights(clips, num_new=clips.shape[1], num_seen=None)
 
     def step(
         self, memory: Memory, frames: Float[Tensor, "b 1 c h w"]
     ) -> tuple[Float[Tensor, "b 1 c h w"], Memory]:
-        """Gather for one frame; remember the last `window - 1` frames."""
+        """Attend for one frame; the new state holds the last `window - 1` frames."""
         if not memory:
             past = frames.expand(-1, self.window - 1, -1, -1, -1)
             num_seen = torch.zeros(len(frames), dtype=torch.int64, device=frames.device)
             memory = {"frames": torch.zeros_like(past), "num_seen": num_seen}
-        seen = torch.cat([memory["frames"], frames], dim=1)
-        weights = self._weights(seen, num_new=1, num_seen=memory["num_seen"])
+        visible = torch.cat([memory["frames"], frames], dim=1)
+        weights = self._weights(visible, num_new=1, num_seen=memory["num_seen"])
         after = {
-            "frames": seen[:, 1:],
+            "frames": visible[:, 1:],
             "num_seen": (memory["num_seen"] + 1).clamp(max=self.window - 1),
         }
-        return gather_from_past(seen, weights), after
+        return gather_from_past(visible, weights), after
 
     def _weights(
         self, clips: Float[Tensor, "b s c h w"], *, num_new: int, num_seen: Tensor | None
@@ -118,5 +118,5 @@ class GatherFromPast(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        """Say how far back it sees."""
+        """Show the window."""
         return f"window={self.window}"

@@ -1,14 +1,14 @@
-"""Gate: run a mechanism on few channels and let it weigh the input.
+"""Gate: run a mechanism on few channels and multiply the input by the result.
 
     y = x + x * sigmoid(up(inner(down(x))))
 
 Source   The block around every mechanism of Motion Aware Attention, https://arxiv.org/abs/2111.09976
 Kept     The factor on x lies in (1, 2) and is about 1.5 at the start. (reference code)
 Added    Options, both off. `start="identity"`: y = x * 2 sigmoid(up(...)) with `up` zero at first,
-         so the factor lies in (0, 2) and starts at exactly 1, where the sigmoid is steepest. As in
-         any branch that starts at zero, `up` learns from the first step on, what lies before it
-         from the second. `combine="add"`: y = x + up(...), without the sigmoid.
-Changed  The sigmoid is not kept for the backward pass but made again; see ops/gating.py.
+         so the factor lies in (0, 2) and starts at exactly 1, where the sigmoid is steepest. `up`
+         learns from the first step on, `inner` and `down` from the second, as in any branch that
+         starts at zero. `combine="add"`: y = x + up(...), without the sigmoid.
+Changed  The sigmoid is not kept for the backward pass but computed again; see ops/gating.py.
 """
 
 from typing import Literal
@@ -17,11 +17,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from motionaware.errors import UsageError
-from motionaware.ops.autograd_utils import is_traced, known_shape
+from motionaware.ops.autograd_utils import can_use_fast_paths, known_shape
 from motionaware.ops.gating import gate_frames
 from motionaware.ops.layout import fold_time, per_frame, unfold_time
-from motionaware.temporal.layers import read_pointwise
-from motionaware.temporal.memory import AnyMemoryFormat
+from motionaware.temporal.layer_checks import read_pointwise
+from motionaware.temporal.memory_format import AnyMemoryFormat
 from motionaware.temporal.shown_maps import MapKind, ShownMap
 
 Start = Literal["half", "identity"]
@@ -29,29 +29,29 @@ Combine = Literal["multiply", "add"]
 
 
 def narrow_width(channels: int, *, reduction: int) -> int:
-    """Channels after a reduction: `channels / reduction`, rounded down, at least one.
+    """Return `channels / reduction`, rounded down, at least 1.
 
     Raises:
-        ValueError: `reduction` is below 1.
+        UsageError: `reduction` is below 1.
     """
     if reduction < 1:
-        raise UsageError(f"{reduction = }; it divides the channels and starts at 1")
+        raise UsageError(f"{reduction = }; it divides the channels and must be at least 1")
     return max(channels // reduction, 1)
 
 
 class Gate(AnyMemoryFormat):
-    """Run `inner` on few channels and let it say how much of `x` to add to `x`.
+    """Multiply clips by a factor that `inner` computes from few channels.
 
     Args:
-        inner: Clip -> clip of the same shape, on `narrow_width(channels, reduction=reduction)`
-            channels.
-        channels: Channels of the clips that pass the gate.
-        reduction: How many times fewer channels `inner` works on.
-        start: `half` adds about half of x at first, `identity` nothing at all.
-        combine: `multiply` weighs x, `add` adds to it what `inner` says, at full width.
+        inner: Module from clips to clips of the same shape, on
+            `narrow_width(channels, reduction=reduction)` channels.
+        channels: Channels of the clips.
+        reduction: Divides the channels for `inner`.
+        start: Initial output: `half` gives about 1.5 x, `identity` exactly x.
+        combine: `multiply` multiplies x by the factor, `add` adds the output of `up` to x.
 
     Raises:
-        ValueError: `start` or `combine` is none of these.
+        UsageError: `start` or `combine` has another value, or `reduction` is below 1.
     """
 
     compares_places = False
@@ -82,28 +82,28 @@ class Gate(AnyMemoryFormat):
             nn.init.zeros_(self.up.bias)
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """Weigh every value of the clips by a factor between 1 and 2 (unless options say else)."""
+        """Multiply the clips by a factor in (1, 2), or as the options say."""
         if self.combine == "add":
             return clips + self._wide(clips)
-        twice = self.start == "identity"
+        double = self.start == "identity"
         down = up = None
-        if not is_traced():
+        if can_use_fast_paths():
             down, up = read_pointwise(self.down, clips), read_pointwise(self.up, clips)
         if down is None or up is None:
             factor = self._wide(clips).sigmoid()
-            return clips * (2 * factor) if twice else clips + clips * factor
+            return clips * (2 * factor) if double else clips + clips * factor
         num_frames = known_shape(clips)[1]
         gated = gate_frames(
             fold_time(clips),
             lambda narrow: fold_time(self.inner(unfold_time(narrow, num_frames=num_frames))),
             down=down,
             up=up,
-            twice=twice,
+            double=double,
         )
         return unfold_time(gated, num_frames=num_frames)
 
     def _wide(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """Return up(inner(down(x))), each layer called."""
+        """Return up(inner(down(x))); calls each layer."""
         return per_frame(self.up, self.inner(per_frame(self.down, clips)))
 
     def shown_maps(self) -> dict[MapKind, ShownMap]:
@@ -120,5 +120,5 @@ class Gate(AnyMemoryFormat):
         return {"gate": ShownMap(module=self.up, read=read, label=label)}
 
     def extra_repr(self) -> str:
-        """Say how it starts and combines."""
+        """Show the options."""
         return f"start={self.start!r}, combine={self.combine!r}"

@@ -1,21 +1,21 @@
-"""Motion Aware Attention (M2A): attend over time where the picture moves.
+"""Motion Aware Attention (M2A): attention over time between the motions of the frames.
 
     m = diff(norm(x))                    next frame minus this one
-    y = x + softmax(m m^T / sqrt(chw)) m every frame gathers from the frames that move like it
+    y = x + softmax(m m^T / sqrt(chw)) m each frame adds the motions that are similar to its own
 
 Source   Gebotys, Wong, Clausi, 2021, https://arxiv.org/abs/2111.09976
-Kept     The last frame has no successor: zeros stand in, its motion is -norm(x). (their code)
+Kept     The last frame has no successor. It is subtracted from zeros, so its motion is -norm(x).
+         (their code)
 Kept     The logits grow with sqrt(chw), so attention saturates toward the diagonal. (their code)
-Changed  Nothing is stored on the module: a hook may recompute the map with `attention_map`.
-Changed  Computed in closed form on t x t matrices, see ops/attention.py; as written above where a
-         compiler, exporter or hook looks on, and for several heads, both directions or any other
-         motion.
+Changed  The module does not store the map. A hook may compute it again with `attention_map`.
+Changed  Computed in closed form on t x t matrices, see ops/attention.py. The formula above is used
+         under a compiler, exporter or hook, with several heads, both directions or another motion.
 Added    Options, all as in the paper by default: `last`, `both_directions`, `heads`, `temperature`,
          `cosine`, `skip`.
 
-The two halves also stand alone, for the paper's ablations: `TemporalDifference` is motion only, and
-`MotionAttention()` is attention only. Another motion may take the first one's place. `MotionSkip`
-is the control that attends to nothing but itself: what the attention adds is measured against it.
+For the paper's ablations each half is a module: `TemporalDifference` is motion only, and
+`MotionAttention()` is attention only. Another motion module may replace `TemporalDifference`.
+`MotionSkip` is the control without attention: the map is the identity.
 """
 
 from jaxtyping import Float
@@ -23,16 +23,16 @@ from torch import Tensor, nn
 
 from motionaware.errors import UsageError
 from motionaware.ops.attention import (
-    Motion,
+    MotionKind,
     add_attended_motion,
     check_heads,
     gather_over_time,
     normalize_frames,
     time_attention_map,
 )
-from motionaware.ops.autograd_utils import is_traced
+from motionaware.ops.autograd_utils import can_use_fast_paths
 from motionaware.ops.motion import Last, temporal_difference, two_way_difference
-from motionaware.temporal.layers import is_untouched
+from motionaware.temporal.layer_checks import is_untouched
 from motionaware.temporal.shown_maps import MapKind, ShownMap, output_as_motion
 
 
@@ -40,12 +40,12 @@ class TemporalDifference(nn.Module):
     """Motion as the next frame minus this one.
 
     Args:
-        last: What follows the last frame, `neg` or `zero`; see `temporal_difference`.
-        both_directions: Half of the channels carry what changed since the previous frame instead;
+        last: Motion of the last frame, `neg` or `zero`; see `temporal_difference`.
+        both_directions: Half of the channels hold the difference to the previous frame instead;
             see `two_way_difference`.
 
     Raises:
-        ValueError: `last` is neither.
+        UsageError: `last` has another value.
     """
 
     compares_places = False
@@ -58,7 +58,7 @@ class TemporalDifference(nn.Module):
         self.both_directions = both_directions
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """Turn frames into motion."""
+        """Return the motion of each frame."""
         if self.both_directions:
             return two_way_difference(clips, last=self.last)
         return temporal_difference(clips, last=self.last)
@@ -68,27 +68,27 @@ class TemporalDifference(nn.Module):
         return output_as_motion(self)
 
     def extra_repr(self) -> str:
-        """Say what follows the last frame, and which way it looks."""
+        """Show the options."""
         return f"last={self.last!r}, both_directions={self.both_directions}"
 
 
 class MotionAttention(nn.Module):
-    """Let every frame gather from the frames that move like it, and add what it gathers.
+    """Add to each frame the motions of all frames, weighted by how similar they are to its motion.
 
     Args:
-        motion: Clip -> clip of the same shape: what counts as motion; the frames themselves if
-            None.
-        heads: Equal groups of channels that attend on their own.
+        motion: Module from normalised clips to their motion, of the same shape; None takes the
+            normalised frames themselves.
+        heads: Number of equal groups of channels, each with its own attention map.
         temperature: Divides the logits; see `time_attention_map`.
-        cosine: Compare motions by cosine similarity, whatever the size of a frame.
-        skip: Add what is gathered to the frame; false gives what is gathered alone. Where a frame
-            attends to itself alone and is near its own norm, frame and motion add up to the next
-            frame, and the difference is lost.
-        channels: Of the clips, where they are known: heads that do not fit are then refused now
-            and not when the first clips come.
+        cosine: Compare motions by cosine similarity, which does not depend on the frame size.
+        skip: Add the clips; False returns the weighted sum alone. A frame that is close to its
+            norm and attends to itself only adds up with its motion to the next frame: then the
+            difference is lost.
+        channels: Channels of the clips, to check `heads` now; None checks them in `forward`.
 
     Raises:
-        ValueError: No heads, heads that do not fit, or no temperature above zero.
+        UsageError: `heads` is below 1 or does not divide `channels`, or `temperature` is not
+            above 0.
     """
 
     compares_places = False
@@ -105,11 +105,11 @@ class MotionAttention(nn.Module):
     ) -> None:
         super().__init__()
         if heads < 1:
-            raise UsageError(f"{heads = }; they share the channels and start at 1")
+            raise UsageError(f"{heads = }; it divides the channels and must be at least 1")
         if channels is not None:
             check_heads(heads, channels=channels)
         if temperature <= 0:
-            raise UsageError(f"{temperature = }; it divides the logits and lies above 0")
+            raise UsageError(f"{temperature = }; it divides the logits and must be above 0")
         self.motion = nn.Identity() if motion is None else motion
         self.heads = heads
         self.temperature = temperature
@@ -120,26 +120,31 @@ class MotionAttention(nn.Module):
         """Add attended motion to the clips.
 
         Raises:
-            ValueError: The heads do not share the channels evenly.
+            UsageError: The heads do not divide the channels evenly.
         """
-        what = None if self.heads > 1 or is_traced() else self._what()
-        if what is None:
+        kind = None
+        if self.heads == 1 and can_use_fast_paths():
+            kind = self._kind_of_motion()
+        if kind is None:
             motion = self.motion(normalize_frames(clips))
             gathered = gather_over_time(motion, self._weights(motion))
             return clips + gathered if self.skip else gathered
         return add_attended_motion(
-            clips, what=what, temperature=self.temperature, cosine=self.cosine, skip=self.skip
+            clips, kind=kind, temperature=self.temperature, cosine=self.cosine, skip=self.skip
         )
 
     def attention_map(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t t2"]:
-        """How much each frame (row) attends to each frame (column), for the same input.
+        """Return how much each frame (row) attends to each frame (column).
 
-        With several heads their mean, whose rows sum to 1 as well.
+        Rows sum to 1. With several heads it is the mean of their maps.
+
+        Args:
+            clips: Input of `forward`.
         """
         return self.head_maps(clips).mean(dim=1)
 
     def head_maps(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b heads t t2"]:
-        """The same of each head."""
+        """Return the map of each head; see `attention_map`."""
         return self._weights(self.motion(normalize_frames(clips)))
 
     def shown_maps(self) -> dict[MapKind, ShownMap]:
@@ -149,8 +154,8 @@ class MotionAttention(nn.Module):
         )
         return {"attention": attention}
 
-    def _what(self) -> Motion | None:
-        """Return what counts as motion; None if it has no closed form or must be called."""
+    def _kind_of_motion(self) -> MotionKind | None:
+        """Return the kind of motion; None if it has no closed form or the module must be called."""
         if is_untouched(self.motion, TemporalDifference):
             assert isinstance(self.motion, TemporalDifference)
             return None if self.motion.both_directions else self.motion.last
@@ -162,7 +167,7 @@ class MotionAttention(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        """Say how motions are compared, and whether what is gathered is added."""
+        """Show the options."""
         return (
             f"heads={self.heads}, temperature={self.temperature}, cosine={self.cosine}, "
             f"skip={self.skip}"
@@ -170,10 +175,10 @@ class MotionAttention(nn.Module):
 
 
 class MotionSkip(nn.Module):
-    """Add every frame's own motion, `y = x + m`: `MotionAttention` with the identity for its map.
+    """Add to each frame its motion, `y = x + m`: `MotionAttention` with the identity as its map.
 
     Args:
-        motion: Clip -> clip of the same shape: what counts as motion.
+        motion: Module from normalised clips to their motion, of the same shape.
     """
 
     compares_places = False

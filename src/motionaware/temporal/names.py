@@ -1,25 +1,25 @@
-"""Temporal modules, clip -> clip of the same shape; the grammar of their names (see table.py).
+"""Makes temporal modules from their names.
 
-A temporal module is chosen by one string, or by any callable that makes one:
+A temporal module maps clips to clips of the same shape. A string chooses it, or any callable that
+makes it:
 
-| written | means |
+| name | meaning |
 |---|---|
 | `none` | no temporal module: frames are averaged (TSN) |
-| `m2a`, `tea`, `tsm`, ... | one entry of the table |
-| `motion+attention`, `tea+tam`, ... | one gate in which a motion mechanism feeds an attention |
+| `m2a`, `tea`, `tsm`, ... | one entry of the table in table.py |
+| `motion+attention`, `tea+tam`, ... | a gate in which a motion module feeds an attention module |
 | `m2a,tsm` | several modules at a site, in that order |
-| `m2a(reduction=4)` | options in brackets, handed to the parts whose constructors name them |
-| `m2a(causal=true)` | looking backwards only; see causal.py |
-| `tea@official` | as the M2A authors' code has it, where that is not as its paper has it |
+| `m2a(reduction=4)` | options, passed to the parts whose constructors have these keywords |
+| `m2a(causal=true)` | looks at past frames only; see causal_modules.py |
+| `tea@official` | as in the M2A authors' code, where it differs from the paper |
 | `mix.py:Mix(kernel=5)` | your own class or function in a file; see own.py for the path |
-| `my_package.mix:Mix` | your own class or function in a module; likewise |
-| `lambda *, channels, num_frames: ...` | your own module, handed in from Python |
+| `my_package.mix:Mix` | your own class or function in a module |
+| `lambda *, channels, num_frames: ...` | your own callable, from Python |
 
-An own module is handed `channels` and `num_frames` if its constructor names them, and the options
-in brackets. It joins others by `,`, not by `+`.
+Your own class or function gets `channels` and `num_frames` if it has these keywords, and the
+options. Terms of your own join others by `,`, not by `+`.
 """
 
-import ast
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,129 +30,69 @@ from torch import nn
 from motionaware.errors import UsageError
 from motionaware.messages import did_you_mean
 from motionaware.temporal.gate import Gate, narrow_width
-from motionaware.temporal.grammar import Written, split_terms
-from motionaware.temporal.own import (
-    import_own,
-)
+from motionaware.temporal.grammar import Term, parse_options, split_terms
+from motionaware.temporal.own import import_own
+from motionaware.temporal.own_maker import OwnSequential, own_maker
 from motionaware.temporal.table import CAUSAL, TEMPORAL, Maker, Mechanism
 
 
 def site_maker(
     temporal: str | Maker, *, causal: bool = False, own: Maker | None = None
 ) -> Maker | None:
-    """Read a temporal name; give what makes its module at each site, or None for `none`.
+    """Return the function that makes the module of each site; None for `none`.
 
     Args:
-        temporal: The name, or a maker.
-        causal: All modules look backwards only; a maker is told so by the keyword `causal`.
-        own: Stands for the own module that the name refers to; nothing is imported then.
+        temporal: A temporal name, or a callable.
+        causal: Make all modules look at past frames only; callables get `causal=True`.
+        own: Use this callable for the user's own code in the name, and import nothing.
 
     Raises:
-        ValueError: The name does not follow the grammar, an option is unknown, something has no
-            causal variant, what is given makes no modules, or an own module cannot be imported.
+        UsageError: The name does not follow the grammar, an option is unknown, a module has no
+            causal variant, the callable makes no modules, or a user's own code cannot be imported.
 
     >>> site_maker("m2a")(channels=64, num_frames=8).down
     Conv2d(64, 8, kernel_size=(1, 1), stride=(1, 1))
     >>> site_maker("m2b")
     Traceback (most recent call last):
     ...
-    ValueError: temporal 'm2b' is unknown; did you mean 'm2a'? Known: action, attention, identity, \
-m2a, motion, patch, patch@official, tam, tam@official, tdn, tdn@official, tdn_stem, tea, \
-tea@official, tsm, none; join with '+' (motion feeds attention) and ',' (one after the other)
+    motionaware.errors.UsageError: temporal 'm2b' is unknown; did you mean 'm2a'? Known: action, \
+attention, identity, m2a, motion, patch, patch@official, tam, tam@official, tdn, tdn@official, \
+tdn_stem, tea, tea@official, tsm, none; join with '+' (motion feeds attention) and ',' (one after \
+the other)
     """
     if not isinstance(temporal, str):
-        return _own_maker(temporal, causal=causal)
+        return own_maker(temporal, causal=causal)
     if temporal.strip() == "none":
         return None
-    terms = _read(temporal, causal=causal, own=own)
+    terms = _read_terms(temporal, causal=causal, own=own)
+    has_own = any(isinstance(term, _OwnTerm) for term in terms)
 
     def make(*, channels: int, num_frames: int) -> nn.Module:
         modules = [term.make(channels=channels, num_frames=num_frames) for term in terms]
-        return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
+        if len(modules) == 1:
+            return modules[0]
+        return (OwnSequential if has_own else nn.Sequential)(*modules)
 
     return make
 
 
-_FACTS = ("channels", "num_frames", "causal")  # handed in; no options
-
-
-def _own_maker(
-    make: Any, *, causal: bool, name: str = "", options: Mapping[str, Any] | None = None
-) -> Maker:
-    """Hand a callable the options, and the facts that it names or all where it takes any keyword.
+def is_causal(temporal: str | Maker, *, own: Maker | None = None) -> bool:
+    """Return True if all modules of a name look at past frames only.
 
     Args:
-        make: A class or function.
-        causal: Modules look backwards only.
-        name: As a user wrote it, for errors; that of the callable by default.
-        options: Further keywords, by a user's name.
+        temporal: A temporal name; a callable counts as not causal.
+        own: See `site_maker`.
     """
-    name, options = name or str(make), options or {}
-    if isinstance(make, nn.Module):
-        raise UsageError(
-            f"temporal is one {type(make).__name__}, wanted what makes one for each site: "
-            "give its class or a function that makes it, not an instance"
-        )
-    if not callable(make):
-        raise UsageError(
-            f"temporal {name} is {make!r}, a {type(make).__name__}; wanted a class or a function "
-            "that makes a module"
-        )
-    try:
-        signature = inspect.signature(make)
-    except ValueError as error:
-        raise UsageError(
-            f"temporal {name} does not say which arguments it takes ({error}); wrap it into a "
-            "function that makes the module"
-        ) from error
-    if causal and "causal" not in signature.parameters:
-        raise UsageError(
-            f"{causal = }, but {name} takes no keyword 'causal'; let it take one, and then "
-            "make a module that looks backwards only (docs/streaming.md)"
-        )
-    takes_any = any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
-    takes_any &= make.__init__ is not nn.Module.__init__  # which writes **kwargs and refuses them
-    by_keyword = [
-        one.name
-        for one in signature.parameters.values()
-        if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
-    ]
-    for option in options:
-        if option in _FACTS or not (takes_any or option in by_keyword):
-            known = sorted(set(by_keyword) - set(_FACTS))
-            raise UsageError(
-                f"temporal {name} has no option {option!r}; its options are "
-                f"{', '.join(known) or 'none'}"
-            )
-
-    def made(*, channels: int, num_frames: int) -> Any:  # `insert` looks at what it is
-        facts = {"channels": channels, "num_frames": num_frames}
-        facts |= {"causal": True} if causal else {}
-        named = {key: facts[key] for key in facts if takes_any or key in signature.parameters}
-        named |= options
-        try:
-            signature.bind(**named)
-        except TypeError as error:
-            raise UsageError(
-                f"temporal {name} cannot be called: {error}; handed in are, where it names them, "
-                f"the keywords {', '.join(facts)}, and the options in brackets; give all else a "
-                "default"
-            ) from error
-        return make(**named)
-
-    return made
-
-
-def is_causal(temporal: str | Maker, *, own: Maker | None = None) -> bool:
-    """Tell whether a name makes modules that look backwards only; `own` as for `site_maker`."""
     if not isinstance(temporal, str) or temporal.strip() == "none":
         return False
-    return all(term.causal for term in _read(temporal, causal=False, own=own))
+    return all(term.causal for term in _read_terms(temporal, causal=False, own=own))
 
 
-def _read(temporal: str, *, causal: bool, own: Maker | None = None) -> list["_Term | _OwnTerm"]:
+def _read_terms(
+    temporal: str, *, causal: bool, own: Maker | None = None
+) -> list["_TableTerm | _OwnTerm"]:
     return [
-        _Term.read(term.names, term.options, causal=causal)
+        _TableTerm.read(term, causal=causal)
         if term.attribute is None
         else _OwnTerm.read(term, causal=causal, own=own)
         for term in split_terms(temporal)
@@ -161,23 +101,29 @@ def _read(temporal: str, *, causal: bool, own: Maker | None = None) -> list["_Te
 
 @dataclass(frozen=True)
 class _OwnTerm:
-    """One own module at a site."""
+    """A term that names a user's own code."""
 
     make: Maker
     causal: bool
 
     @classmethod
-    def read(cls, term: Written, *, causal: bool, own: Maker | None) -> "_OwnTerm":
-        name = f"{term.names}:{term.attribute}"
-        options = _read_options(name, term.options)
-        causal = _choose_causal(name, options.pop("causal", causal), asked=causal)
+    def read(cls, term: Term, *, causal: bool, own: Maker | None) -> "_OwnTerm":
+        options = parse_options(term)
+        causal = _resolve_causal(term.name, options.pop("causal", causal), all_causal=causal)
         make = import_own(term) if own is None else own
-        return cls(_own_maker(make, causal=causal, name=name, options=options), causal)
+        return cls(own_maker(make, causal=causal, name=term.name, options=options), causal)
 
 
 @dataclass(frozen=True)
-class _Term:
-    """One module at a site: its makers, the innermost first, and the options in its brackets."""
+class _TableTerm:
+    """A term that names entries of the table.
+
+    Attributes:
+        makers: Constructors, the innermost module first.
+        gated: The modules are inside a `Gate`.
+        options: Values by keyword.
+        causal: The modules look at past frames only.
+    """
 
     makers: tuple[Maker, ...]
     gated: bool
@@ -185,12 +131,13 @@ class _Term:
     causal: bool
 
     @classmethod
-    def read(cls, names: str, written_options: str, *, causal: bool) -> "_Term":
+    def read(cls, term: Term, *, causal: bool) -> "_TableTerm":
+        names = term.names
         parts = [part.strip() for part in names.split("+")]
-        options = _read_options(names, written_options)
-        causal = _choose_causal(names, options.pop("causal", causal), asked=causal)
+        options = parse_options(term)
+        causal = _resolve_causal(names, options.pop("causal", causal), all_causal=causal)
         gated = True
-        match [found for part in parts for found in _look_up(part, written=names, causal=causal)]:
+        match [entry for part in parts for entry in _look_up(part, term=names, causal=causal)]:
             case [alone]:
                 makers, gated = [alone.site or alone.gate], alone.site is None
             case [before, after]:
@@ -200,13 +147,13 @@ class _Term:
         chosen = tuple(maker for maker in makers if maker is not None)
         if not chosen or len(chosen) < len(makers):
             raise UsageError(
-                f"temporal {names!r} cannot be put together: before a '+' goes one of "
-                f"{_having('motion')}; after it one of {_having('attention')}; alone one of "
-                f"{_having('site', 'gate')}. Put a module after another with ','"
+                f"temporal {names!r} is not a possible combination: before a '+' write one of "
+                f"{_names_with_role('motion')}; after it one of {_names_with_role('attention')}; "
+                f"alone one of {_names_with_role('site', 'gate')}. Join other modules with ','"
             )
-        term = cls(chosen, gated, options, causal)
-        term._check_options(names)
-        return term
+        read = cls(chosen, gated, options, causal)
+        read._check_options(names)
+        return read
 
     def make(self, *, channels: int, num_frames: int) -> nn.Module:
         self._check_reduction(channels)
@@ -220,9 +167,11 @@ class _Term:
             inner = self._build(maker, inner, channels=width, num_frames=num_frames)
         return Gate(inner, channels=channels, **gate_options)
 
-    def _build(self, maker: Maker, *motion: nn.Module, **facts: int) -> nn.Module:
-        given = {**facts, **self.options}
-        return maker(*motion, **{key: given[key] for key in _keywords(maker) & given.keys()})
+    def _build(self, maker: Maker, *motion: nn.Module, **arguments: int) -> nn.Module:
+        available = {**arguments, **self.options}
+        return maker(
+            *motion, **{key: available[key] for key in _keywords(maker) & available.keys()}
+        )
 
     def _check_options(self, names: str) -> None:
         known = set().union(*(_keywords(maker) for maker in self.makers))
@@ -233,17 +182,17 @@ class _Term:
             if option not in known:
                 raise UsageError(
                     f"temporal {names!r} has no option {option!r}"
-                    f"{' where it is causal' if self.causal else ''}; "
+                    f"{' in its causal variant' if self.causal else ''}; "
                     f"its options are {', '.join(sorted(known)) or 'none'}"
                 )
         makers = (*self.makers, Gate) if self.gated else self.makers
         for maker in makers:
             for option, parameter in inspect.signature(maker).parameters.items():
                 if option in self.options:
-                    _check_kind(names, option, self.options[option], parameter.default)
+                    _check_type(names, option, self.options[option], parameter.default)
 
     def _check_reduction(self, channels: int) -> None:
-        """Refuse what was asked for and would be cut to one channel; the defaults are cut."""
+        """Refuse an explicit reduction that leaves no channel; the default is limited instead."""
         reduction = self.options.get("reduction", 1)
         if reduction > channels:
             raise UsageError(
@@ -252,20 +201,20 @@ class _Term:
             )
 
 
-_KINDS = {  # of a default -> what may stand for it, and in words
+_VALUE_TYPES = {  # type of the default -> accepted types, and their name in messages
     bool: ((bool,), "true or false"),
-    int: ((int,), "a whole number"),
+    int: ((int,), "an integer"),
     float: ((int, float), "a number"),
     str: ((str,), "a word"),
 }
 
 
-def _check_kind(names: str, option: str, value: object, default: object) -> None:
-    kinds, words = _KINDS.get(type(default), ((object,), ""))
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+def _check_type(names: str, option: str, value: object, default: object) -> None:
+    types, wanted = _VALUE_TYPES.get(type(default), ((object,), ""))
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         raise UsageError(
-            f"temporal {names!r} has {option}={value!r}, wanted {words}, "
-            f"{option}={default} for example"
+            f"temporal {names!r} has {option}={value!r}, wanted {wanted}, "
+            f"for example {option}={default}"
         )
 
 
@@ -278,8 +227,8 @@ _GATE_OPTIONS = _keywords(Gate) - {"channels"}
 _GATE_REDUCTION = inspect.signature(Gate).parameters["reduction"].default
 
 
-def _having(*roles: str) -> str:
-    """Names in the table that can be written there; other spellings stand alone."""
+def _names_with_role(*roles: str) -> str:
+    """Return the names of the table that have one of these roles; an alias has the role `site`."""
     return ", ".join(
         name
         for name, entry in sorted(TEMPORAL.items())
@@ -287,54 +236,49 @@ def _having(*roles: str) -> str:
     )
 
 
-def _look_up(name: str, *, written: str, causal: bool) -> tuple[Mechanism, ...]:
+def _look_up(name: str, *, term: str, causal: bool) -> tuple[Mechanism, ...]:
+    """Return the entries of the table for a name: one, or several for an alias.
+
+    Args:
+        name: One name of the term.
+        term: The whole term, for messages.
+        causal: Return the causal variants.
+
+    Raises:
+        UsageError: The name is unknown or has no causal variant.
+    """
     entry = TEMPORAL.get(name)
     if name == "none":
-        raise UsageError("temporal 'none' stands alone; leave it out where modules are named")
+        raise UsageError("temporal 'none' cannot be joined with other modules; leave it out")
     if entry is None:
         hint = did_you_mean(name, [*TEMPORAL, "none"])
-        inside = "" if name == written else f" in {written!r}"
+        inside = "" if name == term else f" in {term!r}"
         raise UsageError(
             f"temporal {name!r}{inside} is unknown; {hint}Known: {', '.join(sorted(TEMPORAL))}, "
             "none; join with '+' (motion feeds attention) and ',' (one after the other)"
         )
     if isinstance(entry, str):
         parts = entry.split("+")
-        return tuple(m for p in parts for m in _look_up(p, written=written, causal=causal))
+        return tuple(m for p in parts for m in _look_up(p, term=term, causal=causal))
     if causal and name not in CAUSAL:
         raise UsageError(
-            f"temporal {name!r} looks at frames still to come and has no causal variant; "
-            f"choose among {', '.join(sorted(CAUSAL))}, m2a, or leave causal out"
+            f"temporal {name!r} reads future frames and has no causal variant; "
+            f"choose one of {', '.join(sorted(CAUSAL))}, m2a, or leave causal out"
         )
     return (CAUSAL[name] if causal else entry,)
 
 
-def _choose_causal(names: str, own: object, *, asked: bool) -> bool:
-    """What `causal` in a term's brackets says, held against what is asked of all terms."""
-    if not isinstance(own, bool):
-        raise UsageError(f"temporal {names!r} has causal={own!r}; choose true or false")
-    if asked and not own:
-        raise UsageError(f"temporal {names!r} has causal=false, but causal=True is asked of all")
-    return own
+def _resolve_causal(name: str, value: object, *, all_causal: bool) -> bool:
+    """Return the value of the option `causal` of a term.
 
-
-_WORDS = {"true": True, "false": False}
-
-
-def _read_options(names: str, options: str) -> dict[str, Any]:
-    """`reduction=4, last=zero` -> {"reduction": 4, "last": "zero"}; bare words are strings."""
-    try:
-        call = ast.parse(f"f({options})", mode="eval").body
-        assert isinstance(call, ast.Call) and not call.args
-        return {
-            keyword.arg: _WORDS.get(keyword.value.id, keyword.value.id)
-            if isinstance(keyword.value, ast.Name)
-            else ast.literal_eval(keyword.value)
-            for keyword in call.keywords
-            if keyword.arg
-        }
-    except (AssertionError, SyntaxError, ValueError):
+    Raises:
+        UsageError: It is not a bool, or false although all terms must be causal.
+    """
+    if not isinstance(value, bool):
+        raise UsageError(f"temporal {name!r} has causal={value!r}; choose true or false")
+    if all_causal and not value:
         raise UsageError(
-            f"the options of temporal {names!r} cannot be read: {options!r}; "
-            "write name=value pairs, e.g. 'm2a(reduction=4, last=zero)'"
-        ) from None
+            f"temporal {name!r} has causal=false, but causal=True holds for all modules; "
+            "remove one of the two"
+        )
+    return value

@@ -1,16 +1,16 @@
-"""What the M2A authors' code put beside M2A: TEA, TDN and patches as it altered them.
+"""TEA, TDN, TAM and patches as the M2A authors' code modifies them, for its comparison with M2A.
 
-    tea    BN(expand(m)), m as in tea.py                          no pooling, sigmoid or x
-    tdn    (e(d) + e'(d')) / 2, e as in tdn.py                    no x; e' reads fine(fine(d))
-    tam    as in tam.py, without its reduction                    (tam.narrow_adaptation)
-    patch  as in patch.py; on other maps every pixel is a frame   see below
+    tea    BN(expand(m)), m as in tea.py                        no pooling, sigmoid or x
+    tdn    (e(d) + e'(d')) / 2, e as in tdn.py                  no x; e' uses fine(fine(d))
+    tam    as in tam.py, without its reduction                  (tam.narrow_adaptation)
+    patch  as in patch.py; on some maps single pixels           see OfficialPatchAttention
 
-Source   https://github.com/gebob19/M2A at 312686f, the numbers of the M2A paper's comparison
-Kept     Everything, quirks too: these are for parity and for weights trained there. For the
-         mechanisms as their papers have them, leave `@official` out of the name.
+Source   https://github.com/gebob19/M2A at 312686f, which gave the numbers of the M2A paper
+Kept     Everything, bugs included: for parity and for weights trained there. For the mechanisms of
+         the papers, leave `@official` out of the name.
 Changed  Patches check the width as well as the height.
 
-All run in a gate, on its narrow channels, with a reduction of 1.
+All run inside a gate, on its narrow channels, with a reduction of 1.
 """
 
 from einops import rearrange
@@ -29,7 +29,7 @@ from motionaware.temporal.tea import align_channels, convolve_and_norm
 
 
 class OfficialExcitation(nn.Module):
-    """`tea@official`: TEA's motion between two convolutions; nothing is excited."""
+    """`tea@official`: TEA's motion between two convolutions, without an excitation."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class OfficialExcitation(nn.Module):
         self.expand = convolve_and_norm(channels, channels)
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """Turn frames into motion."""
+        """Return the motion of each frame."""
         narrow = per_frame(self.squeeze, clips)
         motion = aligned_difference(narrow, per_frame(self.align, narrow))
         return per_frame(self.expand, motion)
@@ -49,10 +49,10 @@ class OfficialExcitation(nn.Module):
 
 
 class OfficialDifference(BidirectionalDifference):
-    """`tdn@official`: TDN's excitation alone, with the slip that its authors repaired since.
+    """`tdn@official`: TDN's excitation only, with a bug that TDN's authors have fixed since.
 
-    Where the way back should convolve its own difference, at full size, it convolves once more
-    what the way forth made of its own (issue 6 of https://github.com/MCG-NJU/TDN).
+    Bug kept for parity: the full-size convolution of the backward direction gets the forward
+    direction's output instead of its own difference (issue 6 of https://github.com/MCG-NJU/TDN).
     """
 
     def __init__(self, *, channels: int) -> None:
@@ -60,30 +60,30 @@ class OfficialDifference(BidirectionalDifference):
         self.squeeze = convolve_and_norm(channels, channels)
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """Turn frames into motion."""
+        """Return the motion of each frame."""
         narrow = per_frame(self.squeeze, clips)
         aligned = per_frame(self.align, narrow)
-        forth = aligned_difference(narrow, aligned, toward="next")
-        back = aligned_difference(narrow, aligned, toward="previous")
-        fine = per_frame(self.fine, forth)
-        slip = per_frame(self.fine, fine)
-        return (self.combine(forth, fine) + self.combine(back, slip)) / 2
+        forward = aligned_difference(narrow, aligned, toward="next")
+        backward = aligned_difference(narrow, aligned, toward="previous")
+        fine = per_frame(self.fine, forward)
+        wrong_fine = per_frame(self.fine, fine)
+        return (self.combine(forward, fine) + self.combine(backward, wrong_fine)) / 2
 
 
 class OfficialPatchAttention(nn.Module):
-    """`patch@official`: patches of 4 x 4 where they cover the map exactly, else single pixels.
+    """`patch@official`: patches of 4 x 4 pixels where they cover the map exactly, else pixels.
 
-    Pixels are laid out frame by frame, row by row, and each is compared with the one after it: what
-    is subtracted are neighbours in the picture. The map grows with the square of t * h * w.
+    Single pixels are ordered by frame, row and column, and each is subtracted from the next: the
+    differences are between neighbours in a frame. The attention map has (t h w)^2 entries.
     """
 
     patch_size = 4
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """Add what patches or pixels gather.
+        """Add attended motion of patches or pixels to the clips.
 
         Raises:
-            ValueError: Patches cover the height, but not the width (an error there, too).
+            UsageError: Patches cover the height, but not the width (an error in the reference too).
         """
         t, _, h, w = known_shape(clips)[1:]
         if h % self.patch_size:
@@ -92,8 +92,8 @@ class OfficialPatchAttention(nn.Module):
             return rearrange(pixels, "b (t h w) c 1 1 -> b t c h w", t=t, h=h, w=w)
         if w % self.patch_size:
             raise UsageError(
-                f"maps of {h} x {w} came to patch@official, which the reference cannot divide "
-                f"into patches of {self.patch_size}; take 'patch', or square pictures"
+                f"patch@official got maps of {h} x {w} pixels, which the reference cannot divide "
+                f"into patches of {self.patch_size}; use 'patch', or square frames"
             )
         return attend_in_patches(clips, patch_size=self.patch_size)
 

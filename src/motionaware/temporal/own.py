@@ -1,13 +1,14 @@
-"""Own modules: a class or function in a user's file or package, as a temporal module.
+"""Finds and imports a user's own temporal modules: classes and functions in files and packages.
 
-| written | means |
+| name | meaning |
 |---|---|
 | `mix.py:Mix` | `Mix` in the file `mix.py`; the path may be relative, absolute, or begin with `~` |
 | `my_package.mix:Mix` | `Mix` in an importable module |
 | `code/my_package.mix:Mix` | the same, where the folder `code` holds `my_package` |
 
-`find_own` replaces relative paths by absolute ones; recipes and checkpoints do that from their own
-folder. This is the only file that imports code of a user. Nothing is imported before `import_own`.
+`find_own` makes relative paths absolute; recipes and checkpoints call it with their own folder.
+This is the only file that imports a user's code, and only `import_own` does so. own_maker.py calls
+the code.
 """
 
 import hashlib
@@ -24,13 +25,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from motionaware.errors import OWN_CODE_MARK
+from motionaware.errors import UsageError
 from motionaware.messages import did_you_mean
-from motionaware.temporal.grammar import Written, split_terms
+from motionaware.temporal.grammar import Term, split_terms
 
 
 def names_own_code(temporal: str) -> bool:
-    """Whether a temporal name has a term that imports a file or module of a user.
+    """Return True if a temporal name has a term that imports a user's file or module.
 
     >>> names_own_code("m2a,tsm"), names_own_code("tsm,mix.py:Mix")
     (False, True)
@@ -39,48 +40,53 @@ def names_own_code(temporal: str) -> bool:
 
 
 def find_own(temporal: str, folders: Sequence[str | Path] = (".",)) -> str:
-    """Give the same name with the absolute paths of its files; other terms are kept.
+    """Return the temporal name with absolute paths to its files; other terms do not change.
 
     Args:
         temporal: A temporal name.
-        folders: Where relative paths begin; the first folder that holds the file is taken.
+        folders: Start folders of relative paths; the first one that holds the file is used.
 
     Raises:
-        ValueError: A file or module is in none of these places; all of them are listed.
+        UsageError: A file or module is in none of the folders; the message lists them.
     """
-    return _each_own(temporal, lambda names: _find(names, [Path(one) for one in folders]))
+    return _map_own_terms(
+        temporal, lambda reference: _find(reference, [Path(one) for one in folders])
+    )
 
 
 def relative_own(temporal: str, folder: str | Path) -> str:
-    """Give the same name with paths relative to a folder, as files in that folder record it.
+    """Return the temporal name with paths relative to a folder, for files that lie in that folder.
 
-    A path stays absolute where no relative one exists (another drive of Windows).
+    A path stays absolute where no relative path exists (another drive on Windows).
     """
 
-    def shorten(names: str) -> str:
-        if not os.path.isabs(names):  # noqa: PTH117 - of Windows, too, where it is
-            return names
+    def shorten(reference: str) -> str:
+        if not os.path.isabs(reference):  # noqa: PTH117 - knows Windows paths on Windows
+            return reference
         try:
-            return Path(os.path.relpath(names, folder)).as_posix()
+            return Path(os.path.relpath(reference, folder)).as_posix()
         except ValueError:
-            return names
+            return reference
 
-    return _each_own(temporal, shorten)
+    return _map_own_terms(temporal, shorten)
 
 
 def short_name(temporal: str) -> str:
-    """Give the same name without the folders of its files, for tables and messages.
+    """Return the temporal name without the folders of its files, for tables and messages.
 
     >>> short_name("/home/me/exp/mix.py:Mix(kernel=5),tsm")
     'mix.py:Mix(kernel=5),tsm'
     """
-    return _each_own(temporal, lambda names: re.split(r"[/\\]", names)[-1])
+    return _map_own_terms(temporal, lambda reference: re.split(r"[/\\]", reference)[-1])
 
 
 def own_digests(temporal: str) -> dict[str, str]:
-    """Give the SHA-256 of the source of each own module, by its short name; imports nothing.
+    """Return the SHA-256 of the source of each own module by its short name, without importing it.
 
-    Installed packages are left out. `temporal` has absolute paths; see `find_own`.
+    Installed packages are left out.
+
+    Args:
+        temporal: A temporal name with absolute paths; see `find_own`.
     """
     digests = {}
     for term in split_terms(temporal):
@@ -91,36 +97,38 @@ def own_digests(temporal: str) -> dict[str, str]:
     return digests
 
 
-def import_own(term: Written) -> Any:
-    """Import what a term names.
+def import_own(term: Term) -> Any:
+    """Import and return the class or function that a term names.
 
-    A file is run once for each content; its folder is on Python's path while it is run.
+    A file is executed once per content, with its folder on Python's path.
 
     Raises:
-        ValueError: It does not exist, its code raises an error, or it holds no such name; the
-            message gives file and line.
+        UsageError: The file, the module or the name in it does not exist, or its code raises an
+            error; the message then gives file and line.
     """
     assert term.attribute is not None
-    names = _find(term.names, [Path.cwd()])
+    reference = _find(term.names, [Path.cwd()])
     try:
-        module = _import_file(Path(names)) if names.endswith(".py") else _import_dotted(names)
+        module = (
+            _import_file(Path(reference))
+            if reference.endswith(".py")
+            else _import_dotted(reference)
+        )
     except (Exception, SystemExit) as error:
-        if isinstance(error, _OwnError):
-            raise
-        raise _OwnError(f"temporal {term}: {_place_and_words(error, names)}") from error
+        raise UsageError(f"temporal {term}: {_describe_with_line(error, reference)}") from error
+    _check_imported_from(reference, module)
     found: Any = module
     for part in term.attribute.split("."):
         if not hasattr(found, part):
-            raise _OwnError(f"temporal {term}: {names} has no {part!r}; {_candidates(found, part)}")
+            raise UsageError(
+                f"temporal {term}: {reference} has no {part!r}; {_known_names(found, part)}"
+            )
         found = getattr(found, part)
     return found
 
 
-class _OwnError(ValueError):
-    """An own module cannot be had; the words are for the user."""
-
-
-def _each_own(temporal: str, change: Callable[[str], str]) -> str:
+def _map_own_terms(temporal: str, change: Callable[[str], str]) -> str:
+    """Apply a function to the path of each own module in a temporal name."""
     terms = split_terms(temporal)
     if all(term.attribute is None for term in terms):
         return temporal
@@ -133,46 +141,46 @@ def _each_own(temporal: str, change: Callable[[str], str]) -> str:
 # ------------------------------------------------------------------------------------------ finding
 
 
-def _find(names: str, folders: Sequence[Path]) -> str:
-    """The absolute path of a file; of a dotted path in a folder, `FOLDER/package.module`."""
-    folder, module = _part(names)
-    places = list(dict.fromkeys(_absolute(one / folder) for one in folders))
+def _find(reference: str, folders: Sequence[Path]) -> str:
+    """Return the absolute path of a file; for a dotted path in a folder `FOLDER/package.module`."""
+    subfolder, module = _split_folder(reference)
+    places = list(dict.fromkeys(_absolute(folder / subfolder) for folder in folders))
     if module.endswith(".py"):
-        for place in places:
-            if (place / module).is_file():
-                return str(place / module)
-        _refuse_absent(names, [place / module for place in places])
+        for folder in places:
+            if (folder / module).is_file():
+                return str(folder / module)
+        raise _absent(reference, [folder / module for folder in places])
     if not all(part.isidentifier() for part in module.split(".")):
-        raise _OwnError(
-            f"temporal {names!r} names no Python code; write FILE.py:CLASS, such as mix.py:Mix, or "
-            "PACKAGE.MODULE:CLASS, such as my_package.mix:Mix"
+        raise UsageError(
+            f"temporal {reference!r} names no Python code; write FILE.py:CLASS, such as "
+            "mix.py:Mix, or PACKAGE.MODULE:CLASS, such as my_package.mix:Mix"
         )
-    for place in places:
-        if _source_in(place, module) is not None:
-            return str(place / module)
-    if str(folder) == "." and _is_installed(module.partition(".")[0]):
+    for folder in places:
+        if _source_in(folder, module) is not None:
+            return str(folder / module)
+    if str(subfolder) == "." and _is_installed(module.partition(".")[0]):
         return module
     tail = module.replace(".", "/") + ".py"
-    return _refuse_absent(names, [place / tail for place in places])
+    raise _absent(reference, [folder / tail for folder in places])
 
 
-def _part(names: str) -> tuple[Path, str]:
-    """`a/b/mix.py` -> (`a/b`, `mix.py`); `a/b/package.mix` -> (`a/b`, `package.mix`)."""
-    path = Path(names).expanduser()
+def _split_folder(reference: str) -> tuple[Path, str]:
+    """Split `a/b/mix.py` into `a/b` and `mix.py`; `a/b/pkg.mix` into `a/b` and `pkg.mix`."""
+    path = Path(reference).expanduser()
     return path.parent, path.name
 
 
 def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 - `..` goes, links stay
+    return Path(os.path.abspath(path))  # noqa: PTH100 - removes `..`, keeps links
 
 
-def _refuse_absent(names: str, places: Sequence[Path]) -> str:
-    kind = "file" if names.endswith(".py") else "module"
-    raise _OwnError(
-        f"temporal names the {kind} {names}, which does not exist; looked for "
-        f"{' and '.join(map(str, places))}"
-        f"{'' if kind == 'file' else ', and among the installed packages'}. Paths begin at the "
-        "folder of the file that names them, or at the working folder"
+def _absent(reference: str, searched: Sequence[Path]) -> UsageError:
+    kind = "file" if reference.endswith(".py") else "module"
+    return UsageError(
+        f"temporal names the {kind} {reference}, which does not exist; looked for "
+        f"{' and '.join(map(str, searched))}"
+        f"{'' if kind == 'file' else ', and among the installed packages'}. Paths are relative to "
+        "the folder of the file that contains them, or to the working folder"
     )
 
 
@@ -184,9 +192,9 @@ def _source_in(folder: Path, module: str) -> Path | None:
     return None
 
 
-def _source_of(names: str) -> Path | None:
-    """The source of an own module that `_find` found; None for an installed package."""
-    folder, module = _part(names)
+def _source_of(reference: str) -> Path | None:
+    """Return the source file of what `_find` returned; None for an installed package."""
+    folder, module = _split_folder(reference)
     if module.endswith(".py"):
         return folder / module
     return None if str(folder) == "." else _source_in(folder, module)
@@ -203,7 +211,7 @@ def _is_installed(package: str) -> bool:
 
 
 class _SourceLoader(SourceFileLoader):
-    """Reads the source each time: a cached bytecode file may be older, and none is left behind."""
+    """Reads the source each time, since cached bytecode may be older, and writes no bytecode."""
 
     def path_stats(self, path: Any) -> Any:
         raise OSError
@@ -217,8 +225,7 @@ def _import_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path, loader=_SourceLoader(name, str(path)))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    setattr(module, OWN_CODE_MARK, True)
-    sys.modules[name] = module  # pickle and dataclasses look there
+    sys.modules[name] = module  # pickle and dataclasses read it there
     try:
         with _on_path(path.parent):
             spec.loader.exec_module(module)
@@ -228,22 +235,27 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _import_dotted(names: str) -> ModuleType:
-    folder, name = _part(names)
+def _import_dotted(reference: str) -> ModuleType:
+    folder, name = _split_folder(reference)
     if str(folder) == ".":
-        module = importlib.import_module(name)
-    else:
-        with _on_path(folder):
-            importlib.invalidate_caches()  # the file may be younger than Python's listing
-            module = importlib.import_module(name)
-        wanted, there = _source_in(folder, name), getattr(module, "__file__", None)
-        if wanted is not None and (there is None or not wanted.samefile(there)):
-            raise _OwnError(
-                f"temporal names {wanted}, but this process has imported {name} from {there}; "
-                "rename one of the two packages"
-            )
-    setattr(module, OWN_CODE_MARK, True)
-    return module
+        return importlib.import_module(name)
+    with _on_path(folder):
+        importlib.invalidate_caches()  # the file may be newer than Python's cached listing
+        return importlib.import_module(name)
+
+
+def _check_imported_from(reference: str, module: ModuleType) -> None:
+    """Check that a module in a folder is not another one with the same name.
+
+    Raises:
+        UsageError: This process imported the other one before.
+    """
+    wanted, imported = _source_of(reference), getattr(module, "__file__", None)
+    if wanted is not None and (imported is None or not wanted.samefile(imported)):
+        raise UsageError(
+            f"temporal names {wanted}, but this process has imported {module.__name__} from "
+            f"{imported}; rename one of the two packages"
+        )
 
 
 @contextmanager
@@ -255,28 +267,30 @@ def _on_path(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def _place_and_words(error: BaseException, names: str) -> str:
-    """`mix.py, line 3: NameError: ...`, of the last line in the user's code that was run."""
-    words = f"{type(error).__name__}: {error}"
+def _describe_with_line(error: BaseException, reference: str) -> str:
+    """Return `FILE, line N: TYPE: MESSAGE`, with the last executed line of the user's file."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
+    message = f"{type(error).__name__}: {error}"
     if "relative import" in str(error):
-        words += "; name the module by its package, such as my_package.mix:Mix"
-    source = _source_of(names)
-    frames = traceback.extract_tb(error.__traceback__)
-    for frame in reversed(frames):
-        if source is not None and frame.filename == str(source):
-            return f"{frame.filename}, line {frame.lineno}: {words}"
-    return f"{names}: {words}"
+        message += "; name the module by its package, such as my_package.mix:Mix"
+    source = str(_source_of(reference))
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename == source:
+            return f"{source}, line {frame.lineno}: {message}"
+    return f"{reference}: {message}"
 
 
-def _candidates(found: Any, part: str) -> str:
+def _known_names(found: Any, part: str) -> str:
+    """Return a hint that names similar, or all, classes and functions of a module or class."""
     known = [name for name in vars(found) if not name.startswith("_")]
-    own = [
+    if hint := did_you_mean(part, known):
+        return hint.strip()
+    defined = [
         name
         for name in known
         if getattr(getattr(found, name), "__module__", "") == getattr(found, "__name__", None)
     ]
-    if hint := did_you_mean(part, known):
-        return hint.strip()
-    return f"it defines {', '.join(own)}" if own else "it defines no class and no function"
+    if not defined:
+        return "it defines no class and no function"
+    return f"it defines {', '.join(defined)}"

@@ -1,14 +1,14 @@
 """Patch motion attention: M2A in every patch of the map, then attention between the patches.
 
-    p = p + softmax(m m^T / sqrt(d)) m,  m = diff(norm(p))    over time, each patch for itself
+    p = p + softmax(m m^T / sqrt(d)) m,  m = diff(norm(p))    over time, for each patch
     p = p + softmax(n n^T / sqrt(d)) n,  n = norm(p)          over the patches of each frame
 
-with p the d = size * size * c numbers of a patch in a frame.
+p are the d = size * size * c numbers of a patch in a frame.
 
 Source   The M2A authors' code, https://github.com/gebob19/M2A (`patch_mattn`)
-Changed  A map that patches do not cover exactly is continued at its right and lower edge by the
-         edge's own values up to whole patches, and cut back afterwards. The reference falls back to
-         single pixels there, and subtracts neighbouring pixels, not frames; `patch@official` too.
+Changed  A map that patches do not cover exactly is padded at its right and lower edge with the
+         values of the edge, and cropped afterwards. The reference and `patch@official` use single
+         pixels there, and subtract neighbouring pixels instead of frames.
 """
 
 from collections.abc import Callable
@@ -30,9 +30,9 @@ from motionaware.temporal.shown_maps import MapKind, ShownMap
 def attend_in_patches(
     clips: Float[Tensor, "b t c h w"], *, patch_size: int
 ) -> Float[Tensor, "b t c h w"]:
-    """Motion attention over time in each patch, then attention over the patches of each frame.
+    """Apply motion attention over time in each patch, then attention over the patches of a frame.
 
-    Height and width are multiples of the patch size.
+    Height and width must be multiples of the patch size.
     """
     y, x = (size // patch_size for size in known_shape(clips)[-2:])
     patches = rearrange(clips, "b t c (y p) (x q) -> (b y x) t c p q", y=y, x=x)
@@ -88,32 +88,32 @@ def maps_in_patches(
 
 
 class PatchMotionAttention(nn.Module):
-    """Let each patch gather from the moments that move like it, then from its frame's patches.
+    """Apply motion attention in patches to maps of any size.
 
     Args:
         patch_size: Height and width of a patch, in pixels of the map.
 
     Raises:
-        ValueError: A patch without pixels.
+        UsageError: `patch_size` is below 1.
     """
 
     def __init__(self, *, patch_size: int = 4) -> None:
         super().__init__()
         if patch_size < 1:
-            raise UsageError(f"{patch_size = }; it counts pixels of the map and starts at 1")
+            raise UsageError(f"{patch_size = }; it is a number of pixels and must be at least 1")
         self.patch_size = patch_size
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """Add what the patches gather."""
+        """Add attended motion of the patches to the clips."""
         h, w = known_shape(clips)[-2:]
-        missing = (0, -w % self.patch_size, 0, -h % self.patch_size)
-        whole = per_frame(lambda frames: F.pad(frames, missing, mode="replicate"), clips)
-        return attend_in_patches(whole, patch_size=self.patch_size)[..., :h, :w]
+        padding = (0, -w % self.patch_size, 0, -h % self.patch_size)
+        padded = per_frame(lambda frames: F.pad(frames, padding, mode="replicate"), clips)
+        return attend_in_patches(padded, patch_size=self.patch_size)[..., :h, :w]
 
     def shown_maps(self) -> dict[MapKind, ShownMap]:
         """Declare the motion in each patch and the mean attention over time."""
         return maps_in_patches(self, patch_size=self.patch_size)
 
     def extra_repr(self) -> str:
-        """Say how large a patch is."""
+        """Show the patch size."""
         return f"patch_size={self.patch_size}"

@@ -1,4 +1,4 @@
-"""The table of temporal modules: a name -> what it makes, alone and as a part of others."""
+"""The table of temporal modules: the constructors for each name, by its role in a temporal name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,20 +28,22 @@ from motionaware.temporal.tea import AlignedDifference, MotionExcitation
 from motionaware.temporal.tsm import TemporalShift
 
 Maker = Callable[..., nn.Module]
-"""Makes a module of clips, `b t c h w` -> the same; handed `channels=`, `num_frames=` if named."""
+"""Makes a module from clips `b t c h w` to clips of the same shape.
+
+It gets the keywords `channels` and `num_frames` if it names them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mechanism:
-    """One line of the table: what a name makes, by where it is written.
+    """One entry of the table: the constructor for each role of a name; None if it has no such role.
 
-    A constructor is handed `channels`, `num_frames` and options where it names them.
+    A constructor gets `channels`, `num_frames` and options if it has these keywords.
 
     Attributes:
-        site: Alone, at the full width of the site.
-        gate: Alone, inside a `Gate`, on its few channels.
+        site: Alone, with all channels of the site.
+        gate: Alone, inside a `Gate`, on its narrow channels.
         motion: Before a `+`, inside a `Gate`.
-        attention: After a `+`, inside a `Gate`; takes the motion module as its first argument.
+        attention: After a `+`, inside a `Gate`; gets the motion module as its first argument.
     """
 
     site: Maker | None = None
@@ -50,7 +52,7 @@ class Mechanism:
     attention: Maker | None = None
 
 
-TEMPORAL: dict[str, Mechanism | str] = {  # a string is another spelling
+TEMPORAL: dict[str, Mechanism | str] = {  # a string is an alias
     "m2a": "motion+attention",
     "motion": Mechanism(gate=TemporalDifference, motion=TemporalDifference),
     "attention": Mechanism(gate=MotionAttention, attention=MotionAttention),
@@ -68,10 +70,10 @@ TEMPORAL: dict[str, Mechanism | str] = {  # a string is another spelling
     "tam@official": Mechanism(gate=narrow_adaptation, attention=MotionAdaptation),
 }
 
-CAUSAL: dict[str, Mechanism] = {  # the same names, looking backwards only
+CAUSAL: dict[str, Mechanism] = {  # the same names, looking at past frames only
     "motion": Mechanism(gate=PastDifference, motion=PastDifference),
     "attention": Mechanism(gate=PastMotionAttention, attention=PastMotionAttention),
-    "identity": Mechanism(attention=MotionSkip),  # it looks at no other frame
+    "identity": Mechanism(attention=MotionSkip),  # looks at no other frame
     "tea": Mechanism(site=PastMotionExcitation, motion=PastAlignedDifference),
     "tdn": Mechanism(site=PastLongTermDifference, motion=backward_difference),
     "tsm": Mechanism(site=PastShift),

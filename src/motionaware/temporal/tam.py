@@ -1,21 +1,22 @@
-"""Temporal Adaptive Module (TAM, of TANet): each clip makes its own kernels along time.
+"""Temporal Adaptive Module (TAM, of TANet): kernels along time, computed from each clip.
 
-    p = pool(x)                                            one number a frame and channel
-    s = sigmoid(conv1(relu(BN(conv3(p)))))                 which frames matter, from their vicinity
-    k = softmax(linear(relu(BN(linear(p)))))               3 weights a channel, from the whole clip
+    p = pool(x)                                            one number per frame and channel
+    s = sigmoid(conv1(relu(BN(conv3(p)))))                 weights of frames, by neighbours
+    k = softmax(linear(relu(BN(linear(p)))))               3 weights per channel, by the clip
     y_t = k_1 (s x)_{t-1} + k_2 (s x)_t + k_3 (s x)_{t+1}  zeros beyond the ends
 
 Source   Liu, Wang, Wu, Qian, Lu, 2021, https://arxiv.org/abs/2005.06803, and their code,
          https://github.com/liu-zhy/temporal-adaptive-module
-Kept     The first linear layer reads a row of T numbers: a module serves one T only.
-Kept     No skip: what comes out takes the place of x.
-Changed  The place: there before the 3x3 convolution of every bottleneck, here where it is put;
-         `where="layer*.*.conv2"` is that place in a ResNet with bottlenecks.
-Changed  The kernels are applied by adding shifted clips, not as one convolution with a group for
-         each clip and channel: the same numbers, at any batch size.
+Kept     The first linear layer reads T numbers: a module works for one T only.
+Kept     No skip connection: y replaces x.
+Changed  The site: in TANet before the 3x3 convolution of every bottleneck, here any site;
+         `where="layer*.*.conv2"` gives those of TANet in a ResNet with bottlenecks.
+Changed  The kernels are applied by adding shifted clips instead of a convolution with one group per
+         clip and channel: the same numbers, at any batch size.
 
-After a `+` it is `MotionAdaptation`, as the M2A authors combine it: y = x + TAM(motion(norm(x))),
-and without the fourfold reduction before the sigmoid, since the gate has narrowed already.
+After a `+` the module is `MotionAdaptation`, the M2A authors' combination: y = x +
+TAM(motion(norm(x))), without the fourfold reduction before the sigmoid, since the gate reduces the
+channels.
 """
 
 from einops import rearrange, reduce
@@ -32,12 +33,12 @@ KERNEL_SIZE = 3
 
 
 class TemporalAdaptation(nn.Module):
-    """Weigh frames by their vicinity, then mix each channel with a kernel made for this clip.
+    """Multiply frames by learned weights, then convolve over time with kernels computed per clip.
 
     Args:
         channels: Channels of the clips.
         num_frames: Frames of the clips.
-        reduction: How many times fewer channels the weights of frames are made from.
+        reduction: Divides the channels for the weights of frames.
     """
 
     compares_places = False
@@ -60,16 +61,16 @@ class TemporalAdaptation(nn.Module):
         )
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """Mix every frame with its neighbours.
+        """Mix each frame with its neighbours.
 
         Raises:
-            ValueError: The clips have another number of frames than the module was made for.
+            UsageError: The clips do not have `num_frames` frames.
         """
         b, t = clips.shape[0], known_shape(clips)[1]
         if t != self.num_frames:
             raise UsageError(
-                f"clips of {t} frames came to a tam made for {self.num_frames}, whose kernels read "
-                f"all frames at once; make it with num_frames={t}"
+                f"tam got clips of {t} frames, wanted {self.num_frames}: its kernels read all "
+                f"frames at once; make it with num_frames={t}"
             )
         pooled = reduce(clips, "b t c h w -> b c t", "mean")
         importance = rearrange(self.importance(pooled).sigmoid(), "b c t -> b t c 1 1")
@@ -78,15 +79,15 @@ class TemporalAdaptation(nn.Module):
 
 
 def narrow_adaptation(*, channels: int, num_frames: int) -> TemporalAdaptation:
-    """TAM on the channels of a gate, without a reduction of its own."""
+    """Return TAM on the channels of a gate, without a reduction."""
     return TemporalAdaptation(channels=channels, num_frames=num_frames, reduction=1)
 
 
 class MotionAdaptation(nn.Module):
-    """Add the motion of the frames, mixed along time by kernels that the motion itself makes.
+    """Add the motion of the frames, convolved over time with kernels computed from that motion.
 
     Args:
-        motion: Clip -> clip of the same shape: what counts as motion.
+        motion: Module from normalised clips to their motion, of the same shape.
         channels: Channels of the clips.
         num_frames: Frames of the clips.
     """
@@ -99,5 +100,5 @@ class MotionAdaptation(nn.Module):
         self.mix = narrow_adaptation(channels=channels, num_frames=num_frames)
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """Add mixed motion to the clips."""
+        """Add convolved motion to the clips."""
         return clips + self.mix(self.motion(normalize_frames(clips)))

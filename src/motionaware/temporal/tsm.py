@@ -1,10 +1,11 @@
-"""Temporal Shift Module (TSM): let some channels travel to the neighbouring frames.
+"""Temporal Shift Module (TSM): shift some channels to the neighbouring frames.
 
     y = [x_{t+1} of the first 1/8 of the channels, x_{t-1} of the second 1/8, x_t of the rest]
 
 Source   Lin, Gan, Han, 2019, https://arxiv.org/abs/1811.08383
-Kept     The first part looks ahead, the second back; zeros enter at both ends. (authors' code)
-Changed  Written with `cat` instead of slice assignment: the same numbers, and exporters follow it.
+Kept     The first part takes the next frame, the second the previous one; zeros enter at both ends.
+         (authors' code)
+Changed  Written with `cat` instead of slice assignment: the same numbers, and it can be exported.
 """
 
 from jaxtyping import Float
@@ -13,14 +14,14 @@ from torch import Tensor, nn
 from motionaware.errors import UsageError
 from motionaware.ops.motion import shift_channels
 
-FOLD = 8  # one part in so many travels
+FOLD = 8  # 1/8 of the channels is shifted in each direction
 
 
 class TemporalShift(nn.Module):
-    """Shift `channels // fold` channels each way along time. No parameters.
+    """Shift `channels // fold` channels in each direction of time. No parameters.
 
     Raises:
-        ValueError: So few channels that none would travel.
+        UsageError: `fold` is below 2, or above `channels`, so that no channel is shifted.
     """
 
     compares_places = False
@@ -29,15 +30,15 @@ class TemporalShift(nn.Module):
         super().__init__()
         if not 2 <= fold <= channels:
             raise UsageError(
-                f"{fold = } with {channels} channels; tsm shifts channels // fold of them each way "
-                "and needs 2 <= fold <= channels"
+                f"{fold = } with {channels} channels; tsm shifts channels // fold of them in each "
+                "direction and needs 2 <= fold <= channels"
             )
         self.num_channels = channels // fold
 
     def forward(self, clips: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
-        """Mix neighbouring frames by moving channels."""
+        """Shift channels between neighbouring frames."""
         return shift_channels(clips, num_channels=self.num_channels)
 
     def extra_repr(self) -> str:
-        """Say how many channels travel."""
+        """Show how many channels are shifted."""
         return f"{self.num_channels} channels each way"

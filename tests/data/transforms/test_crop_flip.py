@@ -8,74 +8,75 @@ from motionaware.clip import ClipSpec
 from motionaware.data.transforms.crop_flip import (
     Box,
     center_box,
-    cut,
-    frame_for_testing,
-    frame_for_training,
-    mirror_some,
+    crop_and_resize,
+    crop_boxes,
+    crop_for_testing,
+    crop_for_training,
     multi_scale_box,
     random_box,
+    random_flip,
     random_resized_box,
-    view_boxes,
 )
 
 CROPS = ("center", "random", "random_resized", "multi_scale")
-SIZES = [(48, 64), (64, 48), (47, 33), (20, 20), (9, 31), (1, 1), (1, 40), (224, 3)]  # h, w
+# Height and width.
+SIZES = [(48, 64), (64, 48), (47, 33), (20, 20), (9, 31), (1, 1), (1, 40), (224, 3)]
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def still(height: int, width: int, num_frames: int = 4) -> Tensor:
-    """A clip whose frames are all the same picture of chance."""
-    picture = torch.randint(256, (1, 3, height, width), generator=seeded(), dtype=torch.uint8)
-    return picture.repeat(num_frames, 1, 1, 1)
+def static_clip(height: int, width: int, num_frames: int = 4) -> Tensor:
+    """Return a clip that repeats one random frame."""
+    frame = torch.randint(256, (1, 3, height, width), generator=seeded(), dtype=torch.uint8)
+    return frame.repeat(num_frames, 1, 1, 1)
 
 
-def trained(clip: Tensor, seed: int = 0, *, flip: bool = True, **changes) -> Tensor:
-    facts = {"spec": ClipSpec(image_size=24), "crop": "random_resized"}
+def training_clip(clip: Tensor, seed: int = 0, *, flip: bool = True, **options) -> Tensor:
+    defaults = {"spec": ClipSpec(image_size=24), "crop": "random_resized"}
     generator = seeded(seed)
-    framed = frame_for_training(clip, generator=generator, **facts | changes)
-    return mirror_some(framed, generator=generator)[0] if flip else framed
+    cropped = crop_for_training(clip, generator=generator, **defaults | options)
+    return random_flip(cropped, generator=generator)[0] if flip else cropped
 
 
-def boxes(height: int, width: int, number: int = 200) -> list[Box]:
+def random_boxes(height: int, width: int, num: int = 200) -> list[Box]:
     generator = seeded()
     return [
-        *(random_resized_box(height, width, generator=generator) for _ in range(number)),
-        *(multi_scale_box(height, width, generator=generator) for _ in range(number)),
-        *(random_box(height, width, crop_fraction=0.7, generator=generator) for _ in range(number)),
+        *(random_resized_box(height, width, generator=generator) for _ in range(num)),
+        *(multi_scale_box(height, width, generator=generator) for _ in range(num)),
+        *(random_box(height, width, crop_fraction=0.7, generator=generator) for _ in range(num)),
     ]
 
 
-# ----------------------------------------------------------------------------- what is the same
+# ------------------------------------------------------------------------------ reproducibility
 
 
 @pytest.mark.parametrize("crop", CROPS)
-def test_a_still_clip_stays_still(crop):
+def test_all_frames_get_the_same_crop_and_flip(crop):
     for seed in range(20):
-        framed = trained(still(48, 64), seed, crop=crop)
-        assert (framed == framed[:1]).all()
+        cropped = training_clip(static_clip(48, 64), seed, crop=crop)
+        assert (cropped == cropped[:1]).all()
 
 
 @pytest.mark.parametrize("crop", CROPS)
-def test_equal_seeds_frame_alike_and_others_do_not(crop):
-    clip = still(48, 64)
-    assert torch.equal(trained(clip, 3, crop=crop), trained(clip, 3, crop=crop))
-    assert len({trained(clip, seed, crop=crop).numpy().tobytes() for seed in range(20)}) > 1
+def test_equal_seeds_give_equal_crops_and_other_seeds_do_not(crop):
+    clip = static_clip(48, 64)
+    assert torch.equal(training_clip(clip, 3, crop=crop), training_clip(clip, 3, crop=crop))
+    assert len({training_clip(clip, seed, crop=crop).numpy().tobytes() for seed in range(20)}) > 1
 
 
-def test_the_global_generator_has_no_part():
+def test_the_global_generator_is_not_used():
     state = torch.get_rng_state()
-    trained(still(48, 64))
+    training_clip(static_clip(48, 64))
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_what_is_framed_is_left_as_it_was():
-    clip = still(48, 64)
+def test_cropping_does_not_modify_its_input():
+    clip = static_clip(48, 64)
     before = clip.clone()
-    trained(clip)
-    frame_for_testing(clip, spec=ClipSpec(image_size=24))
+    training_clip(clip)
+    crop_for_testing(clip, spec=ClipSpec(image_size=24))
     assert torch.equal(clip, before)
 
 
@@ -84,31 +85,31 @@ def test_what_is_framed_is_left_as_it_was():
 
 @pytest.mark.parametrize("crop", CROPS)
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_any_frame_is_brought_to_the_size_of_the_model_in_uint8(height, width, crop):
+def test_frames_of_any_size_are_scaled_to_the_models_size_in_uint8(height, width, crop):
     for seed in range(5):
-        framed = trained(still(height, width), seed, crop=crop)
-        assert framed.shape == (4, 3, 24, 24)
-        assert framed.dtype == torch.uint8
-    framed = frame_for_testing(still(height, width), spec=ClipSpec(image_size=23))
-    assert framed.shape == (4, 3, 23, 23)
+        cropped = training_clip(static_clip(height, width), seed, crop=crop)
+        assert cropped.shape == (4, 3, 24, 24)
+        assert cropped.dtype == torch.uint8
+    cropped = crop_for_testing(static_clip(height, width), spec=ClipSpec(image_size=23))
+    assert cropped.shape == (4, 3, 23, 23)
 
 
 @pytest.mark.parametrize("crop", CROPS)
-def test_white_stays_white_and_black_black(crop):
+def test_white_stays_white_and_black_stays_black(crop):
     for value in (0, 255):
         clip = torch.full((2, 3, 31, 45), value, dtype=torch.uint8)
-        assert (trained(clip, crop=crop) == value).all()
+        assert (training_clip(clip, crop=crop) == value).all()
 
 
-def test_a_part_of_the_size_wanted_is_cut_to_the_bit():
-    clip = still(48, 64)
-    framed = cut(clip, Box(top=10, left=20, height=24, width=24), image_size=24)
-    assert torch.equal(framed, clip[..., 10:34, 20:44])
+def test_a_box_of_the_models_size_is_cropped_without_resampling():
+    clip = static_clip(48, 64)
+    cropped = crop_and_resize(clip, Box(top=10, left=20, height=24, width=24), image_size=24)
+    assert torch.equal(cropped, clip[..., 10:34, 20:44])
 
 
 def test_an_empty_clip_stays_empty():
-    framed = frame_for_testing(still(48, 64)[:0], spec=ClipSpec(image_size=24))
-    assert framed.shape == (0, 3, 24, 24)
+    cropped = crop_for_testing(static_clip(48, 64)[:0], spec=ClipSpec(image_size=24))
+    assert cropped.shape == (0, 3, 24, 24)
 
 
 # ------------------------------------------------------------------------------------- the boxes
@@ -129,91 +130,94 @@ def test_the_centre_box_is_a_square_in_the_middle(height, width, crop_fraction, 
     assert center_box(height, width, crop_fraction=crop_fraction) == box
 
 
-def test_testing_shows_the_centre_box():
-    clip = still(40, 60)
-    framed = frame_for_testing(clip, spec=ClipSpec(image_size=20, crop_fraction=0.5))
-    assert torch.equal(framed, clip[..., 10:30, 20:40])
-    centred = ClipSpec(image_size=20, crop_fraction=0.5)
-    assert torch.equal(trained(clip, spec=centred, crop="center", flip=False), framed)
+def test_test_clips_are_cropped_to_the_centre_box():
+    clip = static_clip(40, 60)
+    spec = ClipSpec(image_size=20, crop_fraction=0.5)
+    cropped = crop_for_testing(clip, spec=spec)
+    assert torch.equal(cropped, clip[..., 10:30, 20:40])
+    assert torch.equal(training_clip(clip, spec=spec, crop="center", flip=False), cropped)
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_every_box_lies_in_the_frame(height, width):
-    for box in boxes(height, width):
+def test_every_box_is_inside_the_frame(height, width):
+    for box in random_boxes(height, width):
         assert min(box.top, box.left) >= 0
         assert min(box.height, box.width) >= 1
         assert box.top + box.height <= height
         assert box.left + box.width <= width
 
 
-def test_a_random_box_is_as_large_as_the_centre_box_and_reaches_every_place():
+def test_a_random_box_has_the_size_of_the_centre_box_and_can_be_at_any_position():
     generator = seeded()
     drawn = {random_box(6, 8, crop_fraction=0.7, generator=generator) for _ in range(500)}
     assert drawn == {Box(top, left, 4, 4) for top in range(3) for left in range(5)}
 
 
-def test_a_random_resized_box_keeps_half_the_frame_or_more_and_is_no_strip():
+def test_a_random_resized_box_keeps_half_the_area_or_more_and_a_moderate_aspect_ratio():
     generator = seeded()
     drawn = [random_resized_box(400, 400, generator=generator) for _ in range(500)]
-    shares = [box.height * box.width / 400**2 for box in drawn]
-    stretches = [box.width / box.height for box in drawn]
-    assert 0.43 < min(shares) < 0.55  # a stretched box may be clipped by the frame
-    assert max(shares) > 0.9
-    assert 0.74 < min(stretches) < 0.8
-    assert 1.25 < max(stretches) < 1.35
+    areas = [box.height * box.width / 400**2 for box in drawn]
+    ratios = [box.width / box.height for box in drawn]
+    assert 0.43 < min(areas) < 0.55  # an elongated box may be clipped by the frame
+    assert max(areas) > 0.9
+    assert 0.74 < min(ratios) < 0.8
+    assert 1.25 < max(ratios) < 1.35
     assert {box.top > 100 for box in drawn} == {box.left > 100 for box in drawn} == {True, False}
 
 
-def test_a_multi_scale_box_has_few_sizes_and_thirteen_places():
+def test_a_multi_scale_box_has_ten_sizes_and_thirteen_positions():
     generator = seeded()
     drawn = [multi_scale_box(240, 320, generator=generator) for _ in range(3000)]
     sizes = {(box.height, box.width) for box in drawn}
-    assert len(sizes) == 10  # of 4 x 4 those whose sides are at most one step apart
+    assert len(sizes) == 10  # of the 4 x 4 pairs of scales, those at most one step apart
     assert {side for size in sizes for side in size} == {240, 210, 180, 158}
-    smallest = {(box.top, box.left) for box in drawn if (box.height, box.width) == (180, 180)}
-    assert len(smallest) == 13
-    assert {(0, 0), (60, 140), (30, 70), (15, 35), (45, 105)} <= smallest
+    positions = {(box.top, box.left) for box in drawn if (box.height, box.width) == (180, 180)}
+    assert len(positions) == 13
+    assert {(0, 0), (60, 140), (30, 70), (15, 35), (45, 105)} <= positions
 
 
-# ------------------------------------------------------------------------------------- mirroring
+# ------------------------------------------------------------------------------------------ flips
 
 
-def test_every_second_clip_is_mirrored_whole():
-    clip = still(24, 24)
+def test_half_of_the_clips_are_flipped_with_all_their_frames():
+    clip = static_clip(24, 24)
     spec = ClipSpec(image_size=24, crop_fraction=1.0)
-    framed = [trained(clip, seed, spec=spec, crop="center") for seed in range(200)]
-    num_mirrored = sum(torch.equal(one, clip.flip(3)) for one in framed)
-    assert sum(torch.equal(one, clip) for one in framed) == 200 - num_mirrored
-    assert 70 < num_mirrored < 130
+    cropped = [training_clip(clip, seed, spec=spec, crop="center") for seed in range(200)]
+    num_flipped = sum(torch.equal(found, clip.flip(3)) for found in cropped)
+    assert sum(torch.equal(found, clip) for found in cropped) == 200 - num_flipped
+    assert 70 < num_flipped < 130
 
 
-def test_no_clip_is_mirrored_unasked():
-    clip = still(24, 24)
+def test_cropping_alone_does_not_flip():
+    clip = static_clip(24, 24)
     spec = ClipSpec(image_size=24, crop_fraction=1.0)
     for seed in range(20):
-        assert torch.equal(trained(clip, seed, spec=spec, crop="center", flip=False), clip)
+        assert torch.equal(training_clip(clip, seed, spec=spec, crop="center", flip=False), clip)
 
 
-def test_the_side_does_not_change_the_box():
-    clip = still(48, 64)
+def test_a_flip_does_not_change_the_box():
+    clip = static_clip(48, 64)
     for seed in range(20):
-        plain, either = trained(clip, seed, flip=False), trained(clip, seed, flip=True)
-        assert torch.equal(either, plain) or torch.equal(either, plain.flip(3))
+        plain = training_clip(clip, seed, flip=False)
+        flipped = training_clip(clip, seed, flip=True)
+        assert torch.equal(flipped, plain) or torch.equal(flipped, plain.flip(3))
 
 
-def test_an_unknown_crop_is_named_with_the_known_ones():
-    unchecked = inspect.unwrap(frame_for_training)  # as users meet it, without the tests' checks
-    words = "crop = 'middle' is unknown; choose 'center', 'random', 'random_resized', 'multi_scale'"
-    with pytest.raises(ValueError, match=words):
-        unchecked(still(24, 24), spec=ClipSpec(), crop="middle", generator=seeded())
+def test_an_unknown_crop_is_refused_with_the_known_ones():
+    unchecked = inspect.unwrap(crop_for_training)  # without the type checks of the tests
+    message = (
+        "crop = 'middle' is unknown; choose 'center', 'random', 'random_resized', 'multi_scale'"
+    )
+    with pytest.raises(ValueError, match=message):
+        unchecked(static_clip(24, 24), spec=ClipSpec(), crop="middle", generator=seeded())
 
 
-# ------------------------------------------------------------------------------------ test views
+# ------------------------------------------------------------------------------ boxes of test clips
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_three_crops_are_whole_squares_along_the_long_side(height, width):
-    found = view_boxes(height, width, crop_fraction=0.5, num_crops=3)
+def test_three_crops_are_squares_along_the_long_side(height, width):
+    found = crop_boxes(height, width, crop_fraction=0.5, num_crops=3)
     side = min(height, width)
     assert {(box.height, box.width) for box in found} == {(side, side)}
     assert (found[0].top, found[0].left) == (0, 0)
@@ -221,9 +225,9 @@ def test_three_crops_are_whole_squares_along_the_long_side(height, width):
 
 
 def test_one_crop_is_the_centre():
-    assert view_boxes(48, 64, crop_fraction=0.5, num_crops=1) == [Box(12, 20, 24, 24)]
+    assert crop_boxes(48, 64, crop_fraction=0.5, num_crops=1) == [Box(12, 20, 24, 24)]
 
 
 def test_two_crops_are_refused():
     with pytest.raises(ValueError, match=r"num_crops = 2; wanted 1 \(the centre\) or 3"):
-        view_boxes(48, 64, crop_fraction=0.5, num_crops=2)
+        crop_boxes(48, 64, crop_fraction=0.5, num_crops=2)

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from motionaware.data.transforms.flip_labels import mirrored_names, mirrored_positions, names_side
+from motionaware.data.transforms.flip_labels import flipped_classes, flipped_labels, names_side
 
 LABELS = Path(__file__).parent / "labels"
 V1 = (LABELS / "something-something-v1.txt").read_text().splitlines()
-V2 = sorted(V1)  # the published order of V2 is the alphabetic one
+V2 = sorted(V1)  # V2 is published in alphabetical order
 JESTER = (LABELS / "jester.txt").read_text().splitlines()
 
 SOMETHING_PAIRS = [
@@ -29,44 +29,44 @@ LISTS = {
 }
 
 
-def test_the_lists_are_whole():
+def test_the_label_lists_are_complete():
     assert (len(set(V1)), len(set(JESTER))) == (174, 27)
     assert [V2[i] for i in (86, 93, 166)] == [pair[0] for pair in SOMETHING_PAIRS]
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_the_pairs_swap_and_every_other_class_stays_itself(name):
+def test_opposite_classes_are_exchanged_and_others_stay_the_same(name):
     labels, pairs = LISTS[name]
     expected = dict(enumerate(range(len(labels))))
     for pair in pairs:
-        one, other = (labels.index(label) for label in pair)
-        expected[one], expected[other] = other, one
-    assert dict(enumerate(mirrored_positions(labels, "swap"))) == expected
-    assert mirrored_positions(labels, True) == mirrored_positions(labels, "swap")
+        left, right = (labels.index(label) for label in pair)
+        expected[left], expected[right] = right, left
+    assert dict(enumerate(flipped_classes(labels, "swap"))) == expected
+    assert flipped_classes(labels, True) == flipped_classes(labels, "swap")
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_skipping_leaves_out_what_names_a_side_and_nothing_else(name):
+def test_skip_excludes_only_classes_that_name_a_side(name):
     labels, pairs = LISTS[name]
-    found = mirrored_positions(labels, "skip")
-    left_out = {label for label, place in zip(labels, found, strict=True) if place is None}
-    assert left_out == {label for pair in pairs for label in pair}
-    assert all(place in (None, i) for i, place in enumerate(found))
+    found = flipped_classes(labels, "skip")
+    skipped = {label for label, index in zip(labels, found, strict=True) if index is None}
+    assert skipped == {label for pair in pairs for label in pair}
+    assert all(index in (None, i) for i, index in enumerate(found))
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_the_mirror_of_the_mirror_is_the_class_itself(name):
-    found = mirrored_positions(LISTS[name][0], "swap")
-    assert all(place is not None and found[place] == i for i, place in enumerate(found))
+def test_a_class_flipped_twice_is_itself(name):
+    found = flipped_classes(LISTS[name][0], "swap")
+    assert all(index is not None and found[index] == i for i, index in enumerate(found))
 
 
-def test_the_index_tables_of_both_orders_come_out():
-    def moved(labels: list[str]) -> dict[int, int | None]:
-        found = mirrored_positions(labels, "swap")
-        return {i: place for i, place in enumerate(found) if place != i}
+def test_the_published_index_tables_of_both_orders_are_reproduced():
+    def exchanged(labels: list[str]) -> dict[int, int | None]:
+        found = flipped_classes(labels, "swap")
+        return {i: index for i, index in enumerate(found) if index != i}
 
-    assert moved(V1) == {2: 4, 4: 2, 30: 41, 41: 30, 52: 66, 66: 52}
-    assert moved(V2) == {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
+    assert exchanged(V1) == {2: 4, 4: 2, 30: 41, 41: 30, 52: 66, 66: 52}
+    assert exchanged(V2) == {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,13 @@ def test_the_index_tables_of_both_orders_come_out():
         "Drawing a right angle",
     ],
 )
-def test_near_misses_and_idioms_name_no_side(name):
+def test_similar_words_and_idioms_name_no_side(name):
     assert not names_side(name)
-    assert mirrored_names(name) == (name,)
+    assert flipped_labels(name) == (name,)
 
 
 @pytest.mark.parametrize(
-    ("name", "mirrored"),
+    ("name", "flipped"),
     [
         ("moving left", "moving right"),
         ("LEFT turn", "RIGHT turn"),
@@ -106,20 +106,20 @@ def test_near_misses_and_idioms_name_no_side(name):
         ("pulling it right out to the left", "pulling it right out to the right"),
     ],
 )
-def test_side_words_swap_as_they_are_written(name, mirrored):
+def test_sides_are_exchanged_and_keep_their_spelling(name, flipped):
     assert names_side(name)
-    assert mirrored_names(name)[0] == mirrored
+    assert flipped_labels(name)[0] == flipped
 
 
-def test_a_turn_finds_its_partner_in_any_spelling():
-    for other in ("counterclockwise", "counter-clockwise", "anticlockwise"):
-        assert mirrored_positions(["clockwise", other], "swap") == (1, 0)
+def test_the_opposite_rotation_is_found_in_any_spelling():
+    for opposite in ("counterclockwise", "counter-clockwise", "anticlockwise"):
+        assert flipped_classes(["clockwise", opposite], "swap") == (1, 0)
 
 
-def test_a_side_without_a_partner_is_never_mirrored():
-    assert mirrored_positions(["Waving left", "Waving"], "swap") == (None, 1)
-    assert mirrored_positions(["left and right"], "swap") == (None,)
+def test_a_class_without_an_opposite_class_is_not_flipped():
+    assert flipped_classes(["Waving left", "Waving"], "swap") == (None, 1)
+    assert flipped_classes(["left and right"], "swap") == (None,)
 
 
-def test_switched_off_nothing_is_mirrored():
-    assert mirrored_positions(JESTER, False) == (None,) * 27
+def test_without_flip_no_class_is_flipped():
+    assert flipped_classes(JESTER, False) == (None,) * 27

@@ -1,7 +1,8 @@
-"""torchcodec is optional, and rarely there: a stand-in takes its place where it is asked for."""
+"""torchcodec is optional and rarely installed: most tests replace it by a fake."""
 
+import pickle
 import sys
-from functools import partial
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,9 +10,9 @@ import pytest
 import torch
 
 from motionaware.data.motionpairs import render_clip
-from motionaware.data.video import torchcodec as video_torchcodec
-from motionaware.data.video.open import open_video
-from motionaware.data.video.torchcodec import Decoder, open_for_torchcodec, opener_of
+from motionaware.data.video import torchcodec
+from motionaware.data.video.base import Video
+from motionaware.data.video.open import open_video, video_opener
 from motionaware.data.video.writer import write_video
 
 FPS = 8
@@ -24,26 +25,28 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "video.mp4"
 
 
-class StandIn:
-    """Gives frames of one colour, 100 + their number, at the times and of the size it is told."""
+class FakeDecoder:
+    """Returns frames of one grey value, 100 + index, with the times and the size it is set to."""
 
-    num_frames, size, late, asked = 20, (24, 24), 0.0, 0
+    num_frames, size, delay_seconds, num_calls = 20, (24, 24), 0.0, 0
 
     def __init__(self, path: str, *, seek_mode: str, num_ffmpeg_threads: int) -> None:
         assert (seek_mode, num_ffmpeg_threads) == ("exact", 1)
         self.metadata = SimpleNamespace(num_frames=self.num_frames, begin_stream_seconds=0.0)
 
     def get_frames_at(self, indices: list[int]) -> SimpleNamespace:
-        type(self).asked += 1
-        numbers = torch.tensor(indices)
+        type(self).num_calls += 1
+        index = torch.tensor(indices)
         data = torch.zeros(len(indices), 3, *self.size, dtype=torch.uint8)
-        data += (100 + numbers)[:, None, None, None].to(torch.uint8)
-        return SimpleNamespace(data=data, pts_seconds=numbers.double() / FPS + self.late)
+        data += (100 + index)[:, None, None, None].to(torch.uint8)
+        return SimpleNamespace(data=data, pts_seconds=index.double() / FPS + self.delay_seconds)
 
 
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
-    class Fresh(StandIn):
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeDecoder]:
+    """Install a fake torchcodec; return its decoder, a new class whose attributes may be set."""
+
+    class Fresh(FakeDecoder):
         pass
 
     monkeypatch.setitem(sys.modules, "torchcodec", SimpleNamespace())
@@ -51,72 +54,78 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
     return Fresh
 
 
-def test_a_decoder_is_made_before_torchcodec_is_chosen(stand_in):
-    both: list[tuple[Decoder, object]] = [("torchcodec", open_for_torchcodec), ("pyav", open_video)]
-    for decoder, opens in both:
-        opener = opener_of(decoder, square_pixels=False, size_change="refuse")
-        assert isinstance(opener, partial) and opener.func is opens
-        assert opener.keywords == {"square_pixels": False, "size_change": "refuse"}
+def open_for_torchcodec(path: Path) -> Video:
+    return video_opener("torchcodec")(path)
 
 
-def test_where_no_decoder_can_be_made_it_is_said_what_to_install(stand_in, monkeypatch):
-    def no_ffmpeg(*facts, **more):
-        raise RuntimeError("Could not load libtorchcodec.\nA page of reasons")
+def test_a_failing_decoder_is_reported_with_what_to_install(fake, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("Could not load libtorchcodec.\nMany more lines")
 
-    monkeypatch.setattr(stand_in, "__init__", no_ffmpeg)
-    words = (
+    monkeypatch.setattr(fake, "__init__", fail)
+    message = (
         r"\(Could not load libtorchcodec\.\); install it and FFmpeg's libraries .* data\.decoder"
     )
-    with pytest.raises(ImportError, match=words):
-        opener_of("torchcodec")
+    with pytest.raises(ImportError, match=message):
+        video_opener("torchcodec")
 
 
-def test_without_torchcodec_it_is_said_how_to_get_it(monkeypatch):
+def test_a_missing_torchcodec_is_reported_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchcodec", None)
     monkeypatch.delitem(sys.modules, "torchcodec.decoders", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'motionaware\[torchcodec\]'"):
-        opener_of("torchcodec")
+        video_opener("torchcodec")
 
 
-def test_frames_are_torchcodecs_where_it_agrees_with_the_index(stand_in, path):
+def test_torchcodec_decodes_a_file_that_matches_the_index(fake, path):
     frames = open_for_torchcodec(path).frames([7, 2, 2])
     assert frames[:, 0, 0, 0].tolist() == [107, 102, 102]
 
 
 @pytest.mark.parametrize(
-    "differs", [{"num_frames": 19}, {"size": (24, 26)}, {"late": 1 / FPS}], ids=str
+    "differs", [{"num_frames": 19}, {"size": (24, 26)}, {"delay_seconds": 1 / FPS}], ids=str
 )
-def test_a_file_on_which_it_does_not_agree_is_read_by_pyav(stand_in, path, monkeypatch, differs):
+def test_pyav_decodes_a_file_that_does_not_match_the_index(fake, path, monkeypatch, differs):
     for name, value in differs.items():
-        monkeypatch.setattr(stand_in, name, value)
+        monkeypatch.setattr(fake, name, value)
     assert torch.equal(open_for_torchcodec(path).frames([7, 2]), open_video(path).frames([7, 2]))
 
 
-def test_a_file_it_cannot_read_is_read_by_pyav(stand_in, path, monkeypatch):
-    def broken(self, indices):
+def test_pyav_decodes_a_file_that_torchcodec_cannot(fake, path, monkeypatch):
+    def fail(self, indices):
         raise RuntimeError("Requested next frame while there are no more frames left to decode.")
 
-    monkeypatch.setattr(stand_in, "get_frames_at", broken)
+    monkeypatch.setattr(fake, "get_frames_at", fail)
     assert torch.equal(open_for_torchcodec(path).frames([7]), open_video(path).frames([7]))
 
 
-def test_few_frames_are_in_memory_at_once(stand_in, path, monkeypatch):
-    monkeypatch.setattr(video_torchcodec, "_AT_ONCE", 8)
-    assert len(list(open_for_torchcodec(path).pictures())) == 20
-    assert stand_in.asked == 3
+def test_frames_are_decoded_in_small_batches(fake, path, monkeypatch):
+    monkeypatch.setattr(torchcodec, "_BATCH_FRAMES", 8)
+    assert len(list(open_for_torchcodec(path).iter_frames())) == 20
+    assert fake.num_calls == 3
 
 
-def test_a_folder_of_frames_is_read_as_ever(stand_in, tmp_path):
+def test_options_are_passed_on_to_open_video(fake, tmp_path, moving_pattern, encode_video):
+    path = encode_video(tmp_path / "a.mp4", moving_pattern(2), aspect_ratio=Fraction(2))
+    assert video_opener("torchcodec", square_pixels=False)(path).width == 64
+    assert video_opener("torchcodec")(path).width == 128
+
+
+def test_an_opener_can_be_sent_to_a_worker(fake):
+    assert pickle.loads(pickle.dumps(video_opener("torchcodec"))).func
+
+
+def test_a_folder_of_frames_is_read_without_torchcodec(fake, tmp_path):
     from PIL import Image
 
     Image.new("RGB", (8, 8), (3, 0, 0)).save(tmp_path / "1.png")
     assert open_for_torchcodec(tmp_path).frames([0])[0, 0, 0, 0] == 3
 
 
-def test_torchcodec_itself_gives_the_same_frames_of_h264(path):
+def test_the_real_torchcodec_decodes_h264_to_the_frames_of_pyav(path):
     try:
-        opener = opener_of("torchcodec")
+        opener = video_opener("torchcodec")
     except ImportError as error:
         pytest.skip(str(error))
-    assert list(opener(path)._agreed(list(range(20))))  # type: ignore[attr-defined]
+    assert list(opener(path)._decode_verified(list(range(20))))  # type: ignore[attr-defined]
     assert torch.equal(opener(path).frames(range(20)), open_video(path).frames(range(20)))

@@ -16,22 +16,22 @@ from motionaware.errors import VideoError
 NUM_FRAMES = 12
 
 
-def pictures(*, alpha: bool = False) -> list[Image.Image]:
-    """A bar that grows; where `alpha`, what is not the bar is transparent."""
-    made = []
+def growing_bar(*, alpha: bool = False) -> list[Image.Image]:
+    """Return images of a bar that grows; with `alpha`, the background is transparent."""
+    images = []
     for i in range(NUM_FRAMES):
-        picture = np.zeros((32, 48, 4 if alpha else 3), np.uint8)
-        picture[:, : 4 * i + 4] = (200, 30, 40, 255) if alpha else (200, 30, 40)
-        made.append(Image.fromarray(picture))
-    return made
+        pixels = np.zeros((32, 48, 4 if alpha else 3), np.uint8)
+        pixels[:, : 4 * i + 4] = (200, 30, 40, 255) if alpha else (200, 30, 40)
+        images.append(Image.fromarray(pixels))
+    return images
 
 
-def write(path: Path, images: list[Image.Image], **options: object) -> Path:
+def write_webp(path: Path, images: list[Image.Image], **options: object) -> Path:
     images[0].save(path, "webp", save_all=True, append_images=images[1:], **options)
     return path
 
 
-def width_of_bar(frame: torch.Tensor) -> int:
+def bar_width(frame: torch.Tensor) -> int:
     return int((frame[0, 16] > 127).sum())
 
 
@@ -46,41 +46,41 @@ def width_of_bar(frame: torch.Tensor) -> int:
         {"allow_mixed": True},
     ],
 )
-def test_every_frame_of_an_animation_is_read_whole_in_any_order(tmp_path, options, alpha):
-    path = write(tmp_path / "a.webp", pictures(alpha=alpha), duration=100, **options)
+def test_every_frame_of_an_animation_is_composited_in_any_order(tmp_path, options, alpha):
+    path = write_webp(tmp_path / "a.webp", growing_bar(alpha=alpha), duration=100, **options)
     video = open_video(path)
     assert (video.num_frames, video.height, video.width) == (NUM_FRAMES, 32, 48)
     frames = video.frames(range(NUM_FRAMES))
-    assert [width_of_bar(frame) for frame in frames] == [4 * i + 4 for i in range(NUM_FRAMES)]
+    assert [bar_width(frame) for frame in frames] == [4 * i + 4 for i in range(NUM_FRAMES)]
     assert torch.equal(video.frames([7, 2, 7]), frames[[7, 2, 7]])
     for number in range(NUM_FRAMES):
         assert torch.equal(video.frames([number])[0], frames[number])
     assert torch.equal(pickle.loads(pickle.dumps(video)).frames([5])[0], frames[5])
 
 
-def test_times_follow_from_the_durations_and_very_short_ones_are_shown_as_browsers_do(tmp_path):
+def test_times_follow_the_durations_and_very_short_durations_become_100_ms(tmp_path):
     durations = [50, 200, 0, 10, 30, *[100] * 7]
-    path = write(tmp_path / "a.webp", pictures(), duration=durations, lossless=True)
+    path = write_webp(tmp_path / "a.webp", growing_bar(), duration=durations, lossless=True)
     times = open_video(path).times_seconds
     assert times is not None
     np.testing.assert_allclose(times[:6], [0, 0.05, 0.25, 0.35, 0.45, 0.48])
 
 
 def test_a_still_webp_is_a_video_of_one_frame(tmp_path):
-    pictures()[3].save(tmp_path / "a.webp", lossless=True)
+    growing_bar()[3].save(tmp_path / "a.webp", lossless=True)
     video = open_video(tmp_path / "a.webp")
     assert video.num_frames == 1
-    assert width_of_bar(video.frames([0])[0]) == 16
+    assert bar_width(video.frames([0])[0]) == 16
 
 
-def test_a_webp_is_known_by_its_content(tmp_path):
-    path = write(tmp_path / "a.gif", pictures(), lossless=True)
+def test_a_webp_is_detected_by_its_content(tmp_path):
+    path = write_webp(tmp_path / "a.gif", growing_bar(), lossless=True)
     assert open_video(path).num_frames == NUM_FRAMES
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.99])
-def test_a_webp_cut_short_is_refused_as_such(tmp_path, share):
-    path = write(tmp_path / "a.webp", pictures(), lossless=True)
+def test_a_truncated_webp_is_refused_with_its_size(tmp_path, share):
+    path = write_webp(tmp_path / "a.webp", growing_bar(), lossless=True)
     content = path.read_bytes()
     path.write_bytes(content[: max(20, int(len(content) * share))])
     with pytest.raises(VideoError, match=rf"a.webp is cut short: \d+ of the {len(content)} bytes"):
@@ -88,7 +88,7 @@ def test_a_webp_cut_short_is_refused_as_such(tmp_path, share):
 
 
 def test_a_damaged_webp_is_refused_by_name(tmp_path):
-    path = write(tmp_path / "a.webp", pictures(), lossless=True)
+    path = write_webp(tmp_path / "a.webp", growing_bar(), lossless=True)
     content = bytearray(path.read_bytes())
     content[12:200] = b"\xaa" * 188
     path.write_bytes(content)
@@ -96,15 +96,15 @@ def test_a_damaged_webp_is_refused_by_name(tmp_path):
         open_video(path)
 
 
-def test_a_webp_comes_frame_by_frame_as_a_live_source(tmp_path):
-    path = write(tmp_path / "a.webp", pictures(), duration=100, lossless=True)
+def test_a_webp_can_be_a_live_source(tmp_path):
+    path = write_webp(tmp_path / "a.webp", growing_bar(), duration=100, lossless=True)
     frames = list(live_frames(path))
-    assert [width_of_bar(frame.picture) for frame in frames] == [4 * i + 4 for i in range(12)]
+    assert [bar_width(frame.image) for frame in frames] == [4 * i + 4 for i in range(12)]
     assert [frame.seconds for frame in frames[:3]] == [0, 0.1, 0.2]
 
 
-def test_a_webp_from_a_pipe_is_refused_in_true_words(tmp_path, monkeypatch):
-    path = write(tmp_path / "a.webp", pictures(), lossless=True)
+def test_a_webp_from_a_pipe_is_refused_with_the_reason(tmp_path, monkeypatch):
+    path = write_webp(tmp_path / "a.webp", growing_bar(), lossless=True)
     with path.open("rb") as content:
         pipe = SimpleNamespace(buffer=content)
         monkeypatch.setattr("motionaware.data.video.live.sys.stdin", pipe)
@@ -113,21 +113,22 @@ def test_a_webp_from_a_pipe_is_refused_in_true_words(tmp_path, monkeypatch):
 
 
 def test_the_frames_of_a_webp_are_extracted(tmp_path):
-    path = write(tmp_path / "a.webp", pictures(), lossless=True)
+    path = write_webp(tmp_path / "a.webp", growing_bar(), lossless=True)
     assert extract_frames(path, tmp_path / "frames") == NUM_FRAMES
-    assert width_of_bar(open_video(tmp_path / "frames").frames([5])[0]) == 24
+    assert bar_width(open_video(tmp_path / "frames").frames([5])[0]) == 24
 
 
-def test_an_animated_webp_looks_like_a_video_and_a_still_one_does_not(tmp_path):
-    assert is_video(write(tmp_path / "a.webp", pictures(), lossless=True))
-    pictures()[0].save(tmp_path / "still.webp")
+def test_a_data_set_takes_an_animated_webp_for_a_video_but_not_a_still_one(tmp_path):
+    assert is_video(write_webp(tmp_path / "a.webp", growing_bar(), lossless=True))
+    growing_bar()[0].save(tmp_path / "still.webp")
     assert not is_video(tmp_path / "still.webp")
 
 
 @pytest.mark.parametrize("kind", ["webp", "png"])
-def test_an_animation_is_no_frame_of_a_folder(tmp_path, kind):
+def test_an_animation_in_a_folder_of_frames_is_refused(tmp_path, kind):
     for number in (1, 2):
-        made = pictures()
-        made[0].save(tmp_path / f"{number}.{kind}", save_all=True, append_images=made[1:])
+        images = growing_bar()
+        path = tmp_path / f"{number}.{kind}"
+        images[0].save(path, save_all=True, append_images=images[1:])
     with pytest.raises(VideoError, match=rf"1.{kind} is an animation of 12 frames, wanted one"):
         open_video(tmp_path)

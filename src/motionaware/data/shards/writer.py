@@ -12,7 +12,7 @@ import torch
 from motionaware.data.annotations.split import SHARD_INDEX, Example, Overlap, Split
 from motionaware.data.shards.layout import VERSION
 from motionaware.data.video.frame_folder import frame_names
-from motionaware.files import whole_file, write_atomically
+from motionaware.files import atomic_file, write_atomically
 
 _SHUFFLE_SEED = 0  # of the order of training videos in their shards
 _FILE_MODE = 0o444
@@ -89,7 +89,7 @@ def write_shard(shard: Shard) -> int:
     if shard.path.is_file():
         return shard.path.stat().st_size
     with (
-        whole_file(shard.path, what="the shard") as part,
+        atomic_file(shard.path, what="the shard") as part,
         tarfile.open(part, mode="w") as tar,
     ):
         for number, (path, name, label) in enumerate(shard.videos, start=shard.first):

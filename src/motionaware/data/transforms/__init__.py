@@ -1,1 +1,1 @@
-"""Which frames, crops and changes of colours a clip gets."""
+"""Transforms of clips: which frames are sampled, how they are cropped, flipped and augmented."""

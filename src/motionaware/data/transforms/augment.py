@@ -1,10 +1,11 @@
-"""What is done to a framed training clip: colours, RandAugment, erasing; on uint8.
+"""Augments a cropped training clip (uint8): colour jitter, RandAugment, random erasing.
 
-One draw a clip, the same for all its frames: what moves is only what moved before. No operation
-here turns left into right; mirroring knows the labels and is done before, see labels.py.
+All frames of a clip get the same change, so that augmentation adds no motion. No operation here
+exchanges left and right: horizontal flips may change the label, and happen before; see
+flip_labels.py.
 
 Source  RandAugment: Cubuk et al., 2019, https://arxiv.org/abs/1909.13719, torchvision's
-        erasing: Zhong et al., 2017, https://arxiv.org/abs/1708.04896, torchvision's
+        random erasing: Zhong et al., 2017, https://arxiv.org/abs/1708.04896, torchvision's
 """
 
 from collections.abc import Callable
@@ -14,11 +15,11 @@ from jaxtyping import UInt8
 from torch import Generator, Tensor
 from torchvision.transforms import v2
 
-_HUE = 0.25  # how far hue turns, in turns, as a share of how far the other colours change
+_HUE_FRACTION = 0.25  # largest change of hue, as a fraction of color_jitter
 
 
 Augment = Callable[[Tensor, Generator], Tensor]
-"""Changes all frames of a clip alike; `augment_clip` with its facts filled in, for example."""
+"""Changes all frames of a clip in the same way, for example `augment_clip` with its options set."""
 
 
 def augment_clip(
@@ -30,20 +31,20 @@ def augment_clip(
     rand_magnitude: int = 9,
     erase: float = 0.0,
 ) -> UInt8[Tensor, "t 3 h w"]:
-    """Change all frames of a clip alike; what is 0 is left out.
+    """Return a clip with the same random change of all its frames; options that are 0 do nothing.
 
     Args:
-        clip: After framing and mirroring.
-        generator: Of all that is drawn.
+        clip: A cropped and flipped clip.
+        generator: Generator of the random draws.
         color_jitter: Largest relative change of brightness, contrast and saturation, in [0, 1].
-        rand_augment: How many of RandAugment's operations are applied, one after the other.
-        rand_magnitude: How strong each of these is, from 0 to 30.
-        erase: Probability that a box is painted black.
+        rand_augment: Number of RandAugment operations, applied one after the other.
+        rand_magnitude: Magnitude of each operation, from 0 to 30.
+        erase: Probability that a box is set to black.
     """
     changes: list[v2.Transform] = []
     if color_jitter:
-        three = (color_jitter,) * 3
-        changes.append(v2.ColorJitter(*three, hue=min(0.5, color_jitter * _HUE)))
+        hue = min(0.5, color_jitter * _HUE_FRACTION)
+        changes.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter, hue=hue))
     if rand_augment:
         changes.append(v2.RandAugment(num_ops=rand_augment, magnitude=rand_magnitude))
     if erase:

@@ -1,12 +1,12 @@
-"""Mirroring: which class a clip shows once its left is its right, told by the text of its label.
+"""Decides which class a horizontally flipped clip shows, from the text of its label.
 
-Side words turn into each other wherever they stand, all at once: "from left to right" is mirrored
-to "from right to left". Words that merely contain the letters ("upright") and idioms in which no
-side is meant ("pulling it right out") are no side words. A class that names a side and whose
-mirrored label is no class is never mirrored: nothing says what its mirror image shows.
+"left" and "right" are exchanged wherever they occur: the flip of "from left to right" is "from
+right to left". Words that only contain these letters ("upright") and idioms that name no side
+("pulling it right out") are left alone. A class that names a side, and whose exchanged label is not
+a class, is never flipped: the class of its flipped clips is unknown.
 
-Changed  Clockwise turns into counterclockwise too. The index tables in circulation for Jester leave
-         it out, and so teach a mirrored "Turning Hand Clockwise" under the wrong name.
+Changed  "clockwise" and "counterclockwise" are exchanged too. The index tables in common use for
+         Jester omit them: flipped clips of "Turning Hand Clockwise" then have a wrong label.
 """
 
 import re
@@ -15,89 +15,95 @@ from typing import Literal
 
 Flip = bool | Literal["swap", "skip"]
 
-# In these, no side is meant. Where one is in doubt it is no idiom: a class too many stays
-# unmirrored, which costs little; mirrored under a wrong name it would teach what is false.
+# Idioms that name no side. A doubtful phrase is not listed: a class that is not flipped costs
+# little, a flipped clip with a wrong label is harmful.
 _IDIOMS = (
     r"\bright (?:out|away|now|here|there|after|before|angles?|side up)\b",
     r"\ball right\b",
     r"\bleft (?:over|behind|alone)\b",
 )
-_SIDES = {"left": "right", "right": "left"}
-_TURNS = {
+_OPPOSITE_SIDE = {"left": "right", "right": "left"}
+# All spellings of the opposite rotation.
+_OPPOSITE_ROTATION = {
     "clockwise": ("counterclockwise", "counter-clockwise", "anticlockwise", "anti-clockwise"),
     "counterclockwise": ("clockwise",),
     "counter-clockwise": ("clockwise",),
     "anticlockwise": ("clockwise",),
     "anti-clockwise": ("clockwise",),
 }
-# A side begins where no letter precedes it, or with a capital ("SwipeLeft"), and ends likewise.
+# A side begins after a non-letter, or with a capital ("SwipeLeft"). It ends before a non-letter, a
+# capital, or "ward(s)".
 _SIDE = r"(?<![A-Za-z])(?:left|right|Left|Right|LEFT|RIGHT)|(?<=[a-z])(?:Left|Right)"
-_WORDS = re.compile(
+_PATTERN = re.compile(
     "|".join(
         [
             f"(?P<idiom>(?i:{'|'.join(_IDIOMS)}))",
             rf"(?P<side>{_SIDE})(?=(?i:wards?)\b|(?![A-Za-z])|(?<=[a-z])[A-Z])",
-            r"(?P<turn>(?i:\b(?:counter-?|anti-?)?clockwise\b))",
+            r"(?P<rotation>(?i:\b(?:counter-?|anti-?)?clockwise\b))",
         ]
     )
 )
 
 
-def names_side(name: str) -> bool:
-    """Whether the label's truth depends on which side is which.
+def names_side(label: str) -> bool:
+    """True if a label names a side or a rotation, so that a flip changes its meaning.
 
     >>> names_side("Pushing something from left to right"), names_side("Putting it upright")
     (True, False)
     """
-    return any(found.lastgroup != "idiom" for found in _WORDS.finditer(name))
+    return any(match.lastgroup != "idiom" for match in _PATTERN.finditer(label))
 
 
-def mirrored_names(name: str) -> tuple[str, ...]:
-    """How the label of the mirror image may be spelt; the label itself where no side is named.
+def flipped_labels(label: str) -> tuple[str, ...]:
+    """Return the label of flipped clips in all its spellings; the label itself if it names no side.
 
-    >>> mirrored_names("Turning the camera left, pulling it right out")
+    >>> flipped_labels("Turning the camera left, pulling it right out")
     ('Turning the camera right, pulling it right out',)
     """
-    turns = (found for found in _WORDS.finditer(name) if found["turn"])
-    spellings = range(max((len(_TURNS[found["turn"].lower()]) for found in turns), default=1))
-    return tuple(_WORDS.sub(lambda found, i=i: _mirrored(found, i), name) for i in spellings)
+    rotations = (match["rotation"] for match in _PATTERN.finditer(label) if match["rotation"])
+    num_spellings = max((len(_OPPOSITE_ROTATION[word.lower()]) for word in rotations), default=1)
+    return tuple(
+        _PATTERN.sub(lambda match, i=i: _opposite(match, i), label) for i in range(num_spellings)
+    )
 
 
-def _mirrored(found: re.Match[str], spelling: int) -> str:
-    word = found[0]
-    if found["idiom"]:
+def _opposite(match: re.Match[str], spelling: int) -> str:
+    word = match[0]
+    if match["idiom"]:
         return word
-    if found["side"]:
-        other = _SIDES[word.lower()]
+    if match["side"]:
+        opposite = _OPPOSITE_SIDE[word.lower()]
     else:
-        others = _TURNS[word.lower()]
-        other = others[min(spelling, len(others) - 1)]
-    return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other
+        spellings = _OPPOSITE_ROTATION[word.lower()]
+        opposite = spellings[min(spelling, len(spellings) - 1)]
+    if word.isupper():
+        return opposite.upper()
+    return opposite.capitalize() if word[0].isupper() else opposite
 
 
-def mirrored_positions(class_names: Sequence[str], flip: Flip) -> tuple[int | None, ...]:
-    """The class that a mirrored clip of each class shows; None where no clip is to be mirrored.
+def flipped_classes(class_names: Sequence[str], flip: Flip) -> tuple[int | None, ...]:
+    """Return for each class the class of its flipped clips; None if its clips must not be flipped.
 
     Args:
-        class_names: All classes.
-        flip: `swap` (or True) turns classes that name a side into their mirrored partners, `skip`
-            mirrors clips of the other classes only, False mirrors none.
+        class_names: The names of all classes.
+        flip: `swap` (or True) exchanges classes that name opposite sides; `skip` flips only classes
+            that name no side; False flips none.
 
-    >>> mirrored_positions(["left", "right", "up", "turning left"], "swap")
+    >>> flipped_classes(["left", "right", "up", "turning left"], "swap")
     (1, 0, 2, None)
-    >>> mirrored_positions(["left", "right", "up", "turning left"], "skip")
+    >>> flipped_classes(["left", "right", "up", "turning left"], "skip")
     (None, None, 2, None)
     """
     if flip is False:
         return (None,) * len(class_names)
-    positions = {name: place for place, name in enumerate(class_names)}
-    found: list[int | None] = []
-    for place, name in enumerate(class_names):
+    class_of_name = {name: index for index, name in enumerate(class_names)}
+    flipped: list[int | None] = []
+    for index, name in enumerate(class_names):
         if not names_side(name):
-            found.append(place)
+            flipped.append(index)
         elif flip == "skip":
-            found.append(None)
+            flipped.append(None)
         else:
-            partners = (positions.get(other) for other in mirrored_names(name))
-            found.append(next((one for one in partners if one is not None), None))
-    return tuple(found)
+            candidates = (class_of_name.get(label) for label in flipped_labels(name))
+            flipped.append(next((found for found in candidates if found is not None), None))
+    return tuple(flipped)

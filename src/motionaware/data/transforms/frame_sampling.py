@@ -1,22 +1,23 @@
-"""Which frames of a video make a clip: integers in, integers out.
+"""Chooses the indices of the video frames that form a clip.
 
     segments    floor((i + u_i) n / t)      one frame of each of t equal parts of the video
     dense       start + i stride            t neighbours, `stride` frames apart
 
-Chance is an argument. With a generator the frames are drawn (training); without one they follow
-from the view alone, the same every time (validation, test).
+With a generator the frames are random (training). Without one they are a function of the view
+(validation, test).
 
 Source   segments: Wang et al., Temporal Segment Networks, 2016, https://arxiv.org/abs/1608.00859
          dense: Wang et al., Non-local Neural Networks, 2018, https://arxiv.org/abs/1711.07971
-Changed  segments: the usual code rounds the length of a segment down and never draws a video's last
-         frames; here the segments are exactly equal and every frame can be drawn.
+Changed  segments: the usual code rounds the length of a segment down and never draws the last
+         frames of a video. Here all segments are equally long, and every frame can be drawn.
 """
 
 import torch
 
 from motionaware.errors import UsageError
 
-_DRAWS_A_SEGMENT = 2**32  # u is drawn in steps this fine; integers, so that no rounding reaches n
+# u is a multiple of 1 / _STEPS_PER_SEGMENT. Integers avoid rounding errors: no index reaches n.
+_STEPS_PER_SEGMENT = 2**32
 
 
 def segment_indices(
@@ -27,14 +28,14 @@ def segment_indices(
     view: int = 0,
     num_views: int = 1,
 ) -> list[int]:
-    """Cut the video into `num_frames` equal segments and take a frame of each, in order.
+    """Divide the video into `num_frames` equal segments and return one frame index of each.
 
-    With a generator every segment draws its u in [0, 1). Without one, u = (view + 1/2) / num_views:
-    a single view takes the middles, several share out each segment. A video of fewer frames than
-    segments repeats frames.
+    With a generator, u is drawn in [0, 1) for each segment. Without one, u = (view + 1/2) /
+    num_views: a single view takes the middle frames; several views take evenly spaced frames of
+    each segment. A video with fewer frames than segments repeats frames.
 
     Raises:
-        ValueError: a count is below 1, or `view` is not in `[0, num_views)`.
+        UsageError: A count is below 1, or `view` is not in `[0, num_views)`.
 
     >>> segment_indices(80, 8)
     [5, 15, 25, 35, 45, 55, 65, 75]
@@ -45,13 +46,13 @@ def segment_indices(
     """
     _check_counts(num_video_frames, num_frames, view=view, num_views=num_views)
     if generator is None:
-        steps, within = 2 * num_views, [2 * view + 1] * num_frames
+        steps, offsets = 2 * num_views, [2 * view + 1] * num_frames
     else:
-        steps = _DRAWS_A_SEGMENT
-        within = torch.randint(steps, (num_frames,), generator=generator).tolist()
+        steps = _STEPS_PER_SEGMENT
+        offsets = torch.randint(steps, (num_frames,), generator=generator).tolist()
     return [
-        (i * steps + step) * num_video_frames // (steps * num_frames)
-        for i, step in enumerate(within)
+        (i * steps + offset) * num_video_frames // (steps * num_frames)
+        for i, offset in enumerate(offsets)
     ]
 
 
@@ -64,15 +65,15 @@ def dense_indices(
     view: int = 0,
     num_views: int = 1,
 ) -> list[int]:
-    """Take `num_frames` frames, each `frame_stride` after the one before.
+    """Return the indices of `num_frames` frames at a distance of `frame_stride`.
 
-    With a generator the first is drawn among all that leave room for the others. Without one, a
-    single view lies in the middle of the video; of several, the first begins with the video, the
-    last ends with it, the others lie evenly between. A video too short for the stride is covered
-    from its first frame to its last, with repeats if it has fewer frames than the clip.
+    With a generator, the first index is drawn so that the clip fits into the video. Without one, a
+    single view is centred in the video; several views are evenly spaced from its start to its end.
+    In a video too short for the stride, the frames are evenly spaced from its first to its last;
+    they repeat if it has fewer frames than the clip.
 
     Raises:
-        ValueError: a count or the stride is below 1, or `view` is not in `[0, num_views)`.
+        UsageError: A count or the stride is below 1, or `view` is not in `[0, num_views)`.
 
     >>> dense_indices(100, 4, frame_stride=8)
     [37, 45, 53, 61]
@@ -85,7 +86,7 @@ def dense_indices(
     """
     _check_counts(num_video_frames, num_frames, view=view, num_views=num_views)
     if frame_stride < 1:
-        raise UsageError(f"{frame_stride = }; a clip goes forward by 1 frame or more")
+        raise UsageError(f"{frame_stride = }; wanted 1 frame or more")
     last_start = num_video_frames - 1 - (num_frames - 1) * frame_stride
     if last_start < 0:
         gaps = num_frames - 1
@@ -107,6 +108,6 @@ def _check_counts(num_video_frames: int, num_frames: int, *, view: int, num_view
     }
     for name, count in counts.items():
         if count < 1:
-            raise UsageError(f"{name} is {count}; it counts and starts at 1")
+            raise UsageError(f"{name} is {count}; wanted 1 or more")
     if not 0 <= view < num_views:
-        raise UsageError(f"{view = } of {num_views = }; views are numbered 0 to {num_views - 1}")
+        raise UsageError(f"{view = } of {num_views = }; wanted 0 to {num_views - 1}")

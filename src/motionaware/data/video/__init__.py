@@ -1,1 +1,1 @@
-"""Videos: files, folders of frames and live streams -> frames."""
+"""Opens, decodes and writes videos: files, folders of frames and live streams."""

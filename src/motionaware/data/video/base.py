@@ -1,10 +1,11 @@
-"""What a video is, the limits on its frames, and the error that names a video.
+"""Defines `Video`, which every kind of video implements, and the limits on the size of its frames.
 
-A frame has one number: its position in display order, 0 for the first.
+A frame is identified by its index in display order; the first frame has index 0.
 """
 
 import logging
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -24,17 +25,17 @@ VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4"}
     | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
 )
-ANIMATION_SUFFIXES = frozenset({".apng", ".avif", ".webp"})  # read, but not looked for in folders
+ANIMATION_SUFFIXES = frozenset({".apng", ".avif", ".webp"})  # readable, but not searched for
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 
-# 4096 x 8192, 8K, and no longer than AV1 allows; beyond it a file is taken to be broken or hostile.
+# 4096 x 8192 (8K), and the largest side of AV1. A file that declares more is damaged or hostile.
 MAX_FRAME_PIXELS = 2**25
 MAX_SIDE_PIXELS = 2**14
 
-# What is done with frames of another size than the first: scale them to it, or raise VideoError.
 SizeChange = Literal["scale", "refuse"]
+"""Frames whose size differs from the first frame's: scale them to it, or raise VideoError."""
 
-REMEDY = "the file is likely damaged: fetch it again, re-encode it, or leave it out"
+DAMAGED_FILE_HINT = "the file is likely damaged: fetch it again, re-encode it, or leave it out"
 
 
 _log = logging.getLogger("motionaware.data.video")
@@ -42,12 +43,16 @@ _log = logging.getLogger("motionaware.data.video")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Video(ABC):
-    """What is known of a video. It keeps no file open: cheap to pickle, to cache, to share.
+    """The index of a video. It holds no open file, so it is cheap to pickle, cache and share.
 
-    `height` and `width` are in pixels, as shown. `times_seconds` says when each frame is shown, the
-    first at 0; None for a folder of frames, which has no clock. `notes` says in one line each what
-    was changed or ignored in what has been read so far, for example that frames change their size;
-    each line is also logged once as a warning, by the logger `motionaware.data.video`.
+    Attributes:
+        path: The file, or the folder of frames.
+        num_frames: Number of frames.
+        height, width: Size of a displayed frame, in pixels.
+        times_seconds: Presentation time of each frame; the first is 0. None for a folder of frames.
+        notes: One line for each fact that was changed or ignored in what was read so far, for
+            example a change of the frame size. Each line is also logged once as a warning by the
+            logger `motionaware.data.video`.
     """
 
     path: Path
@@ -58,78 +63,90 @@ class Video(ABC):
     notes: list[str] = field(default_factory=list)
 
     def frames(self, indices: Sequence[int]) -> UInt8[Tensor, "t 3 h w"]:
-        """Read frames, RGB in [0, 255], in the order of `indices`, which may repeat.
+        """Return the frames with these indices, RGB in [0, 255], in the given order.
 
-        In memory channels come last, as decoders write them: a crop or a resize is faster so.
+        Indices may repeat. In memory the channels come last (as `channels_last`), as decoders write
+        them; crops and resizes are faster this way.
 
         Raises:
-            IndexError: an index is not in `[0, num_frames)`.
-            VideoError: a frame cannot be read, or is not of the video's size, or there is no memory
-                for so many of that size.
+            IndexError: An index is not in `[0, num_frames)`.
+            VideoError: A frame cannot be decoded or has another size than the video, or the memory
+                does not suffice.
         """
-        places: dict[int, list[int]] = defaultdict(list)
-        for place, index in enumerate(indices):
+        positions: dict[int, list[int]] = defaultdict(list)
+        for position, index in enumerate(indices):
             if not 0 <= index < self.num_frames:
                 raise IndexError(
-                    f"frame {index} was asked of {self.path}, which has {self.num_frames} frames: "
-                    f"wanted 0 to {self.num_frames - 1}"
+                    f"frame {index} does not exist: {self.path} has {self.num_frames} frames; give "
+                    f"an index from 0 to {self.num_frames - 1}"
                 )
-            places[index].append(place)
-        wanted = sorted(places)
+            positions[index].append(position)
+        unique = sorted(positions)
         shape = (len(indices), self.height, self.width, 3)
         try:
-            pictures = np.empty(shape, dtype=np.uint8)
+            frames = np.empty(shape, dtype=np.uint8)
         except MemoryError as error:
             raise VideoError(
                 f"{self.path}: {len(indices)} frames of {self.height} x {self.width} pixels need "
-                f"{math.prod(shape) / 1e9:.1f} GB, more than there is; ask for fewer, or make them "
-                "smaller: motionaware prepare KIND --root ROOT --frames-to DIR --short-side 256"
+                f"{math.prod(shape) / 1e9:.1f} GB, more memory than is free; read fewer at once, "
+                "or make them smaller: motionaware prepare KIND --root ROOT --frames-to DIR "
+                "--short-side 256"
             ) from error
-        for index, picture in zip(wanted, self._checked(wanted), strict=True):
-            for place in places[index]:
-                pictures[place] = picture
-        return rearrange(torch.from_numpy(pictures), "t h w c -> t c h w")
+        for index, frame in zip(unique, self._read_checked(unique), strict=True):
+            for position in positions[index]:
+                frames[position] = frame
+        return rearrange(torch.from_numpy(frames), "t h w c -> t c h w")
 
-    def pictures(self) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
-        """Read all frames in order, one at a time: RGB in [0, 255], height x width x 3.
+    def iter_frames(self) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+        """Yield all frames in display order, one at a time: RGB in [0, 255], height x width x 3.
 
         Raises:
-            VideoError: a frame cannot be read, or is not of the video's size.
+            VideoError: A frame cannot be decoded or has another size than the video.
         """
-        return self._checked(list(range(self.num_frames)))
+        return self._read_checked(list(range(self.num_frames)))
 
-    def _checked(self, wanted: list[int]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
-        for index, picture in zip(wanted, self._pictures(wanted), strict=True):
-            if picture.shape != (self.height, self.width, 3):
+    def pictures(self) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+        """Deprecated name of `iter_frames`."""
+        warnings.warn(
+            "Video.pictures() was renamed: call Video.iter_frames()",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.iter_frames()
+
+    def _read_checked(self, indices: list[int]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+        for index, frame in zip(indices, self._read(indices), strict=True):
+            if frame.shape != (self.height, self.width, 3):
                 raise VideoError(
-                    f"{self._name(index)} is {picture.shape[0]} pixels high, {picture.shape[1]} "
-                    f"wide, but {self._name(0)} is {self.height} high, {self.width} wide; a video "
-                    "has one size: resize its frames, or leave it out"
+                    f"{self._frame_name(index)} is {frame.shape[0]} pixels high, {frame.shape[1]} "
+                    f"wide, but {self._frame_name(0)} is {self.height} high, {self.width} wide; "
+                    "all frames of a video must have the same size: resize them, or leave the "
+                    "video out"
                 )
-            yield picture
+            yield frame
 
-    def _name(self, index: int) -> str:
+    def _frame_name(self, index: int) -> str:
         return f"{self.path}: frame {index} of {self.num_frames}"
 
-    def _note(self, line: str) -> None:
-        """Add a line to the notes, and log it, unless it is there already."""
+    def _add_note(self, line: str) -> None:
+        """Append a line to the notes and log it, unless the notes contain it already."""
         if line not in self.notes:
             self.notes.append(line)
             _log.warning(line)
 
     @abstractmethod
-    def _pictures(self, wanted: list[int]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
-        """Yield the frames numbered `wanted`: ascending, none twice."""
+    def _read(self, indices: list[int]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+        """Yield the frames with these indices, which are ascending and unique."""
 
 
-def is_too_large(height: int, width: int) -> bool:
-    """True if frames of this size, in pixels, are not read."""
+def exceeds_size_limit(height: int, width: int) -> bool:
+    """True if a frame of this size, in pixels, is too large to be read."""
     return height * width > MAX_FRAME_PIXELS or max(height, width) > MAX_SIDE_PIXELS
 
 
 def check_frame_size(path: Path, *, height: int, width: int) -> None:
-    """Refuse frames that are too large to be true, before memory is asked for."""
-    if is_too_large(height, width):
+    """Raise VideoError if a declared frame size exceeds the limit, before memory is allocated."""
+    if exceeds_size_limit(height, width):
         raise VideoError(
             f"{path} has frames of {height} x {width} pixels; wanted at most {MAX_FRAME_PIXELS} "
             f"pixels a frame and {MAX_SIDE_PIXELS} a side: resize it"

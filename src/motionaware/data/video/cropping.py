@@ -1,13 +1,12 @@
-"""Reads the cropping that a Matroska or MP4 file notes for its video.
+"""Reads the cropping margins that a Matroska or MP4 file declares for its video.
 
-FFmpeg 7.1 and later read the same fields, and the ffmpeg command, ffplay and mpv apply them. PyAV
-18.1 does not hand them out (they are side data of the stream), so they are read here.
+FFmpeg 7.1 and later read the same fields; the ffmpeg command, ffplay and mpv apply them. PyAV 18.1
+does not expose them (they are side data of the stream), so this module parses the file.
 
 Matroska  PixelCropTop, PixelCropBottom, PixelCropLeft, PixelCropRight of a video track: RFC 9559.
 MP4, MOV  the clean aperture box, `clap`, of the first sample entry of a track: ISO/IEC 14496-12.
 
-A file that notes nothing, or is damaged, gives no margins: what is damaged is reported by the
-decoder.
+A file that declares no cropping, or is damaged, gives zero margins. The decoder reports the damage.
 """
 
 import struct
@@ -18,8 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
-from motionaware.errors import UsageError
-
+# Element IDs of Matroska, with their marker bits.
 _SEGMENT, _SEEK_HEAD, _SEEK, _SEEK_ID, _SEEK_POSITION = (
     0x18538067,
     0x114D9B74,
@@ -30,15 +28,19 @@ _SEGMENT, _SEEK_HEAD, _SEEK, _SEEK_ID, _SEEK_POSITION = (
 _TRACKS, _TRACK_ENTRY, _TRACK_TYPE, _VIDEO = 0x1654AE6B, 0xAE, 0x83, 0xE0
 _CLUSTER = 0x1F43B675
 _CROP_FIELDS = {0x54BB: "top", 0x54AA: "bottom", 0x54CC: "left", 0x54DD: "right"}
-_TYPE_VIDEO = 1  # of TrackType
+_TYPE_VIDEO = 1  # value of TrackType
 
-_LARGEST_BOX_BYTES = 2**24  # of the metadata boxes that are read whole
-_SAMPLE_ENTRY_BYTES = 78  # of a VisualSampleEntry before its child boxes
+_MAX_METADATA_BYTES = 2**24  # a larger metadata element or box is not read
+_SAMPLE_ENTRY_BYTES = 78  # fields of a VisualSampleEntry before its child boxes
+
+
+class _MalformedFile(ValueError):
+    """The file violates its format; the caller then assumes no cropping."""
 
 
 @dataclass(frozen=True)
 class Margins:
-    """Pixels to remove at each side of a stored frame."""
+    """Pixels to crop at each side of a decoded frame."""
 
     top: int = 0
     bottom: int = 0
@@ -49,35 +51,35 @@ class Margins:
         return any((self.top, self.bottom, self.left, self.right))
 
 
-def matroska_margins(path: Path, *, place: int) -> Margins:
-    """The margins noted for the video track at `place` among the video tracks of a Matroska file.
+def matroska_margins(path: Path, *, track_position: int) -> Margins:
+    """Return the PixelCrop margins of a video track of a Matroska file.
 
     Args:
         path: The file.
-        place: 0 for the first video track.
+        track_position: Position of the track among the video tracks; 0 is the first.
     """
     with suppress(OSError, ValueError, IndexError), path.open("rb") as file:
         tracks = [
-            entry for entry in _track_entries(file) if _number(entry, _TRACK_TYPE) == _TYPE_VIDEO
+            entry for entry in _track_entries(file) if _uint(entry, _TRACK_TYPE) == _TYPE_VIDEO
         ]
-        video = next((content for key, content in _elements(tracks[place]) if key == _VIDEO), b"")
-        noted = {_CROP_FIELDS.get(key): int.from_bytes(value) for key, value in _elements(video)}
-        return Margins(**{side: noted.get(side, 0) for side in _CROP_FIELDS.values()})
+        elements = _elements(tracks[track_position])
+        video = next((content for key, content in elements if key == _VIDEO), b"")
+        fields = {_CROP_FIELDS.get(key): int.from_bytes(value) for key, value in _elements(video)}
+        return Margins(**{side: fields.get(side, 0) for side in _CROP_FIELDS.values()})
     return Margins()
 
 
 def mp4_margins(path: Path, *, track_id: int, height: int, width: int) -> Margins:
-    """The margins that the clean aperture of a track of an MP4 or MOV file leaves.
+    """Return the margins around the clean aperture of a track of an MP4 or MOV file.
 
     Args:
         path: The file.
-        track_id: As in the track's header.
-        height: Of a stored frame, in pixels.
-        width: Likewise.
+        track_id: The ID in the track header.
+        height: Height of a decoded frame, in pixels.
+        width: Width of a decoded frame, in pixels.
     """
     with suppress(OSError, ValueError, struct.error, ZeroDivisionError), path.open("rb") as file:
-        movie = next((box for kind, box in _file_boxes(file) if kind == b"moov"), b"")
-        for kind, track in _boxes(movie):
+        for kind, track in _boxes(_movie_box(file)):
             if kind == b"trak" and _track_id(track) == track_id:
                 return _clean_aperture(track, height=height, width=width)
     return Margins()
@@ -87,137 +89,144 @@ def mp4_margins(path: Path, *, track_id: int, height: int, width: int) -> Margin
 
 
 def _track_entries(file: BinaryIO) -> list[bytes]:
-    """The content of each TrackEntry; Tracks may stand behind the clusters if a SeekHead says so.
+    """Return the content of each TrackEntry; a SeekHead locates Tracks that follow the clusters.
 
     Raises:
-        ValueError: It is no Matroska file, or has no tracks.
+        ValueError: The file is not Matroska, or has no tracks.
     """
-    begin, tracks_at = None, None
+    segment_start, tracks_offset = None, None
     while True:
         key, size = _element_head(file)
         if key == _SEGMENT:
-            begin = file.tell()
+            segment_start = file.tell()
         elif key == _TRACKS:
-            return [entry for key, entry in _elements(_read(file, size)) if key == _TRACK_ENTRY]
+            return [
+                entry for key, entry in _elements(_read_metadata(file, size)) if key == _TRACK_ENTRY
+            ]
         elif key == _SEEK_HEAD:
-            for seek in (seek for key, seek in _elements(_read(file, size)) if key == _SEEK):
-                if _number(seek, _SEEK_ID) == _TRACKS:
-                    tracks_at = _number(seek, _SEEK_POSITION)
+            for seek in (
+                seek for key, seek in _elements(_read_metadata(file, size)) if key == _SEEK
+            ):
+                if _uint(seek, _SEEK_ID) == _TRACKS:
+                    tracks_offset = _uint(seek, _SEEK_POSITION)
         elif key == _CLUSTER:
-            if begin is None or tracks_at is None:
-                raise UsageError("no tracks before the first cluster")
-            file.seek(begin + tracks_at)
-            tracks_at = None  # a position that leads to another cluster is not followed twice
+            if segment_start is None or tracks_offset is None:
+                raise _MalformedFile("no tracks before the first cluster")
+            file.seek(segment_start + tracks_offset)
+            tracks_offset = None  # if it leads to another cluster, do not follow it again
         else:
             file.seek(size, 1)
 
 
 def _element_head(file: BinaryIO) -> tuple[int, int]:
-    """The ID of an element, its marker bits kept, and the size of its content."""
+    """Read the head of an EBML element: its ID, with marker bits, and the size of its content."""
     head = file.read(12)
-    key, id_bytes = _variable_int(head, 0, keep_marker=True)
-    size, size_bytes = _variable_int(head, id_bytes)
+    key, id_bytes = _vint(head, 0, keep_marker=True)
+    size, size_bytes = _vint(head, id_bytes)
     file.seek(id_bytes + size_bytes - len(head), 1)
     return key, size
 
 
 def _elements(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """The elements in the content of another one."""
-    at = 0
-    while at < len(content):
-        key, id_bytes = _variable_int(content, at, keep_marker=True)
-        size, size_bytes = _variable_int(content, at + id_bytes)
-        at += id_bytes + size_bytes
-        yield key, content[at : at + size]
-        at += size
+    """Yield the ID and the content of each EBML element in the content of its parent."""
+    offset = 0
+    while offset < len(content):
+        key, id_bytes = _vint(content, offset, keep_marker=True)
+        size, size_bytes = _vint(content, offset + id_bytes)
+        offset += id_bytes + size_bytes
+        yield key, content[offset : offset + size]
+        offset += size
 
 
-def _variable_int(content: bytes, at: int, *, keep_marker: bool = False) -> tuple[int, int]:
-    """An integer of variable length at a place, and how many bytes it takes.
+def _vint(content: bytes, offset: int, *, keep_marker: bool = False) -> tuple[int, int]:
+    """Return the EBML variable-size integer at an offset, and its number of bytes.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no such integer.
     """
-    first = content[at] if at < len(content) else 0
+    first = content[offset] if offset < len(content) else 0
     length = 9 - first.bit_length()
-    if length > 8 or at + length > len(content):
-        raise UsageError("no integer of variable length")
-    value = int.from_bytes(content[at : at + length])
+    if length > 8 or offset + length > len(content):
+        raise _MalformedFile("no variable-size integer")
+    value = int.from_bytes(content[offset : offset + length])
     return (value if keep_marker else value & ~(1 << 7 * length)), length
 
 
-def _number(content: bytes, wanted: int) -> int | None:
-    """The unsigned integer of an element among others."""
+def _uint(content: bytes, wanted: int) -> int | None:
+    """Return the unsigned integer in the child element with ID `wanted`; None if it is absent."""
     return next((int.from_bytes(value) for key, value in _elements(content) if key == wanted), None)
 
 
-def _read(file: BinaryIO, size: int) -> bytes:
-    if size > _LARGEST_BOX_BYTES:
-        raise UsageError("larger than metadata are")
+def _read_metadata(file: BinaryIO, size: int) -> bytes:
+    if size > _MAX_METADATA_BYTES:
+        raise _MalformedFile(f"{size} bytes of metadata")
     return file.read(size)
 
 
 # ------------------------------------------------------------------------------------ MP4 and MOV
 
 
-def _file_boxes(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """The boxes of a file; only the movie box is read, the others come empty."""
+def _movie_box(file: BinaryIO) -> bytes:
+    """Return the content of the movie box (`moov`); empty if the file has none."""
     while len(head := file.read(8)) == 8:
         size, kind = struct.unpack(">I4s", head)
-        taken = 8
+        header_bytes = 8
         if size == 1:
             (size,) = struct.unpack(">Q", file.read(8))
-            taken = 16
-        if size < taken:  # 0: to the end of the file
-            return
+            header_bytes = 16
+        if size < header_bytes:  # 0 means up to the end of the file
+            break
         if kind == b"moov":
-            yield kind, _read(file, size - taken)
-        else:
-            file.seek(size - taken, 1)
+            return _read_metadata(file, size - header_bytes)
+        file.seek(size - header_bytes, 1)
+    return b""
 
 
 def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The boxes in the content of another one."""
-    at = 0
-    while at + 8 <= len(content):
-        size, kind = struct.unpack_from(">I4s", content, at)
+    """Yield kind and content of each box in the content of its parent."""
+    offset = 0
+    while offset + 8 <= len(content):
+        size, kind = struct.unpack_from(">I4s", content, offset)
         if size < 8:
             return
-        yield kind, content[at + 8 : at + size]
-        at += size
+        yield kind, content[offset + 8 : offset + size]
+        offset += size
 
 
-def _inside(content: bytes, *kinds: bytes) -> bytes:
-    """The content of the first box of each kind in the one before; empty where one is missing."""
+def _nested_box(content: bytes, *kinds: bytes) -> bytes:
+    """Descend through the first child box of each kind; return its content, empty if one is absent.
+
+    For example, `_nested_box(track, b"mdia", b"minf")` is the content of track/mdia/minf.
+    """
     for wanted in kinds:
-        content = next((inner for kind, inner in _boxes(content) if kind == wanted), b"")
+        content = next((child for kind, child in _boxes(content) if kind == wanted), b"")
     return content
 
 
 def _track_id(track: bytes) -> int:
-    header = _inside(track, b"tkhd")
+    header = _nested_box(track, b"tkhd")
     (number,) = struct.unpack_from(">I", header, 20 if header[:1] == b"\1" else 12)
     return number
 
 
 def _clean_aperture(track: bytes, *, height: int, width: int) -> Margins:
-    """The margins around the aperture, whose centre is given from the centre of the frame."""
-    entries = _inside(track, b"mdia", b"minf", b"stbl", b"stsd")[8:]
+    """Return the margins around the aperture; its centre is an offset from the frame's centre."""
+    entries = _nested_box(track, b"mdia", b"minf", b"stbl", b"stsd")[8:]
     entry = next((content for _, content in _boxes(entries)), b"")
-    box = _inside(entry[_SAMPLE_ENTRY_BYTES:], b"clap")
+    box = _nested_box(entry[_SAMPLE_ENTRY_BYTES:], b"clap")
     if len(box) < 32:
         return Margins()
     values = struct.unpack(">8i", box[:32])
-    clean_width, clean_height, right_by, down_by = (
+    clean_width, clean_height, offset_right, offset_down = (
         Fraction(*pair) for pair in zip(values[::2], values[1::2], strict=True)
     )
-    left, right = _margins(width, clean_width, right_by)
-    top, bottom = _margins(height, clean_height, down_by)
+    left, right = _margins_along_axis(width, clean_width, offset_right)
+    top, bottom = _margins_along_axis(height, clean_height, offset_down)
     return Margins(top=top, bottom=bottom, left=left, right=right)
 
 
-def _margins(size: int, clean: Fraction, offset: Fraction) -> tuple[int, int]:
-    """Pixels before and behind an aperture along one axis; none where it reaches outside."""
+def _margins_along_axis(size: int, clean: Fraction, offset: Fraction) -> tuple[int, int]:
+    """Return the pixels before and after an aperture on one axis; 0, 0 if it exceeds the frame."""
     before = int((size - clean) / 2 + offset)
-    behind = size - before - int(clean)
-    return (before, behind) if clean >= 1 and before >= 0 and behind >= 0 else (0, 0)
+    after = size - before - int(clean)
+    return (before, after) if clean >= 1 and before >= 0 and after >= 0 else (0, 0)

@@ -1,4 +1,4 @@
-"""A video -> a folder of its frames as JPEG files, `00001.jpg` the first: whole or not at all."""
+"""Writes the frames of a video to a folder of JPEG files, `00001.jpg` first."""
 
 import shutil
 from pathlib import Path
@@ -8,48 +8,50 @@ from PIL import Image
 from motionaware.data.video.open import open_video
 from motionaware.errors import VideoError
 
-_QUALITY = 95  # of JPEG; above it files grow fast for little
+_JPEG_QUALITY = 95  # a higher quality gives much larger files for little gain
 
 
 def extract_frames(video: str | Path, folder: str | Path, *, short_side: int | None = None) -> int:
-    """Write every frame of a video as it is shown; a folder that holds as many already is kept.
+    """Write every displayed frame of a video as a JPEG file.
 
-    Frames are written to a folder beside, which then takes its place: whatever breaks it off, what
-    stands at `folder` is whole.
+    Frames are written to a temporary folder that is then renamed to `folder`, so that an
+    interruption never leaves an incomplete folder. A folder that holds the right number of JPEG
+    files already is kept.
 
     Args:
-        video: A file, or a folder of images.
-        folder: Where the frames go.
-        short_side: Pixels of the shorter side; a smaller video keeps its size, None keeps all.
+        video: A video file, or a folder of images.
+        folder: Folder to write to.
+        short_side: Scale frames down to this many pixels on their shorter side; smaller frames keep
+            their size. None keeps every size.
 
     Returns:
         The number of frames.
 
     Raises:
-        VideoError: The video cannot be read to its end.
+        VideoError: A frame of the video cannot be decoded.
         OSError: The frames cannot be written.
     """
     opened, folder = open_video(video), Path(folder)
     if folder.is_dir() and len([*folder.glob("*.jpg")]) == opened.num_frames:
         return opened.num_frames
     part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(part, ignore_errors=True)  # left by a killed process
     part.mkdir(parents=True)
     shorter = min(opened.height, opened.width)
     scale = min(1.0, (short_side or shorter) / shorter)
     size = round(opened.width * scale), round(opened.height * scale)
-    number = 0
+    num_written = 0
     try:
-        for number, picture in enumerate(opened.pictures(), start=1):
-            image = Image.fromarray(picture)
+        for num_written, frame in enumerate(opened.iter_frames(), start=1):
+            image = Image.fromarray(frame)
             if image.size != size:
-                image = image.resize(size, Image.Resampling.BILINEAR)  # averages where it shrinks
-            image.save(part / f"{number:05d}.jpg", quality=_QUALITY)
-        if number != opened.num_frames:
-            raise VideoError(f"{video} gave {number} of its {opened.num_frames} frames")
+                image = image.resize(size, Image.Resampling.BILINEAR)  # antialiased
+            image.save(part / f"{num_written:05d}.jpg", quality=_JPEG_QUALITY)
+        if num_written != opened.num_frames:
+            raise VideoError(f"{video} gave {num_written} of its {opened.num_frames} frames")
         if folder.exists():
             shutil.rmtree(folder)
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return number
+    return num_written

@@ -1,16 +1,15 @@
-"""Decoded frames kept on disk, for data sets that are small and looked at again and again.
+"""Caches decoded frames on disk, for small data sets that are read in many epochs.
 
-A short video is decoded once, whole, and kept as plain uint8 in a file of its own, which is mapped
-into memory: whichever frames the next epoch draws are there. All workers and runs share the files.
+A short video is decoded once, completely, and stored as a uint8 array in a file that is mapped into
+memory. All workers and runs share the files. Cached frames equal decoded frames bit for bit.
 
-    FOLDER/PLACE/STATE.npy    PLACE follows from the video's path, STATE from its size and time of
-                              change and from the decoders: what is stale is never found again, and
-                              makes way when the video is kept anew
-    FOLDER/PLACE/STATE.notes  the notes of that video, where there are any
-    FOLDER/used.json          how many bytes, counted under a lock when a cache is opened, and kept
+    FOLDER/VIDEO/STATE.npy    the frames of a video
+    FOLDER/VIDEO/STATE.notes  its notes, if it has any
+    FOLDER/used.json          size of the cache in bytes; updated under a lock
 
-A file appears whole or not at all (`whole_file`); one that was damaged since is made anew. What is
-read is bit for bit what decoding gives.
+VIDEO is a hash of the video's path. STATE is a hash of its size, its modification time and the
+versions of the decoders: a changed video gets another STATE, and its old file is deleted when it is
+stored again. Files are written atomically. A damaged file is ignored and written again.
 """
 
 import hashlib
@@ -30,30 +29,31 @@ from jaxtyping import UInt8
 from numpy.lib.format import header_data_from_array_1_0, write_array_header_1_0
 
 from motionaware.data.video.base import SizeChange, Video
-from motionaware.data.video.torchcodec import Decoder, opener_of
+from motionaware.data.video.open import Decoder, video_opener
 from motionaware.errors import VideoError
-from motionaware.files import whole_file, write_atomically
+from motionaware.files import atomic_file, write_atomically
 
-MAX_VIDEO_BYTES = 2**26  # decoded; a longer video would take the place of many
-_LAYOUT = 2  # of the files and of the way frames are made; another number discards old files
-_ABANDONED_SECONDS = 3600.0  # nobody writes one video for so long: its writer was killed
-_STATE_LENGTH, _MAX_WORDS = 512, 200  # written in place: a full disk can still be told
-_UNREADABLE = (OSError, ValueError, EOFError)  # of a file that was damaged or taken away
+MAX_VIDEO_BYTES = 2**26  # of decoded frames; longer videos are not cached
+_LAYOUT = 2  # version of the files and of the decoding; another value invalidates old files
+_ABANDONED_SECONDS = 3600.0  # a partial file of this age was left by a killed process
+# used.json has a fixed length and is overwritten in place, which works on a full disk too.
+_STATE_CHARACTERS, _MAX_REASON_CHARACTERS = 512, 200
+_READ_ERRORS = (OSError, ValueError, EOFError)  # raised for a damaged or deleted file
 
 
 class FrameCache:
-    """Opens videos, and keeps the frames of short ones.
+    """Opens videos and caches the decoded frames of short ones.
 
     Args:
-        folder: Where they are kept; made if missing, and may be deleted at any time.
-        max_gib: How large the folder may grow, in GiB; once full, videos are decoded as usual.
-        decoder: Who decodes video files.
-        square_pixels: As for `open_video`; frames made with another value are kept apart.
-        size_change: Likewise.
+        folder: Folder of the cache; created if missing. It may be deleted at any time.
+        max_gib: Maximum size of the folder, in GiB. Once it is full, further videos are decoded.
+        decoder: The library that decodes video files.
+        square_pixels: As for `open_video`. Frames of different values are cached separately.
+        size_change: As for `open_video`. Frames of different values are cached separately.
 
     Raises:
         OSError: The folder cannot be written.
-        ImportError: The decoder cannot be had.
+        MissingPackage: The decoder is not installed.
     """
 
     def __init__(
@@ -65,15 +65,15 @@ class FrameCache:
         square_pixels: bool = True,
         size_change: SizeChange = "scale",
     ) -> None:
-        self.folder = Path(folder).resolve()  # a worker may stand in another folder
+        self.folder = Path(folder).resolve()  # a worker may have another working directory
         self.max_bytes = int(max_gib * 2**30)
-        self._open = opener_of(decoder, square_pixels=square_pixels, size_change=size_change)
-        usual = square_pixels and size_change == "scale"
-        self._options = "" if usual else f" {square_pixels = } {size_change = }"
+        self._open = video_opener(decoder, square_pixels=square_pixels, size_change=size_change)
+        has_defaults = square_pixels and size_change == "scale"
+        self._options = "" if has_defaults else f" {square_pixels = } {size_change = }"
         packages = ["av", "pillow"] + ([decoder] if decoder != "pyav" else [])
         self._decoders = f"{_LAYOUT} {[(name, version(name)) for name in packages]}"
         try:
-            self._count_anew()
+            self._measure_folder()
         except OSError as error:
             raise OSError(
                 error.errno,
@@ -83,118 +83,125 @@ class FrameCache:
 
     @property
     def used_bytes(self) -> int:
-        """How large the folder is, to what is known."""
-        return self._state()["bytes"]
+        """Size of the cached frames, by the bookkeeping of used.json."""
+        return self._read_state()["bytes"]
 
     @property
-    def trouble(self) -> str | None:
-        """Why a video was not kept, told by whichever process met it first; None if all were."""
-        return self._state()["trouble"]
+    def problem(self) -> str | None:
+        """The first reason why a process could not cache a video; None if there was none."""
+        return self._read_state()["trouble"]
 
     def open(self, path: str | Path) -> Video:
-        """Open a video as `open_video` does; its frames come from the cache if they are there.
+        """Open a video as `open_video` does; its frames are read from the cache if possible.
 
         Raises:
-            VideoError: As `open_video`.
+            VideoError: As for `open_video`.
         """
         path = Path(path)
         if not path.exists():
-            return self._open(path)  # which says so
-        kept = self._file(path)
-        video = self._mapped(path, kept)
+            return self._open(path)  # raises the VideoError
+        file = self._cache_file(path)
+        video = self._load(path, file)
         if video is None:
             video = self._open(path)
-            self._keep(video, kept)
-            video = self._mapped(path, kept) or video
+            self._store(video, file)
+            video = self._load(path, file) or video
         return video
 
-    def _file(self, path: Path) -> Path:
-        """Where a video belongs as it is now; a folder of frames is known by all its images."""
+    def _cache_file(self, path: Path) -> Path:
+        """Return the cache file of a video in its current state; all images of a folder count."""
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         stats = [(file.name, file.stat()) for file in files]
-        state = [(name, found.st_size, found.st_mtime_ns) for name, found in stats]
-        place = _short(f"{path.resolve()}{self._options}")
-        return self.folder / place / f"{_short((self._decoders, state))}.npy"
+        state = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+        video = _digest(f"{path.resolve()}{self._options}")
+        return self.folder / video / f"{_digest((self._decoders, state))}.npy"
 
-    def _mapped(self, path: Path, kept: Path) -> Video | None:
-        """The video whose frames a file keeps; None if there is none, or it was damaged."""
+    def _load(self, path: Path, file: Path) -> Video | None:
+        """Return the cached video; None if it is not cached or the file is damaged."""
         try:
-            num_frames, height, width, _ = np.load(kept, mmap_mode="r").shape
-            notes = kept.with_suffix(".notes")
-            lines = notes.read_text(encoding="utf-8").splitlines() if notes.exists() else []
-        except _UNREADABLE:
+            num_frames, height, width, _ = np.load(file, mmap_mode="r").shape
+            notes_file = file.with_suffix(".notes")
+            notes = (
+                notes_file.read_text(encoding="utf-8").splitlines() if notes_file.exists() else []
+            )
+        except _READ_ERRORS:
             return None
-        return _Kept(
+        return _CachedVideo(
             path=path,
             num_frames=num_frames,
             height=height,
             width=width,
             times_seconds=None,
-            notes=lines,
-            kept=kept,
+            notes=notes,
+            cache_file=file,
             reopen=self._open,
         )
 
-    def _keep(self, video: Video, kept: Path) -> None:
-        """Decode all of a video into a file, if there is room for it."""
+    def _store(self, video: Video, file: Path) -> None:
+        """Decode all frames of a video and write them to the cache, if there is space."""
         num_bytes = video.num_frames * video.height * video.width * 3
         if num_bytes > MAX_VIDEO_BYTES:
             return
         try:
-            if not self._reserve(num_bytes, video.path, kept):
+            if not self._reserve(num_bytes, video.path, file):
                 return
             try:
                 frames = video.frames(range(video.num_frames)).permute(0, 2, 3, 1).numpy()
-                if video.notes:  # first, so that no frames are found without them
+                if video.notes:  # written first: cached frames always have their notes
                     notes = "\n".join(video.notes).encode()
-                    write_atomically(kept.with_suffix(".notes"), notes)
-                with whole_file(kept, what="decoded frames") as part, part.open("wb") as file:
-                    # As np.save, which does not say why when the disk is full.
-                    write_array_header_1_0(file, header_data_from_array_1_0(frames))
-                    file.write(np.ascontiguousarray(frames).data)
+                    write_atomically(file.with_suffix(".notes"), notes)
+                with atomic_file(file, what="decoded frames") as part, part.open("wb") as opened:
+                    # The format of np.save, which does not report the cause on a full disk.
+                    write_array_header_1_0(opened, header_data_from_array_1_0(frames))
+                    opened.write(np.ascontiguousarray(frames).data)
             except BaseException:
-                self._change(-num_bytes)
+                self._update_state(-num_bytes)
                 raise
         except VideoError:
-            return  # a frame that nobody asked for may be damaged
+            return  # a damaged frame is reported only when it is requested
         except OSError as error:
             with suppress(OSError):
-                why = os.strerror(error.errno) if error.errno else str(error)
-                self._change(0, trouble=f"cannot be written ({why})")
+                reason = os.strerror(error.errno) if error.errno else str(error)
+                self._update_state(0, problem=f"cannot be written ({reason})")
 
-    def _reserve(self, num_bytes: int, path: Path, kept: Path) -> bool:
-        """Take room for a video, whose stale files go; False if there is none, or no need."""
+    def _reserve(self, num_bytes: int, path: Path, file: Path) -> bool:
+        """Delete stale files of a video and reserve space for it; False if it need not be stored.
+
+        It need not if the cache is full, or if another process has stored it.
+        """
         with self._lock():
-            if self._mapped(path, kept) is not None:  # another process was quicker
+            if self._load(path, file) is not None:
                 return False
-            for stale in kept.parent.glob("*.npy"):
-                self._change(-stale.stat().st_size)
+            for stale in file.parent.glob("*.npy"):
+                self._update_state(-stale.stat().st_size)
                 stale.unlink()
                 stale.with_suffix(".notes").unlink(missing_ok=True)
             used = self.used_bytes
             if used + num_bytes > self.max_bytes:
-                self._change(0, trouble=f"is full at {used / 2**30:.2f} GiB")
+                self._update_state(0, problem=f"is full at {used / 2**30:.2f} GiB")
                 return False
-            self._change(num_bytes)
+            self._update_state(num_bytes)
         return True
 
-    def _change(self, num_bytes: int, *, trouble: str | None = None) -> None:
+    def _update_state(self, num_bytes: int, *, problem: str | None = None) -> None:
+        """Add to the size in used.json; store the problem if it is the first."""
         with self._lock():
-            state = self._state()
+            state = self._read_state()
             state["bytes"] = max(0, state["bytes"] + num_bytes)
-            state["trouble"] = state["trouble"] or (trouble and trouble[:_MAX_WORDS])
-            line = json.dumps(state, ensure_ascii=False).ljust(_STATE_LENGTH)
+            state["trouble"] = state["trouble"] or (problem and problem[:_MAX_REASON_CHARACTERS])
+            line = json.dumps(state, ensure_ascii=False).ljust(_STATE_CHARACTERS)
             file = self.folder / "used.json"
-            with file.open("r+" if file.exists() else "w") as written:
-                written.write(line)
+            with file.open("r+" if file.exists() else "w") as opened:
+                opened.write(line)
 
-    def _state(self) -> dict[str, Any]:
+    def _read_state(self) -> dict[str, Any]:
         try:
             return json.loads((self.folder / "used.json").read_text())
-        except _UNREADABLE:  # the folder was emptied, or a process killed while it wrote
-            return {"bytes": _bytes_in(self.folder), "trouble": None}
+        except _READ_ERRORS:  # the folder was deleted, or a process was killed while writing
+            return {"bytes": _folder_bytes(self.folder), "trouble": None}
 
-    def _count_anew(self) -> None:
+    def _measure_folder(self) -> None:
+        """Delete abandoned partial files and write used.json from the files of the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._lock():
             for part in self.folder.glob("*/.*.part"):
@@ -202,36 +209,36 @@ class FrameCache:
                     if time.time() - part.stat().st_mtime > _ABANDONED_SECONDS:
                         part.unlink()
             (self.folder / "used.json").unlink(missing_ok=True)
-            self._change(0)
+            self._update_state(0)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        # A singleton may be taken again by whoever holds it, and a fork makes its own.
+        # FileLock is re-entrant within a process; forked workers get separate locks.
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "lock", is_singleton=True).acquire(poll_interval=0.002):
             yield
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Kept(Video):
-    kept: Path
+class _CachedVideo(Video):
+    cache_file: Path
     reopen: Callable[[Path], Video]
 
-    def _pictures(self, wanted: list[int]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+    def _read(self, indices: list[int]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
         try:
-            frames = np.load(self.kept, mmap_mode="r")
-        except _UNREADABLE:  # gone since
-            return self.reopen(self.path)._pictures(wanted)
-        return (np.asarray(frames[index]) for index in wanted)
+            frames = np.load(self.cache_file, mmap_mode="r")
+        except _READ_ERRORS:  # deleted after the video was opened
+            return self.reopen(self.path)._read(indices)
+        return (np.asarray(frames[index]) for index in indices)
 
 
-def _short(facts: object) -> str:
-    return hashlib.sha256(str(facts).encode()).hexdigest()[:32]
+def _digest(value: object) -> str:
+    return hashlib.sha256(str(value).encode()).hexdigest()[:32]
 
 
-def _bytes_in(folder: Path) -> int:
+def _folder_bytes(folder: Path) -> int:
     total = 0
     for path in folder.glob("*/*"):
-        with suppress(FileNotFoundError):  # another process may just have moved it
+        with suppress(FileNotFoundError):  # another process may rename or delete it meanwhile
             total += path.stat().st_size
     return total

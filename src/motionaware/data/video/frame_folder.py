@@ -1,4 +1,4 @@
-"""Videos that are folders of images, one image a frame."""
+"""Opens folders of images as videos: each image is one frame."""
 
 import re
 import shlex
@@ -11,19 +11,20 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from motionaware.data.video.base import (
+    DAMAGED_FILE_HINT,
     IMAGE_SUFFIXES,
-    REMEDY,
     VIDEO_SUFFIXES,
     Video,
     check_frame_size,
 )
 from motionaware.errors import VideoError
+from motionaware.messages import count
 
 
 def is_frame_folder(path: str | Path) -> bool:
-    """Return whether `path` is a folder that directly holds an image.
+    """True if `path` is a folder that directly contains an image.
 
-    It may still be refused when it is opened: see `open_video`.
+    `open_video` may still refuse it, for example because it contains other things too.
     """
     return Path(path).is_dir() and any(map(_is_image, Path(path).iterdir()))
 
@@ -32,10 +33,10 @@ def is_frame_folder(path: str | Path) -> bool:
 class _FrameFolder(Video):
     names: tuple[str, ...]
 
-    def _pictures(self, wanted: list[int]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
-        return (_read_image(self.path / self.names[index]) for index in wanted)
+    def _read(self, indices: list[int]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+        return (_read_image(self.path / self.names[index]) for index in indices)
 
-    def _name(self, index: int) -> str:
+    def _frame_name(self, index: int) -> str:
         return str(self.path / self.names[index])
 
 
@@ -43,7 +44,7 @@ def open_frame_folder(path: Path) -> Video:
     """Open a folder of images as one video.
 
     Raises:
-        VideoError: The folder holds no image, or images of several series, or other things.
+        VideoError: The folder contains no image, images of several series, or unrelated files.
     """
     names = frame_names(path)
     _check_is_one_video(path, names)
@@ -66,67 +67,75 @@ def open_frame_folder(path: Path) -> Video:
 
 
 def _check_is_one_video(path: Path, names: list[str]) -> None:
-    """Refuse a folder that holds videos, no image, or one image among other things.
+    """Refuse a folder that contains videos, no image, or one image among other things.
 
-    Two images or more may have other files beside them: some data sets put a text file there.
+    A folder of two images or more may contain other files: some data sets put a text file there.
 
     Raises:
-        VideoError: It says what the folder holds and what to give instead.
+        VideoError: The message lists what the folder contains and what to give instead.
     """
-    others = [one for one in path.iterdir() if not one.name.startswith(".") and not _is_image(one)]
-    videos = [one for one in others if one.suffix.lower() in VIDEO_SUFFIXES and one.is_file()]
-    folders = [one.name for one in others if one.is_dir()]
-    wanted = "wanted one video: a file, or a folder of its frames and nothing else"
+    others = [
+        entry for entry in path.iterdir() if not entry.name.startswith(".") and not _is_image(entry)
+    ]
+    videos = [
+        entry for entry in others if entry.suffix.lower() in VIDEO_SUFFIXES and entry.is_file()
+    ]
+    folders = [entry.name for entry in others if entry.is_dir()]
     if videos:
-        every = " ".join(
+        patterns = " ".join(
             f"{shlex.quote(str(path))}/*{suffix}"
-            for suffix in sorted({one.suffix for one in videos})
+            for suffix in sorted({video.suffix for video in videos})
         )
-        number = f"{len(videos)} videos" if len(videos) > 1 else "1 video"
-        images = f" and {len(names)} image{'s' * (len(names) > 1)}" if names else ""
-        raise VideoError(f"{path} is a folder of {number}{images}, wanted one video; give {every}")
-    if not names:
-        inside = f"; it holds the folders {', '.join(sorted(folders)[:4])}" if folders else ""
+        images = f" and {count(len(names), 'image')}" if names else ""
         raise VideoError(
-            f"{path} is a folder without images{inside}; wanted frames in it, "
+            f"{path} is a folder of {count(len(videos), 'video')}{images}, wanted one video; give "
+            f"{patterns}"
+        )
+    if not names:
+        found = f"; it holds the folders {', '.join(sorted(folders)[:4])}" if folders else ""
+        raise VideoError(
+            f"{path} is a folder without images{found}; wanted frames in it, "
             f"named *{', *'.join(sorted(IMAGE_SUFFIXES))}"
         )
-    numbered = all(re.search("[0-9]", name) for name in names)
-    nested = any(map(_holds_videos, (path / name for name in folders)))
-    if others and (len(names) == 1 or nested or (folders and not numbered)):
-        held = ", ".join(sorted(one.name for one in others)[:4])
+    all_numbered = all(re.search("[0-9]", name) for name in names)
+    nested_videos = any(map(_contains_video, (path / name for name in folders)))
+    if others and (len(names) == 1 or nested_videos or (folders and not all_numbered)):
+        other_names = ", ".join(sorted(entry.name for entry in others)[:4])
         raise VideoError(
-            f"{path} holds {len(names)} image{'s' * (len(names) > 1)} ({', '.join(names[:2])}) and "
-            f"other things ({held}); {wanted}"
+            f"{path} holds {count(len(names), 'image')} ({', '.join(names[:2])}) and other things "
+            f"({other_names}); wanted one video: a file, or a folder of its frames and nothing else"
         )
 
 
-def _holds_videos(folder: Path) -> bool:
-    """Whether a video file lies in a folder, or in one of its folders."""
-    found = (one for pattern in ("*", "*/*") for one in folder.glob(pattern))
-    return any(one.suffix.lower() in VIDEO_SUFFIXES for one in found)
+def _contains_video(folder: Path) -> bool:
+    """True if a folder, or one of its direct subfolders, contains a video file."""
+    entries = (entry for pattern in ("*", "*/*") for entry in folder.glob(pattern))
+    return any(entry.suffix.lower() in VIDEO_SUFFIXES for entry in entries)
 
 
 def frame_names(folder: Path) -> list[str]:
-    """The names of the images directly in a folder, in the order of showing."""
-    return sorted((image.name for image in folder.iterdir() if _is_image(image)), key=_natural)
+    """Return the names of the images directly in a folder, in display order."""
+    return sorted(
+        (image.name for image in folder.iterdir() if _is_image(image)), key=_natural_sort_key
+    )
 
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
-def _natural(name: str) -> tuple[list[str | int], str]:
-    """Order numbers in names by value: frame2, frame10; the name itself parts 1 from 01."""
+def _natural_sort_key(name: str) -> tuple[list[str | int], str]:
+    """Sort numbers by value (frame2 before frame10); the name itself distinguishes 1 from 01."""
     parts = re.split(r"([0-9]+)", name.lower())
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
-_ANIMATED = ("PNG", "WEBP")  # not MPO, which cameras write: one photo and its variants
+_ANIMATED_FORMATS = ("PNG", "WEBP")  # not MPO, the format of cameras: one photo and its variants
 
-# What PIL says of declared sizes beyond its own limits: ours are lower, and are told in our words.
-_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-IMAGE_ERRORS = (OSError, ValueError, SyntaxError, *_BOMBS)  # what PIL raises of a bad image
+# Pillow has its own limits for declared sizes; ours are lower, so check_frame_size raises first.
+_SIZE_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+IMAGE_ERRORS = (OSError, ValueError, SyntaxError, *_SIZE_ERRORS)
+"""What Pillow raises for an image that it cannot read."""
 
 
 def _read_image(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
@@ -134,7 +143,7 @@ def _read_image(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
         with Image.open(path) as image:
             check_frame_size(path, height=image.height, width=image.width)
             num_frames = getattr(image, "n_frames", 1)
-            if image.format in _ANIMATED and num_frames > 1:
+            if image.format in _ANIMATED_FORMATS and num_frames > 1:
                 raise VideoError(
                     f"{path} is an animation of {num_frames} frames, wanted one image of a "
                     "folder of frames; give the animation itself as a video"
@@ -143,4 +152,6 @@ def _read_image(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
     except VideoError:
         raise
     except IMAGE_ERRORS as error:
-        raise VideoError(f"{path} cannot be read as an image ({error}); {REMEDY}") from error
+        raise VideoError(
+            f"{path} cannot be read as an image ({error}); {DAMAGED_FILE_HINT}"
+        ) from error

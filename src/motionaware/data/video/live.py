@@ -1,7 +1,7 @@
-"""A file, a camera or a pipe -> its frames, one after the other, as they come.
+"""Reads the frames of a file, a camera or a pipe one after the other, without an index.
 
-Nothing is indexed and nothing read twice, so what is here can be a source without an end. Every
-frame that the decoder gives is given on, with its number and its time.
+The source is read once, from its start, so that it may be endless. Every frame that the decoder
+outputs is yielded, with its number and its time.
 """
 
 import logging
@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from av.container import InputContainer
 from av.error import FFmpegError
@@ -20,41 +21,41 @@ from einops import rearrange
 from jaxtyping import UInt8
 from torch import Tensor
 
-from motionaware.data.video.base import REMEDY, SizeChange
-from motionaware.data.video.container import FrameToRGB, decoded, opened, shape_of
-from motionaware.data.video.file import check_whole
+from motionaware.data.video.base import DAMAGED_FILE_HINT, SizeChange
+from motionaware.data.video.container import check_not_truncated, decode_stream, open_source
+from motionaware.data.video.frame_to_rgb import FrameToRGB, frame_geometry
 from motionaware.data.video.open import open_video
 from motionaware.data.video.webp import is_webp
 from motionaware.errors import VideoError
 
-PIPE = "-"
-_PIPE_REMEDY = (
+STDIN = "-"
+_STDIN_HINT = (
     "pipe a container that can be read from its start: ffmpeg ... -f matroska -, or an mp4 written "
     "with -movflags +faststart"
 )
-_log = logging.getLogger("motionaware.data.video")  # as for videos that are opened
+_log = logging.getLogger("motionaware.data.video")  # the logger of `Video.notes`
 _CAMERA = re.compile(r"(?:/dev/video)?(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LiveFrame:
-    """One frame of a source.
+    """One frame of a live source.
 
     Attributes:
-        number: Its place among all frames that were decoded, from 0.
-        seconds: When it is shown, or was taken, the first frame at 0; None without a clock.
-        num_lost: Frames that a camera's clock says should lie between it and the one before.
-        picture: RGB in [0, 255].
+        number: Number of frames decoded before it.
+        seconds: Presentation or capture time; the first frame has 0. None without timestamps.
+        num_lost: Frames missing before this one, by the clock of a camera.
+        image: RGB in [0, 255].
     """
 
     number: int
     seconds: float | None
     num_lost: int
-    picture: UInt8[Tensor, "3 H W"]
+    image: UInt8[Tensor, "3 H W"]
 
 
 def is_camera(source: str | Path) -> bool:
-    """Tell whether a source is a camera: its number, or its device file.
+    """True if a source is the number or the device file of a camera.
 
     >>> is_camera("0"), is_camera("/dev/video1"), is_camera("cat.mp4")
     (True, True, False)
@@ -69,86 +70,92 @@ def live_frames(
     size_change: SizeChange = "scale",
     note: Callable[[str], None] = _log.warning,
 ) -> Iterator[LiveFrame]:
-    """Give the frames of a source as they come.
+    """Yield the frames of a source as they arrive.
 
     Args:
         source: A file, a folder of frames, a camera (`0`, `/dev/video0`), or `-`, which reads a
-            video file from the standard input.
+            video from standard input.
         square_pixels: As for `open_video`.
-        size_change: Likewise.
-        note: Called with one line for each thing that is changed or ignored, once; by default the
-            line is logged.
+        size_change: As for `open_video`.
+        note: Receives one line for each fact that is changed or ignored; logs it by default.
 
     Raises:
-        VideoError: It is none of these, or breaks off; a file that is cut short is said to be so
-            after its last frame.
+        VideoError: The source cannot be opened or decoded. A truncated file raises it after its
+            last frame.
     """
     path = Path(source)
     if path.is_dir() or (path.is_file() and is_webp(path)):
-        yield from _frames_of_images(source)  # as given: an empty name would be the current folder
+        yield from _frames_of_images(source)  # not `path`: Path("") is the current folder
         return
-    camera = is_camera(source) and not path.is_file()
+    from_camera = is_camera(source) and not path.is_file()
     number = 0
 
-    def note_of_file(line: str) -> None:
+    def note_with_source(line: str) -> None:
         note(f"{source}: {line}")
 
     with _open(source) as (container, stream):
         try:
-            first = before = to_picture = None
-            for number, frame in enumerate(decoded(container, stream)):
-                if to_picture is None:
-                    shape = shape_of(
+            first_seconds = previous_seconds = to_rgb = None
+            for number, frame in enumerate(decode_stream(container, stream)):
+                if to_rgb is None:
+                    geometry = frame_geometry(
                         frame,
                         container,
                         stream,
                         path=path,
                         square_pixels=square_pixels,
-                        note=note_of_file,
+                        note=note_with_source,
                     )
-                    to_picture = FrameToRGB(shape, size_change=size_change, note=note_of_file)
-                picture = to_picture(frame, name=f"{source}: frame {number}")
+                    to_rgb = FrameToRGB(geometry, size_change=size_change, note=note_with_source)
+                rgb = to_rgb(frame, name=f"{source}: frame {number}")
                 seconds = frame.time
                 if seconds is None and stream.average_rate:
                     seconds = number / float(stream.average_rate)
-                first = seconds if first is None else first
-                num_lost = _num_lost(before, seconds, stream) if camera else 0
-                before = seconds
+                first_seconds = seconds if first_seconds is None else first_seconds
+                num_lost = _num_lost(previous_seconds, seconds, stream) if from_camera else 0
+                previous_seconds = seconds
                 yield LiveFrame(
                     number=number,
-                    seconds=None if seconds is None or first is None else seconds - first,
+                    seconds=None
+                    if seconds is None or first_seconds is None
+                    else seconds - first_seconds,
                     num_lost=num_lost,
-                    picture=rearrange(torch.tensor(picture.copy()), "h w c -> c h w"),
+                    image=_to_tensor(rgb),
                 )
                 number += 1
             if path.is_file():
-                check_whole(path, container, stream)
+                check_not_truncated(path, container, stream)
         except FFmpegError as error:
             raise VideoError(
                 f"{source}: frame {number} does not decode: {error.strerror}; "
-                f"{_PIPE_REMEDY if str(source) == PIPE else REMEDY}"
+                f"{_STDIN_HINT if str(source) == STDIN else DAMAGED_FILE_HINT}"
             ) from error
     if number == 0:
-        raise VideoError(f"{source} has a video stream, but no frame came; {REMEDY}")
+        raise VideoError(f"{source} has a video stream, but no frame in it; {DAMAGED_FILE_HINT}")
 
 
 def _frames_of_images(path: str | Path) -> Iterator[LiveFrame]:
-    """The frames of a folder or of an animation, which are no stream of FFmpeg."""
+    """Yield the frames of a folder or a WebP animation, which FFmpeg does not decode."""
     video = open_video(path)
     times = video.times_seconds
-    for number, picture in enumerate(video.pictures()):
+    for number, rgb in enumerate(video.iter_frames()):
         yield LiveFrame(
             number=number,
             seconds=None if times is None else float(times[number]),
             num_lost=0,
-            picture=rearrange(torch.tensor(picture.copy()), "h w c -> c h w"),
+            image=_to_tensor(rgb),
         )
+
+
+def _to_tensor(rgb: UInt8[np.ndarray, "H W 3"]) -> UInt8[Tensor, "3 H W"]:
+    # A copy: the array may be a view of the decoder's memory, which the next frame overwrites.
+    return rearrange(torch.tensor(rgb.copy()), "h w c -> c h w")
 
 
 def _open(source: str | Path) -> AbstractContextManager[tuple[InputContainer, VideoStream]]:
     path = Path(source)
-    if str(source) == PIPE:
-        return opened(sys.stdin.buffer, Path("the standard input"), remedy=_PIPE_REMEDY)
+    if str(source) == STDIN:
+        return open_source(sys.stdin.buffer, Path("the standard input"), remedy=_STDIN_HINT)
     match = _CAMERA.fullmatch(str(source))
     if match and not path.is_file():
         if sys.platform != "linux":
@@ -158,17 +165,17 @@ def _open(source: str | Path) -> AbstractContextManager[tuple[InputContainer, Vi
             )
         device = f"/dev/video{match[1]}"
         remedy = "check that it is plugged in and that you may read it: ls -l /dev/video*"
-        return opened(device, Path(device), remedy=remedy, format="video4linux2,v4l2")
+        return open_source(device, Path(device), remedy=remedy, format="video4linux2,v4l2")
     if not path.exists():
         raise VideoError(
             f"{source} does not exist; wanted a video file, a folder of frames, a camera such as 0 "
-            f"or /dev/video0, or {PIPE} for the standard input"
+            f"or /dev/video0, or {STDIN} for the standard input"
         )
-    return opened(f"file:{path}", path, remedy=REMEDY)
+    return open_source(f"file:{path}", path, remedy=DAMAGED_FILE_HINT)
 
 
-def _num_lost(before: float | None, now: float | None, stream: VideoStream) -> int:
-    """Frames missing between two times, at the rate that the source gives."""
-    if before is None or now is None or not stream.average_rate:
+def _num_lost(previous: float | None, seconds: float | None, stream: VideoStream) -> int:
+    """Return the number of frames missing between two times at the average frame rate."""
+    if previous is None or seconds is None or not stream.average_rate:
         return 0
-    return max(0, round((now - before) * float(stream.average_rate)) - 1)
+    return max(0, round((seconds - previous) * float(stream.average_rate)) - 1)

@@ -1,32 +1,39 @@
-"""Open a video: a file, an animation or a folder of frames."""
+"""Opens a video of any kind: a file, an animated image or a folder of frames."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from motionaware.data.video.base import SizeChange, Video
 from motionaware.data.video.frame_folder import open_frame_folder
-from motionaware.data.video.webp import is_webp
+from motionaware.data.video.webp import is_webp, open_webp
 from motionaware.errors import VideoError
+
+Decoder = Literal["pyav", "torchcodec"]
+"""The library that decodes the frames of a video file."""
 
 
 def open_video(
     path: str | Path, *, square_pixels: bool = True, size_change: SizeChange = "scale"
 ) -> Video:
-    """Open a video file, or a folder of images named in the order of showing (2 comes before 10).
+    """Open a video file, or a folder of images sorted by the numbers in their names (2 before 10).
 
-    A folder is one video if it holds images and no video file. Two numbered images or more may have
-    other files beside them; a single image may not, since it is often a thumbnail.
+    A folder is one video if it holds images and no video file. It may hold other files too, if it
+    holds two numbered images or more; a single image next to other files is often a thumbnail.
 
     Args:
         path: The file or folder.
-        square_pixels: Whether the width is scaled where a file says that its pixels are not square
-            (DV, DVD, HDV), so that a circle is a circle. Images of a folder stay as stored.
-        size_change: What becomes of frames of another size than the first. `scale` stretches them
-            to the size of the first, as the ffmpeg command does, and adds a note; `refuse` raises
-            VideoError when one is read. Images of a folder must always have one size.
+        square_pixels: Scale the width by the sample aspect ratio of the file (DV, DVD, HDV), so
+            that a circle is displayed as a circle. Images of a folder are not scaled.
+        size_change: What to do with frames whose size differs from the first frame's. `scale`
+            stretches them to the size of the first, as the ffmpeg command does, and adds a note;
+            `refuse` raises VideoError when such a frame is read. Images of a folder must all have
+            the same size.
 
     Raises:
-        VideoError: nothing is there, or it is no video, or it has no frame that can be read, or it
-            is cut short.
+        VideoError: The path does not exist or is not a video, the video is truncated, or no frame
+            of it can be decoded.
     """
     if str(path) == "":
         raise VideoError("the path of the video is empty; give a video file or a folder of frames")
@@ -38,9 +45,41 @@ def open_video(
     if path.stat().st_size == 0:
         raise VideoError(f"{path} is an empty file, wanted a video; fetch it again")
     if is_webp(path):
-        from motionaware.data.video.webp import open_webp
-
         return open_webp(path)
-    from motionaware.data.video.file import open_video_file  # loads FFmpeg
+    from motionaware.data.video.file import open_video_file  # imports FFmpeg
 
     return open_video_file(path, square_pixels=square_pixels, size_change=size_change)
+
+
+def video_opener(
+    decoder: Decoder, *, square_pixels: bool = True, size_change: SizeChange = "scale"
+) -> Callable[[str | Path], Video]:
+    """Return a function that opens a video whose frames `decoder` decodes.
+
+    Args:
+        decoder: The decoding library.
+        square_pixels: As for `open_video`.
+        size_change: As for `open_video`.
+
+    Raises:
+        MissingPackage: torchcodec is chosen, but cannot decode on this machine.
+    """
+    options = {"square_pixels": square_pixels, "size_change": size_change}
+    if decoder == "pyav":
+        return partial(open_video, **options)
+    from motionaware.data.video.torchcodec import check_torchcodec
+
+    check_torchcodec()
+    return partial(_open_for_torchcodec, **options)
+
+
+def _open_for_torchcodec(
+    path: str | Path, *, square_pixels: bool = True, size_change: SizeChange = "scale"
+) -> Video:
+    """Open a video; torchcodec decodes the frames of a file, Pillow those of images and WebP."""
+    from motionaware.data.video.torchcodec import decode_with_torchcodec
+
+    video = open_video(path, square_pixels=square_pixels, size_change=size_change)
+    if video.path.is_dir() or is_webp(video.path):
+        return video
+    return decode_with_torchcodec(video)

@@ -1,14 +1,13 @@
-"""The frames wanted of an indexed file, and as little else as the codec allows.
+"""Decodes chosen frames of an indexed file, and as few others as the codec allows.
 
-Open     Headers say what FFmpeg would else decode a few frames to find out.
-Skip     A frame that no other is made from is decoded only where it is wanted (h264, whose packets
-         say so).
-Drain    Decoders hold frames back to put them in order. Once all packets that are wanted are in, it
-         is asked for what it holds, instead of being fed what follows.
+Open     Headers are trusted: FFmpeg does not probe.
+Skip     In h264, a frame that is not a reference frame is decoded only if it is wanted.
+Drain    A decoder holds frames back to reorder them. After the last wanted packet it is flushed,
+         instead of being fed the packets that follow.
 
-All three rely on files that are as they should be. The times of the frames that come are held
-against the index. What does not fit, or what the decoder calls damaged, ends the reading:
-video_file.py then decodes from the start of the file, skipping nothing.
+All three assume a valid file. The timestamps of decoded frames are therefore verified against the
+index. If one does not match, or the decoder reports damage, decoding stops here; file.py then
+decodes the file from its start and skips nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,105 +15,85 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from jaxtyping import Int64
 
-_VOP = b"\x00\x00\x01\xb6"  # begins a picture of MPEG-4 part 2; the next two bits are its kind
-_GROUP = b"\x00\x00\x01\xb3"  # may stand before a keyframe, and say the time of day
-_LARGEST_EMPTY_BYTES = 16  # a picture that only repeats the one before is at most as large
 
-
-def wanted_frames(
+def seek_frames(
     container: InputContainer,
     stream: VideoStream,
-    wanted: Sequence[int],
+    indices: Sequence[int],
     *,
-    ticks: Int64[np.ndarray, "n"],
-    keys: Int64[np.ndarray, "k"],
+    pts: Int64[np.ndarray, "n"],
+    keyframes: Int64[np.ndarray, "k"],
 ) -> Iterator[VideoFrame]:
-    """Yield the frames numbered `wanted`, which ascend; end early where the file is not as indexed.
+    """Yield the frames with these indices; stop early if the file does not match its index.
 
     Args:
-        container: A file that was just opened.
-        stream: Its video.
-        wanted: Numbers of frames, none twice.
-        ticks: When each frame is shown, in the stream's own unit.
-        keys: The frames at which decoding can start, ascending, 0 among them.
+        container: A container that was just opened.
+        stream: Its video stream.
+        indices: Indices of frames, ascending and unique.
+        pts: Presentation timestamp of each frame, in the time base of the stream.
+        keyframes: Indices of the frames at which decoding can start, ascending; 0 is one of them.
     """
     try:
-        for key, numbers in _runs(wanted, keys.tolist()):
-            due = ticks[numbers].tolist()
-            start = int(ticks[key])
-            if key:
-                container.seek(start, stream=stream)
+        for keyframe, group in _group_by_keyframe(indices, keyframes.tolist()):
+            wanted_pts = pts[group].tolist()
+            keyframe_pts = int(pts[keyframe])
+            if keyframe:
+                container.seek(keyframe_pts, stream=stream)
             found: dict[int | None, VideoFrame] = {}
-            for frame in _run(container, stream, set(due), start=start if key else None):
-                if frame.is_corrupt:  # others may be made from it, those shown before it too
+            for frame in _decode_until(
+                container, stream, set(wanted_pts), start=keyframe_pts if keyframe else None
+            ):
+                if frame.is_corrupt:  # frames that refer to it, also earlier ones, may be damaged
                     return
-                if frame.pts in due:
+                if frame.pts in wanted_pts:
                     found[frame.pts] = frame
-            if len(found) < len(due):
+            if len(found) < len(wanted_pts):
                 return
-            yield from (found[tick] for tick in due)
+            yield from (found[timestamp] for timestamp in wanted_pts)
     except FFmpegError:
         return
 
 
-def is_one_picture(packet: Packet) -> bool:
-    """Tell whether a packet of MPEG-4 part 2 holds one picture that is shown when its turn comes.
+def _group_by_keyframe(indices: Sequence[int], keyframes: list[int]) -> list[tuple[int, list[int]]]:
+    """Group indices into runs that are decoded without a seek; return each with its keyframe.
 
-    Not so where it holds two, or one made from a later one, or one that only repeats the last.
+    A new run begins where there is a keyframe between two consecutive indices.
     """
-    content = bytes(packet)
-    begin = content.find(_VOP)
-    kind = content[begin + 4] >> 6 if 0 <= begin < len(content) - 4 else None
-    return (
-        kind in (0, 1)  # made from nothing, or from what was before
-        and len(content) > _LARGEST_EMPTY_BYTES
-        and content.find(_VOP, begin + 4) < 0
-    )
+    groups: list[tuple[int, list[int]]] = []
+    positions = np.searchsorted(keyframes, indices, side="right")
+    for index, position in zip(indices, positions, strict=True):
+        keyframe = keyframes[position - 1]
+        if not groups or keyframe > groups[-1][1][-1]:
+            groups.append((keyframe, []))
+        groups[-1][1].append(index)
+    return groups
 
 
-def headers_of(packet: Packet) -> bytes:
-    """What stands in a packet of MPEG-4 part 2 before its picture, the time of day left out.
-
-    It tells the decoder what wrote the picture, on which the last bits depend: one that starts at a
-    later keyframe must have read the same.
-    """
-    content = bytes(packet)
-    return content[: min(content.find(mark) % (len(content) + 1) for mark in (_VOP, _GROUP))]
-
-
-def _runs(wanted: Sequence[int], keys: list[int]) -> list[tuple[int, list[int]]]:
-    """Where decoding starts, and the frames wanted before a later keyframe is a better start."""
-    runs: list[tuple[int, list[int]]] = []
-    for number, at in zip(wanted, np.searchsorted(keys, wanted, side="right"), strict=True):
-        if not runs or keys[at - 1] > runs[-1][1][-1]:
-            runs.append((keys[at - 1], []))
-        runs[-1][1].append(number)
-    return runs
-
-
-def _run(
-    container: InputContainer, stream: VideoStream, wanted: set[int], *, start: int | None
+def _decode_until(
+    container: InputContainer, stream: VideoStream, wanted_pts: set[int], *, start: int | None
 ) -> Iterator[VideoFrame]:
-    """Decode from the packet shown at `start` until the frames shown at `wanted` have come."""
+    """Yield frames from the keyframe with pts `start` until the packets `wanted_pts` are decoded.
+
+    `start` None is the current position of the container. Other frames are yielded too.
+    """
     context = stream.codec_context
-    may_skip = context.codec.canonical_name == "h264"
+    can_skip = context.codec.canonical_name == "h264"
     for packet in container.demux(stream):
         if start is not None and not (packet.pts == start and packet.is_keyframe):
-            continue  # a seek may stop at a keyframe before
+            continue  # a seek may stop at an earlier keyframe
         start = None
-        if may_skip:
-            context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+        if can_skip:
+            context.skip_frame = "DEFAULT" if packet.pts in wanted_pts else "NONREF"
         for frame in packet.decode():
             if isinstance(frame, VideoFrame):
                 yield frame
-        if not packet.size:  # the file's end: the decoder holds nothing any more
+        if not packet.size:  # end of file: this packet flushed the decoder
             return
-        wanted -= {packet.pts}
-        if not wanted:
+        wanted_pts -= {packet.pts}
+        if not wanted_pts:
             break
     yield from context.decode(None)

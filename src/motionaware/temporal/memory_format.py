@@ -1,9 +1,9 @@
-"""Lets `to(memory_format=...)` reach kernels of 2-D and 3-D convolutions in one call.
+"""Makes `to(memory_format=...)` apply to kernels of 2-D and 3-D convolutions in one call.
 
-torch applies one format to every kernel: `channels_last` raises for kernels with 5 axes,
+torch applies one format to every kernel: `channels_last` raises an error for kernels with 5 axes,
 `channels_last_3d` for those with 4. A temporal module for images may hold a 3-D convolution
-(`action`), and one in a 3-D network holds 2-D convolutions. Here each kernel gets the channels-last
-format of its number of axes.
+(`action`), and one in a 3-D network holds 2-D convolutions. `AnyMemoryFormat` gives each kernel the
+channels-last format for its number of axes.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class AnyMemoryFormat(nn.Module):
 
 
 def _for_any_rank(fn: Change) -> Change:
-    """Let `fn` see a tensor with one axis more or less where it refuses its number of axes."""
+    """Return `fn` extended to kernels with 4 or 5 axes: with one axis more or less if it raises."""
 
     def changed(tensor: Tensor) -> Tensor:
         try:

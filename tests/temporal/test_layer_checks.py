@@ -1,4 +1,4 @@
-"""A gate skips the call of a layer only while the call would do nothing but its formula."""
+"""A gate reads the weights of a layer only while a call does nothing but the layer's formula."""
 
 import subprocess
 import sys
@@ -16,15 +16,15 @@ from torch.overrides import TorchFunctionMode
 
 from motionaware.ops import gating
 from motionaware.temporal.gate import Gate
-from motionaware.temporal.layers import is_untouched, read_pointwise
+from motionaware.temporal.layer_checks import is_untouched, read_pointwise
 from motionaware.temporal.m2a import MotionAttention, TemporalDifference
 
 CHANNELS = 16
 
 
 @pytest.fixture(autouse=True)
-def no_tensor_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gating, "_FEW_NUMBERS", 0)
+def use_the_fast_path_for_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gating, "_MIN_TRAINING_SIZE", 0)
 
 
 def clips() -> Tensor:
@@ -36,8 +36,8 @@ def gate() -> Gate:
     return Gate(nn.Tanh(), channels=CHANNELS)
 
 
-def directly(module: Gate, x: Tensor) -> Tensor:
-    """The formula of a gate, its layers called."""
+def call_layers(module: Gate, x: Tensor) -> Tensor:
+    """Compute the formula of a gate by calls of its layers."""
     frames = x.flatten(0, 1)
     wide = module.up(module.inner(module.down(frames)))
     return x * (1 + wide.sigmoid().unflatten(0, x.shape[:2]))
@@ -95,7 +95,7 @@ def widen_the_kernel(module: Gate) -> None:
     module.down = nn.Conv2d(CHANNELS, CHANNELS // 8, 3, padding=1)
 
 
-def pad_by_a_word(module: Gate) -> None:
+def pad_by_a_mode(module: Gate) -> None:
     module.down = nn.Conv2d(CHANNELS, CHANNELS // 8, 3, padding="same", padding_mode="circular")
 
 
@@ -107,7 +107,7 @@ def prune_weights(module: Gate) -> None:
     prune.l1_unstructured(module.down, "weight", amount=0.5)
 
 
-def prune_for_good(module: Gate) -> None:
+def prune_permanently(module: Gate) -> None:
     prune_weights(module)
     prune.remove(module.down, "weight")
 
@@ -137,7 +137,7 @@ def shadow_the_weight(module: Gate) -> None:
 
 
 class Scaled(Tensor):
-    """A weight that is multiplied where it is used, as quantised weights are."""
+    """A weight that is scaled in the convolution, like quantised weights."""
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
@@ -168,7 +168,7 @@ TOUCHED: list[Callable[[Gate], None]] = [
     swap_in_another_class,
     drop_a_bias,
     widen_the_kernel,
-    pad_by_a_word,
+    pad_by_a_mode,
     group,
     prune_weights,
     new_weight_norm,
@@ -187,14 +187,14 @@ def test_a_touched_layer_of_a_gate_is_called(touch: Callable[[Gate], None], grad
     touch(module)
     assert None in [read_pointwise(layer, clips()) for layer in (module.down, module.up)]
     with torch.set_grad_enabled(grad):
-        torch.testing.assert_close(module(clips()), directly(module, clips()))
+        torch.testing.assert_close(module(clips()), call_layers(module, clips()))
 
 
-def test_weights_pruned_for_good_are_read_again():
+def test_permanently_pruned_weights_are_read():
     module = gate()
-    prune_for_good(module)
+    prune_permanently(module)
     assert read_pointwise(module.down, clips()) is not None
-    torch.testing.assert_close(module(clips()), directly(module, clips()))
+    torch.testing.assert_close(module(clips()), call_layers(module, clips()))
 
 
 @pytest.mark.parametrize("kind", ["backward", "backward pre"])
@@ -210,13 +210,13 @@ def test_backward_hooks_of_a_layer_run(kind):
 
 @pytest.fixture
 def global_hook() -> Iterator[list[nn.Module]]:
-    seen: list[nn.Module] = []
-    handle = torch_module.register_module_forward_hook(lambda layer, *_: seen.append(layer))
-    yield seen
+    called: list[nn.Module] = []
+    handle = torch_module.register_module_forward_hook(lambda layer, *_: called.append(layer))
+    yield called
     handle.remove()
 
 
-def test_a_hook_on_all_modules_sees_every_layer(global_hook: list[nn.Module]):
+def test_a_global_hook_runs_for_every_layer(global_hook: list[nn.Module]):
     module = gate()
     attention = MotionAttention(TemporalDifference())
     module.inner = attention
@@ -236,17 +236,17 @@ def test_a_compiled_layer_runs_its_compiled_code():
     assert not is_untouched(module.down, nn.Conv2d)
     layer = module.down
     layer._compiled_call_impl = lambda frames: F.conv2d(frames, layer.weight + 1)
-    torch.testing.assert_close(module(clips()), directly(module, clips()))
+    torch.testing.assert_close(module(clips()), call_layers(module, clips()))
 
 
-def test_meta_weights_are_left_to_the_layer():
+def test_layers_on_the_meta_device_are_called():
     module = gate()
     module.down.to("meta")
     assert read_pointwise(module.down, clips()) is None
     assert Gate(nn.Tanh(), channels=CHANNELS).to("meta")(clips().to("meta")).is_meta
 
 
-def test_weights_of_another_type_are_left_to_the_layer_but_for_autocast():
+def test_weights_of_another_dtype_are_read_under_autocast_only():
     module = gate()
     module.down.to(torch.bfloat16)
     assert read_pointwise(module.down, clips()) is None
@@ -254,20 +254,20 @@ def test_weights_of_another_type_are_left_to_the_layer_but_for_autocast():
         assert read_pointwise(module.down, clips()) is not None
 
 
-def test_a_replaced_function_of_torch_runs(monkeypatch: pytest.MonkeyPatch):
+def test_a_replaced_torch_function_runs(monkeypatch: pytest.MonkeyPatch):
     module, plain = gate(), F.conv2d
     monkeypatch.setattr(F, "conv2d", lambda *args: plain(*args).neg())
-    torch.testing.assert_close(module(clips()), directly(module, clips()))
+    torch.testing.assert_close(module(clips()), call_layers(module, clips()))
 
 
-def test_weights_of_a_new_gate_are_read():
+def test_the_weights_of_a_new_gate_are_read():
     module = gate()
     for layer in (module.down, module.up):
         assert read_pointwise(layer, clips()) == (layer.weight, layer.bias)
 
 
 @pytest.mark.parametrize("touch", ["hook", "pre-hook", "forward", "subclass", "identity"])
-def test_motion_that_was_touched_is_called(touch):
+def test_a_touched_motion_module_is_called(touch):
     attention = MotionAttention(None if touch == "identity" else TemporalDifference())
     if touch == "hook":
         attention.motion.register_forward_hook(lambda layer, inputs, output: output.neg())
@@ -289,15 +289,15 @@ class Counts(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_numbers_agree_under_a_torch_function_mode():
+def test_results_are_the_same_under_a_torch_function_mode():
     module = gate()
     with Counts():
-        torch.testing.assert_close(module(clips()), directly(module, clips()))
+        torch.testing.assert_close(module(clips()), call_layers(module, clips()))
 
 
 @pytest.mark.slow
 def test_layers_sharded_by_fsdp2_are_called():
-    # In another process, which sets up a process group.
+    # In another process, because it initialises a process group.
     script = """
 import copy, tempfile, torch
 import torch.distributed as dist
@@ -305,7 +305,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from motionaware.ops import gating
 from motionaware.temporal.gate import Gate
-gating._FEW_NUMBERS = 0
+gating._MIN_TRAINING_SIZE = 0
 with tempfile.TemporaryDirectory() as folder:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
     mesh = init_device_mesh("cpu", (1,))
