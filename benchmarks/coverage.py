@@ -1,16 +1,20 @@
-"""Which networks become motion-aware by the default rule? Ask one small member of every family.
+"""Check which network families the default rule of `insert` supports, on a small member of each.
 
-    python benchmarks/coverage.py             # about ten minutes; goes on where it was stopped
-    python benchmarks/coverage.py --again vgg # ask these families anew
+    python benchmarks/coverage.py             # about ten minutes; continues after an interruption
+    python benchmarks/coverage.py --again vgg # test these families again
 
-A family is a module of timm, or of torchvision's video networks; its member is the smallest of a
-dozen whose names sound small. Weights are random, images small. A family works if, with `m2a` and
-with `tsm` at the sites of the default rule, (1) every tensor of the network is bit for bit as
-before, (2) features have the shape they had, (3) two evaluations agree, (4) a clip's features do
-not depend on the other clip of the batch, (5) gradients reach every parameter of every module.
+A family is a module of timm, or one of torchvision's video networks. Its member is the smallest of
+twelve networks whose names suggest a small size. Weights are random, and images are small. A family
+works if, with `m2a` and with `tsm` at the sites of the default rule,
 
-Each family has a process of its own, bounded in time and memory. What was found is kept line by
-line in `benchmarks/coverage.jsonl`, from which the table in `docs/backbones.md` is written.
+1. every tensor of the network is bitwise unchanged,
+2. the features keep their shape,
+3. two evaluations give equal features,
+4. the features of a clip do not depend on the other clip of the batch,
+5. gradients reach every parameter of every module.
+
+Each family runs in a separate process with limits of time and memory. The results are appended to
+`benchmarks/coverage.jsonl`, from which the table in `docs/backbones.md` is written.
 """
 
 import argparse
@@ -32,14 +36,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from motionaware.models.backbones import open_backbone
 from motionaware.models.insertion import insert
-from motionaware.models.shape_tracing import takes_volumes
+from motionaware.models.shape_tracing import InputRefused, takes_volumes
 from motionaware.models.sites import Choice, find_hosts
 
-FOUND = Path(__file__).with_name("coverage.jsonl")
+RESULTS = Path(__file__).with_name("coverage.jsonl")
 TABLE = Path(__file__).parents[1] / "docs" / "backbones.md"
 BEGIN, END = "<!-- coverage -->", "<!-- end of coverage -->"
 
-VIDEO = {  # families of torchvision's video networks, and the inflated ones -> members asked
+VIDEO = {  # families of torchvision's video networks and of inflated networks -> members
     "video.resnet (r3d)": ["r3d_18"],
     "video.resnet (mc3)": ["mc3_18"],
     "video.resnet (r2plus1d)": ["r2plus1d_18"],
@@ -49,93 +53,98 @@ VIDEO = {  # families of torchvision's video networks, and the inflated ones -> 
     "inflated ResNet (I3D)": ["i3d_resnet18"],
     "inflated MobileNet (I3D)": ["i3d_mobilenet_v2"],
 }
-SIZES = (64, 96, 128, 160, 192, 224, 240, 256, 384, 512)  # pixels; the first that works is taken
-SMALL = "test_|atto|femto|pico|nano|xxx?s|xx?_?small|tiny|mini|micro|_s|[a-z]0|18|11|26|small|lite"
+# Image sizes in pixels; the first that a network accepts is used.
+SIZES = (64, 96, 128, 160, 192, 224, 240, 256, 384, 512)
+SMALL_NAME = (
+    "test_|atto|femto|pico|nano|xxx?s|xx?_?small|tiny|mini|micro|_s|[a-z]0|18|11|26|small|lite"
+)
 NUM_CANDIDATES = 12
 NUM_CLIPS = 2
-SECONDS = 300  # a family
-GIGABYTES = 12  # of addresses, a family
+MAX_SECONDS = 300  # per family
+MAX_GIGABYTES = 12  # of address space, per family
 
 
 def main() -> None:
-    """Ask all families that have not been asked, then write the table."""
+    """Test all families that have no result yet, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--again", nargs="*", default=[], metavar="FAMILY")
     again = parser.parse_args().again
-    found = [json.loads(line) for line in FOUND.read_text().splitlines()] if FOUND.exists() else []
-    found = [row for row in found if row["family"] not in again]
-    FOUND.write_text("".join(f"{json.dumps(row)}\n" for row in found))
-    asked = {row["family"] for row in found}
+    results = (
+        [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    )
+    results = [row for row in results if row["family"] not in again]
+    RESULTS.write_text("".join(f"{json.dumps(row)}\n" for row in results))
+    tested = {row["family"] for row in results}
     families = {**{name: timm.list_models(module=name) for name in timm.list_modules()}, **VIDEO}
     for family, members in families.items():
-        if family in asked:
+        if family in tested:
             continue
-        row = ask_in_process(family, members)
+        row = check_in_process(family, members)
         print(f"{family:<26} {row.get('model', ''):<36} {row['verdict']}", flush=True)
-        found.append(row)
-        with FOUND.open("a") as file:
+        results.append(row)
+        with RESULTS.open("a") as file:
             file.write(f"{json.dumps(row)}\n")
     order = list(families)
-    write_table(sorted(found, key=lambda row: order.index(row["family"])))
+    write_table(sorted(results, key=lambda row: order.index(row["family"])))
 
 
-def ask_in_process(family: str, members: list[str]) -> dict[str, Any]:
-    """Ask in a process that is stopped when it takes too long."""
+def check_in_process(family: str, members: list[str]) -> dict[str, Any]:
+    """Check a family in a process that is stopped after `MAX_SECONDS`."""
     context = multiprocessing.get_context("fork")
-    mine, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, family, members))
-    began = time.monotonic()
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_result, args=(sender, family, members))
+    start = time.monotonic()
     process.start()
-    theirs.close()
-    row: dict[str, Any] = {"family": family, "verdict": f"not asked: over {SECONDS} s"}
+    sender.close()
+    row: dict[str, Any] = {"family": family, "verdict": f"not tested: over {MAX_SECONDS} s"}
     try:
-        if mine.poll(SECONDS):
-            row = mine.recv()
+        if receiver.poll(MAX_SECONDS):
+            row = receiver.recv()
     except EOFError:
-        row["verdict"] = f"not asked: over {GIGABYTES} GB"
+        row["verdict"] = f"not tested: over {MAX_GIGABYTES} GB"
     process.kill()
     process.join()
-    return row | {"seconds": round(time.monotonic() - began, 1)}
+    return row | {"seconds": round(time.monotonic() - start, 1)}
 
 
-def _answer(pipe: Any, family: str, members: list[str]) -> None:
-    limit = GIGABYTES * 10**9
+def _send_result(pipe: Any, family: str, members: list[str]) -> None:
+    limit = MAX_GIGABYTES * 10**9
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     row: dict[str, Any] = {"family": family}
     try:
         row["model"] = smallest(members)
-        row |= ask(row["model"])
+        row |= check_network(row["model"])
     except Exception as error:
-        words = str(error).strip().split("\n")[0]
-        row["verdict"] = f"{type(error).__name__}: {words}"
+        reason = str(error).strip().split("\n")[0]
+        row["verdict"] = f"{type(error).__name__}: {reason}"
     pipe.send(row)
 
 
 def smallest(members: list[str]) -> str:
-    """Of the members whose names sound small the one with the fewest parameters."""
-    likely = sorted(members, key=lambda name: (not re.search(SMALL, name), len(name)))
+    """Return the member with the fewest parameters among those whose names suggest a small size."""
+    likely = sorted(members, key=lambda name: (not re.search(SMALL_NAME, name), len(name)))
     sizes: dict[str, int] = {}
     for name in likely[:NUM_CANDIDATES] if len(members) > 1 else ():
         try:
             with torch.device("meta"):
                 network = timm.create_model(name, num_classes=0)
-        except Exception:  # some compute with their weights while they are built
+        except Exception:  # some networks compute with their weights while they are built
             network = timm.create_model(name, num_classes=0)
         sizes[name] = sum(parameter.numel() for parameter in network.parameters())
     return min(sizes, key=lambda name: sizes[name], default=members[0])
 
 
-def ask(name: str) -> dict[str, Any]:
-    """Insert `m2a` and `tsm` and check what the head of this file lists."""
+def check_network(name: str) -> dict[str, Any]:
+    """Insert `m2a` and `tsm`, and check the five conditions at the top of this file."""
     network, hosts, num_frames, size = open_small(name)
-    seen = [host for host in hosts if host.num_frames > 1]
+    used = [host for host in hosts if host.num_frames > 1]
     row: dict[str, Any] = {
         "size": size,
         "num_frames": num_frames,
-        "layout": ", ".join(sorted({host.layout for host in seen})),
-        "sites": len(seen),
+        "layout": ", ".join(sorted({host.layout for host in used})),
+        "sites": len(used),
     }
     shape = (3, num_frames, size, size) if takes_volumes(network) else (num_frames, 3, size, size)
     clips = torch.rand(NUM_CLIPS, *shape)
@@ -144,7 +153,7 @@ def ask(name: str) -> dict[str, Any]:
     for temporal in ("m2a", "tsm"):
         changed = copy.deepcopy(network)
         insert(changed, temporal, num_frames=num_frames, image_size=size)
-        modules = [changed.get_submodule(f"{host.name}.temporal") for host in seen]
+        modules = [changed.get_submodule(f"{host.name}.temporal") for host in used]
         after = changed.state_dict()
         if not all(torch.equal(after[key], value) for key, value in network.state_dict().items()):
             return row | {"verdict": f"{temporal}: a tensor of the network changed"}
@@ -163,12 +172,14 @@ def ask(name: str) -> dict[str, Any]:
             return row | {"verdict": f"{temporal}: gradients do not reach every module"}
         if temporal == "m2a":
             row["parameters"] = sum(p.numel() for module in modules for p in module.parameters())
-            row["gmac"] = (count(changed, clips) - count(network, clips)) / NUM_CLIPS / 1e9
+            row["gmac"] = (
+                (count_macs(changed, clips) - count_macs(network, clips)) / NUM_CLIPS / 1e9
+            )
     return row | {"verdict": "works"}
 
 
 def open_small(name: str) -> tuple[nn.Module, list[Any], int, int]:
-    """Open a network at the smallest image size at which shapes flow through it."""
+    """Open a network at the smallest image size that it accepts, and find its hosts."""
     error: Exception | None = None
     videos = {member for members in VIDEO.values() for member in members}
     for num_frames in (8, 16) if name in videos else (4,):
@@ -179,8 +190,8 @@ def open_small(name: str) -> tuple[nn.Module, list[Any], int, int]:
                 with torch.no_grad():
                     volume = (1, 3, num_frames, size, size)
                     network(torch.rand(volume if takes_volumes(network) else (1, 3, size, size)))
-            except Exception as one:
-                error = error if "does not take" in str(one) and error else one
+            except Exception as current:  # report the last error that is not about the size
+                error = error if isinstance(current, InputRefused) and error else current
                 continue
             return network, hosts, num_frames, size
     assert error is not None
@@ -188,32 +199,33 @@ def open_small(name: str) -> tuple[nn.Module, list[Any], int, int]:
 
 
 def run(network: nn.Module, clips: Tensor) -> Tensor:
-    """Features, pooled if they are maps."""
+    """Return features, averaged over height and width if they are maps."""
     with torch.no_grad():
         features = network(clips)
     return reduce(features, "n c h w -> n c", "mean") if features.ndim == 4 else features
 
 
-def count(network: nn.Module, clips: Tensor) -> int:
-    """Multiply-adds; with gradients, without which the counter loses track of some networks."""
+def count_macs(network: nn.Module, clips: Tensor) -> int:
+    """Count multiply-adds. Gradients are on: without them the counter misses some networks."""
     counter = FlopCounterMode(display=False)
     with counter:
         network(clips)
     return counter.get_total_flops() // 2
 
 
-def write_table(found: list[dict[str, Any]]) -> None:
-    """Put the table between its marks in the documentation."""
-    works = sum(row["verdict"] == "works" for row in found)
+def write_table(results: list[dict[str, Any]]) -> None:
+    """Replace the table between its markers in the documentation."""
+    works = sum(row["verdict"] == "works" for row in results)
     lines = [
-        f"{works} of {len(found)} families work by the default rule ({works / len(found):.1%}); "
+        f"{works} of {len(results)} families work by the default rule "
+        f"({works / len(results):.1%}); "
         f"timm {timm.__version__}, torch {torch.__version__.split('+')[0]}.",
         "",
-        "| family | member asked | frames x pixels | layout | sites | M parameters of `m2a` "
-        "| GMAC a clip of `m2a` | verdict |",
+        "| family | tested member | frames x pixels | layout | sites | M parameters of `m2a` "
+        "| GMAC per clip of `m2a` | verdict |",
         "|---|---|---|---|--:|--:|--:|---|",
     ]
-    for row in found:
+    for row in results:
         facts = [row["family"], row.get("model", "")]
         facts += [f"{row['num_frames']} x {row['size']}" if "size" in row else ""]
         facts += [row.get("layout", ""), str(row.get("sites", ""))]

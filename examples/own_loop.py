@@ -1,4 +1,4 @@
-"""Train a motion-aware network in a loop of your own; MotionPairs brings the clips."""
+"""Train a motion-aware network on the synthetic data set MotionPairs, in your own loop."""
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ model = motionaware.create_model(
 optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
 
 for step, (batch, labels) in enumerate(DataLoader(clips, batch_size=16, shuffle=True)):
-    loss = F.cross_entropy(model(batch), labels)  # uint8 b t 3 h w goes in as it is
+    loss = F.cross_entropy(model(batch), labels)  # clips are uint8, b t 3 h w
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -1,4 +1,4 @@
-"""Put a temporal module of your own into a network: nothing to register."""
+"""Insert your own temporal module into a network; it needs no registration."""
 
 import torch
 from torch import Tensor, nn
@@ -7,19 +7,19 @@ import motionaware
 
 
 class FrameMixer(nn.Module):
-    """Mix every frame with its neighbours by one learned weight a channel and frame."""
+    """Add to each frame a learned mix of itself, its predecessor and its successor, per channel."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
         self.mix = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0), groups=channels)
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Clips `b t c h w` in, clips of the same shape out."""
+        """Take clips `b t c h w` and return clips of the same shape."""
         return clips + self.mix(clips.transpose(1, 2)).transpose(1, 2)
 
 
 def make_mixer(*, channels: int, num_frames: int) -> nn.Module:
-    """Make the module of one site."""
+    """Return the module for one site."""
     return FrameMixer(channels=channels)
 
 

@@ -1,31 +1,25 @@
 import csv
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from motionaware.apps import compare as compare_module
 from motionaware.apps.compare import Comparison, compare, compare_runs
 from motionaware.cli import main
-from motionaware.engine.config import Recipe
 from motionaware.engine.grid import grid_recipes, read_grid
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import train
-from motionaware.errors import RecipeError, TrainingInterrupted
+from motionaware.errors import DataError, MissingPackage, UsageError
 from motionaware.files import lock_folder
 from motionaware.models.checkpoint import load, save
-from motionaware.report import costs
-from motionaware.report import train_runs as runs
-from motionaware.report.train_runs import Run, plan_runs, safe_name, train_missing
+from motionaware.report import cost_cache, train_runs
+from motionaware.report.runs import Run, plan_runs
 
 RECIPE = """
 clip: {num_frames: 4, image_size: 24}
@@ -50,25 +44,25 @@ def write_grid(folder: Path, text: str = GRID) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison, list[str]]:
-    """The grid, what comparing it found, and what it said meanwhile."""
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison, list[str]]:
+    """The path of a grid, the result of its comparison, and the lines that were logged."""
     grid = write_grid(tmp_path_factory.mktemp("compare"))
-    said: list[str] = []
+    logged: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(costs, "NUM_REPEATS", 2)
-        found = compare(grid, grid.parent / "out", jobs=2, num_examples=1, log=said.append)
-    return grid, found, said
+        patch.setattr(cost_cache, "NUM_REPEATS", 2)
+        comparison = compare(grid, grid.parent / "out", jobs=2, num_examples=1, log=logged.append)
+    return grid, comparison, logged
 
 
 @pytest.fixture
-def again(made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the grid and of all it made."""
-    monkeypatch.setattr(costs, "NUM_REPEATS", 1)
-    shutil.copytree(made[0].parent, tmp_path / "copy")
+def copied_grid(compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The path of a copy of the grid, next to copies of its runs and report."""
+    monkeypatch.setattr(cost_cache, "NUM_REPEATS", 1)
+    shutil.copytree(compared[0].parent, tmp_path / "copy")
     return tmp_path / "copy" / "grid.yaml"
 
 
-def rows_of(path: Path) -> list[dict[str, str]]:
+def read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -76,194 +70,205 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 # -------------------------------------------------------------------------------------- the report
 
 
-def test_every_run_is_trained_and_said(made):
-    grid, found, [first, *said] = made
-    assert first == "4 of 4 runs to train, 2 at a time"
-    assert len(said) == 4
-    assert all(re.match(r"\[\d/4\] resnet18_quarter, .*: validation top-1 \d", one) for one in said)
+def test_every_run_is_trained_and_logged(compared):
+    grid, comparison, [first, *logged] = compared
+    assert first == "4 of 4 runs to train, 2 in parallel"
+    assert len(logged) == 4
+    pattern = r"\[\d/4\] resnet18_quarter, .*: validation top-1 \d"
+    assert all(re.match(pattern, line) for line in logged)
     for temporal in ("none", "m2a"):
         for seed in (0, 1):
             folder = grid.parent / "out" / "runs" / "resnet18_quarter" / temporal / f"seed{seed}"
             assert len(RunFolder(folder).read_log()) == 1
-            facts = json.loads((folder / "provenance.json").read_text())
-            assert {"date", "commit", "machine", "versions"} == facts.keys()
-    assert found.num_failed == 0
+            provenance = json.loads((folder / "provenance.json").read_text())
+            assert {"date", "commit", "machine", "versions"} == provenance.keys()
+    assert comparison.num_failed == 0
 
 
-def test_the_results_follow_from_the_predictions(made):
-    _, found, _ = made
-    right = {}
-    for row in rows_of(found.report / "runs.csv"):
-        with np.load(found.report / row["folder"] / "predictions-test.npz") as kept:
-            assert kept["probabilities"].shape == (36, 12)
-            assert kept["names"][0] == "motionpairs/test/000000"
-            hits = kept["probabilities"].argmax(axis=1) == kept["labels"]
-        right[row["temporal"], row["seed"]] = hits
+def test_the_results_are_computed_from_the_stored_predictions(compared):
+    _, comparison, _ = compared
+    correct = {}
+    for row in read_csv(comparison.report / "runs.csv"):
+        with np.load(comparison.report / row["folder"] / "predictions-test.npz") as predictions:
+            assert predictions["probabilities"].shape == (36, 12)
+            assert predictions["names"][0] == "motionpairs/test/000000"
+            hits = predictions["probabilities"].argmax(axis=1) == predictions["labels"]
+        correct[row["temporal"], row["seed"]] = hits
         assert float(row["top1"]) == pytest.approx(hits.mean())
-    plain, m2a = rows_of(found.report / "results.csv")
-    assert (plain["temporal"], m2a["temporal"]) == ("none", "m2a")
-    for row in (plain, m2a):
-        tops = [right[row["temporal"], seed].mean() for seed in "01"]
-        assert float(row["top1_mean"]) == pytest.approx(np.mean(tops))
-        assert float(row["top1_sd"]) == pytest.approx(np.std(tops, ddof=1))
+    baseline, m2a = read_csv(comparison.report / "results.csv")
+    assert (baseline["temporal"], m2a["temporal"]) == ("none", "m2a")
+    for row in (baseline, m2a):
+        top1 = [correct[row["temporal"], seed].mean() for seed in "01"]
+        assert float(row["top1_mean"]) == pytest.approx(np.mean(top1))
+        assert float(row["top1_sd"]) == pytest.approx(np.std(top1, ddof=1))
         assert row["num_videos"] == "36"
         assert int(row["num_parameters"]) > 6e5
         assert float(row["latency_seconds"]) > 0
-    assert float(m2a["gmac"]) > float(plain["gmac"]) > 0
-    gain = float(m2a["top1_mean"]) - float(plain["top1_mean"])
+    assert float(m2a["gmac"]) > float(baseline["gmac"]) > 0
+    gain = float(m2a["top1_mean"]) - float(baseline["top1_mean"])
     assert float(m2a["gain"]) == pytest.approx(gain)
     assert float(m2a["gain_low"]) <= gain <= float(m2a["gain_high"])
-    assert plain["gain"] == ""
+    assert baseline["gain"] == ""
 
 
-def test_per_class_numbers_are_those_of_the_predictions(made):
-    _, found, _ = made
-    plain, m2a = found.findings.columns
-    (gain,) = found.findings.gains
-    rows = rows_of(found.report / "classes.csv")
+def test_per_class_accuracies_are_computed_from_the_predictions(compared):
+    _, comparison, _ = compared
+    baseline, m2a = comparison.results.cells
+    (gain,) = comparison.results.gains
+    rows = read_csv(comparison.report / "classes.csv")
     assert [row["num_videos"] for row in rows] == ["3"] * 12
-    for place, row in enumerate(rows):
-        shares = {}
-        for column in (plain, m2a):
-            hits = [one.right[one.labels == place] for one in column.runs]
-            shares[column.name] = np.concatenate(hits).mean()
-            assert float(row[column.name]) == pytest.approx(shares[column.name], abs=1e-6)
-        assert gain.per_class()[place] == pytest.approx(shares[m2a.name] - shares[plain.name])
+    for label, row in enumerate(rows):
+        accuracies = {}
+        for cell in (baseline, m2a):
+            hits = [one.correct[one.labels == label] for one in cell.runs]
+            accuracies[cell.name] = np.concatenate(hits).mean()
+            assert float(row[cell.name]) == pytest.approx(accuracies[cell.name], abs=1e-6)
+        difference = accuracies[m2a.name] - accuracies[baseline.name]
+        assert gain.per_class()[label] == pytest.approx(difference)
 
 
-def test_the_page_needs_nothing_else(made):
-    _, found, _ = made
-    page = (found.report / "report.html").read_text()
+def test_the_html_page_needs_no_other_file(compared):
+    _, comparison, _ = compared
+    page = (comparison.report / "report.html").read_text()
     sources = re.findall(r"(?:src|href)=\"([^\"]{0,40})", page)
     assert sources
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
     assert "<h1>A &lt;small&gt; grid</h1>" in page
-    chosen = re.search(r'id="classes">(.*?)</script>', page)
-    assert chosen is not None
-    data = json.loads(chosen[1])
-    assert [one["name"] for one in data["columns"]] == [
+    chart = re.search(r'id="class-data">(.*?)</script>', page)
+    assert chart is not None
+    data = json.loads(chart[1])
+    assert [cell["name"] for cell in data["cells"]] == [
         "resnet18_quarter none",
         "resnet18_quarter m2a",
     ]
-    for one in data["columns"]:
-        assert one["seeds"] == [0, 1]
-        assert [len(shares) for shares in one["shares"]] == [12, 12]
+    for cell in data["cells"]:
+        assert cell["seeds"] == [0, 1]
+        assert [len(accuracies) for accuracies in cell["accuracies"]] == [12, 12]
 
 
-def test_the_report_links_pictures_that_are_there(made):
-    _, found, _ = made
-    text = (found.report / "report.md").read_text()
-    pictures = re.findall(r"\]\((figures/[^)]+\.png)\)", text)
-    assert {"figures/cost.png", "figures/curves-resnet18_quarter.png"} <= set(pictures)
-    assert "figures/confusion-resnet18_quarter.png" in pictures
-    assert "figures/classes-resnet18_quarter-m2a-over-none.png" in pictures
-    assert all((found.report / picture).is_file() for picture in pictures)
-    for heading in ("Accuracy and cost", "Gains", "Class by class", "Where this comes from"):
+def test_all_linked_figures_exist(compared):
+    _, comparison, _ = compared
+    text = (comparison.report / "report.md").read_text()
+    links = re.findall(r"\]\((figures/[^)]+\.png)\)", text)
+    assert {"figures/cost.png", "figures/curves-resnet18_quarter.png"} <= set(links)
+    assert "figures/confusion-resnet18_quarter.png" in links
+    assert "figures/classes-resnet18_quarter-m2a-over-none.png" in links
+    assert all((comparison.report / link).is_file() for link in links)
+    for heading in ("Accuracy and cost", "Gains", "Per-class differences", "Provenance"):
         assert f"## {heading}" in text
-    assert str(found.report) not in text
+    assert str(comparison.report) not in text
 
 
-def test_the_report_holds_the_recipe_and_no_path_of_a_home(made):
-    grid, found, _ = made
+def test_the_report_has_the_recipe_and_no_absolute_path(compared):
+    grid, comparison, _ = compared
     for name in ("report.md", "report.html", "tables.tex"):
-        text = (found.report / name).read_text()
+        text = (comparison.report / name).read_text()
         assert str(grid.parent) not in text
         assert "Recipe: recipe.yaml, varied by grid.yaml." in text
-    text = (found.report / "report.md").read_text()
-    assert "<summary>The recipe of resnet18_quarter, none, seed 0</summary>" in text
+    text = (comparison.report / "report.md").read_text()
+    assert "<summary>Recipe of resnet18_quarter, none, seed 0</summary>" in text
     assert "\n  num_train_clips: 24\n" in text
     assert "\n  root: cache\n" in text
 
 
-def test_the_tables_are_latex(made):
-    _, found, _ = made
-    text = (found.report / "tables.tex").read_text()
+def test_the_tables_are_written_as_latex(compared):
+    _, comparison, _ = compared
+    text = (comparison.report / "tables.tex").read_text()
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
     assert r"resnet18\_quarter & m2a & 2 &" in text
     assert text.startswith("% Recipe: recipe.yaml, varied by grid.yaml. Seeds 0, 1. Report of ")
     assert "±" not in text
 
 
-# ------------------------------------------------------------------------------------------- again
+# ------------------------------------------------------------------------------ a second comparison
 
 
-def test_what_is_finished_is_neither_trained_nor_judged_again(again: Path, monkeypatch):
+def test_finished_runs_are_neither_trained_nor_evaluated_again(copied_grid: Path, monkeypatch):
     def must_not(*_, **__):
-        raise AssertionError("done before")
+        raise AssertionError("called a second time")
 
-    monkeypatch.setattr(runs, "_start", must_not)
+    monkeypatch.setattr(train_runs, "_start_training", must_not)
     monkeypatch.setattr("motionaware.report.predictions.predict_split", must_not)
-    monkeypatch.setattr("motionaware.report.costs.measure", must_not)
-    said: list[str] = []
-    before = (again.parent / "out" / "results.csv").read_text()
-    compare(again, again.parent / "out", num_examples=0, log=said.append)
-    assert said == []
-    assert (again.parent / "out" / "results.csv").read_text() == before
+    monkeypatch.setattr("motionaware.report.cost_cache.measure", must_not)
+    logged: list[str] = []
+    before = (copied_grid.parent / "out" / "results.csv").read_text()
+    compare(copied_grid, copied_grid.parent / "out", num_examples=0, log=logged.append)
+    assert logged == []
+    assert (copied_grid.parent / "out" / "results.csv").read_text() == before
 
 
-def test_another_checkpoint_is_judged_again(again: Path):
-    column = again.parent / "out" / "runs" / "resnet18_quarter" / "m2a"
-    shutil.copy(column / "seed1" / "last.safetensors", column / "seed0" / "last.safetensors")
-    compare(again, again.parent / "out", num_examples=0)
-    one, other = (np.load(column / name / "predictions-test.npz") for name in ("seed0", "seed1"))
-    assert (one["probabilities"] == other["probabilities"]).all()
+def test_a_changed_checkpoint_is_evaluated_again(copied_grid: Path):
+    cell = copied_grid.parent / "out" / "runs" / "resnet18_quarter" / "m2a"
+    shutil.copy(cell / "seed1" / "last.safetensors", cell / "seed0" / "last.safetensors")
+    compare(copied_grid, copied_grid.parent / "out", num_examples=0)
+    seed0, seed1 = (np.load(cell / name / "predictions-test.npz") for name in ("seed0", "seed1"))
+    assert (seed0["probabilities"] == seed1["probabilities"]).all()
 
 
-def test_damaged_predictions_are_made_again(again: Path):
-    path = again.parent / "out/runs/resnet18_quarter/m2a/seed0/predictions-test.npz"
-    with np.load(path) as kept:
-        before = kept["probabilities"]
+def test_damaged_predictions_are_computed_again(copied_grid: Path):
+    path = copied_grid.parent / "out/runs/resnet18_quarter/m2a/seed0/predictions-test.npz"
+    with np.load(path) as predictions:
+        before = predictions["probabilities"]
     path.write_bytes(path.read_bytes()[:-100])
-    compare(again, again.parent / "out", num_examples=0)
-    with np.load(path) as kept:
-        assert (kept["probabilities"] == before).all()
+    compare(copied_grid, copied_grid.parent / "out", num_examples=0)
+    with np.load(path) as predictions:
+        assert (predictions["probabilities"] == before).all()
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"key": 1}', None])
-def test_damaged_costs_and_those_of_other_classes_are_measured_again(again: Path, content):
-    path = again.parent / "out" / "costs.json"
-    kept = json.loads(path.read_text())
+def test_costs_are_measured_again_if_damaged_or_for_another_number_of_classes(
+    copied_grid: Path, content
+):
+    path = copied_grid.parent / "out" / "costs.json"
+    stored = json.loads(path.read_text())
     if content is None:
-        content = json.dumps(kept | {"key": kept["key"] | {"num_classes": 5}})
+        content = json.dumps(stored | {"key": stored["key"] | {"num_classes": 5}})
     path.write_text(content)
-    compare(again, again.parent / "out", num_examples=0)
-    found = json.loads(path.read_text())
-    assert found["key"] == kept["key"]
-    assert found["facts"]["repeats"] == "1"  # `made` has 2
+    compare(copied_grid, copied_grid.parent / "out", num_examples=0)
+    measured = json.loads(path.read_text())
+    assert measured["key"] == stored["key"]
+    assert measured["facts"]["repeats"] == "1"  # the stored file has 2
 
 
-def test_two_compares_do_not_work_in_one_folder(again: Path, made, monkeypatch):
-    monkeypatch.setattr(runs, "_start", None)
-    out = again.parent / "out"
-    words = f"another compare is at work in {out}; wait until it has ended, or take another --out"
-    with lock_folder(out, busy_message=""), pytest.raises(BlockingIOError, match=re.escape(words)):
-        compare(again, out, num_examples=0)
+def test_two_comparisons_do_not_run_in_one_folder(copied_grid: Path, monkeypatch):
+    monkeypatch.setattr(train_runs, "_start_training", None)
+    out = copied_grid.parent / "out"
+    message = f"another comparison is running in {out}; wait until it ends, or choose another --out"
+    with (
+        lock_folder(out, busy_message=""),
+        pytest.raises(BlockingIOError, match=re.escape(message)),
+    ):
+        compare(copied_grid, out, num_examples=0)
     folder = out / "runs/resnet18_quarter/none/seed0"
-    with lock_folder(out, busy_message=""), pytest.raises(BlockingIOError, match=re.escape(words)):
+    with (
+        lock_folder(out, busy_message=""),
+        pytest.raises(BlockingIOError, match=re.escape(message)),
+    ):
         compare_runs([folder], out, num_examples=0)
-    compare(again, out, num_examples=0)
+    compare(copied_grid, out, num_examples=0)
 
 
-def test_a_run_that_a_killed_compare_left_at_work_is_not_trained_twice(again: Path, monkeypatch):
-    monkeypatch.setattr(runs, "_start", None)
-    folder = again.parent / "out/runs/resnet18_quarter/none/seed0"
+def test_a_run_that_outlives_a_killed_comparison_is_not_trained_twice(
+    copied_grid: Path, monkeypatch
+):
+    monkeypatch.setattr(train_runs, "_start_training", None)
+    folder = copied_grid.parent / "out/runs/resnet18_quarter/none/seed0"
     (folder / "last.safetensors").unlink()  # not finished
-    words = "seed0 is being trained by another process; wait until it has ended, or end it"
-    with RunFolder(folder).alone(), pytest.raises(BlockingIOError, match=words):
-        compare(again, again.parent / "out", num_examples=0)
+    message = "seed0 is being trained by another process; wait until it has ended, or end it"
+    with RunFolder(folder).alone(), pytest.raises(BlockingIOError, match=message):
+        compare(copied_grid, copied_grid.parent / "out", num_examples=0)
 
 
-def test_a_half_trained_run_goes_on_to_the_same_numbers(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(costs, "NUM_REPEATS", 1)
+def test_an_interrupted_run_continues_to_the_same_numbers(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(cost_cache, "NUM_REPEATS", 1)
     grid = write_grid(
         tmp_path,
         GRID.replace("[none, m2a]", "[none]").replace("[0, 1]", "[0]")
         + "overrides: {train.epochs: 2}\n",
     )
     out = tmp_path / "out"
-    recipe = runs.plan_runs(compare_module.grid_recipes(compare_module.read_grid(grid), grid), out)
-    (run,) = recipe
+    (run,) = plan_runs(grid_recipes(read_grid(grid), grid), out)
 
     def stop_after_an_epoch(line: str) -> None:
         if line.startswith("epoch 1/2"):
@@ -272,45 +277,47 @@ def test_a_half_trained_run_goes_on_to_the_same_numbers(tmp_path: Path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         train(run.recipe, run.folder.path, log=stop_after_an_epoch)
     compare(grid, out, num_examples=0)
-    whole = tmp_path / "whole"
-    train(run.recipe, whole)
-    for row, wanted in zip(run.folder.read_log(), RunFolder(whole).read_log(), strict=True):
+    uninterrupted = tmp_path / "uninterrupted"
+    train(run.recipe, uninterrupted)
+    for row, wanted in zip(run.folder.read_log(), RunFolder(uninterrupted).read_log(), strict=True):
         assert row | {"seconds": ""} == wanted | {"seconds": ""}
 
 
-# ------------------------------------------------------------------------- finished runs, by folder
+# -------------------------------------------------------------------------- finished runs by folder
 
 
-def test_finished_runs_get_the_same_report(again: Path, made):
-    folders = sorted((again.parent / "out" / "runs").glob("*/*/seed*"))
+def test_finished_runs_get_the_same_report(copied_grid: Path, compared):
+    folders = sorted((copied_grid.parent / "out" / "runs").glob("*/*/seed*"))
     folders = [folder for folder in folders if folder.is_dir()]
-    found = compare_runs(folders, again.parent / "other", num_examples=0)
-    assert [column.temporal for column in found.findings.columns] == ["none", "m2a"]
-    (gain,), (wanted,) = found.findings.gains, made[1].findings.gains
-    assert (gain.difference, gain.interval) == (wanted.difference, wanted.interval)
-    assert (again.parent / "other" / "report.html").is_file()
-    for name in ("report.html", "report.md", "runs.csv"):  # shown to others, it tells of no home
-        assert str(again.parent) not in (again.parent / "other" / name).read_text()
+    comparison = compare_runs(folders, copied_grid.parent / "other", num_examples=0)
+    assert [cell.temporal for cell in comparison.results.cells] == ["none", "m2a"]
+    (gain,), (wanted,) = comparison.results.gains, compared[1].results.gains
+    assert (gain.difference, gain.bootstrap) == (wanted.difference, wanted.bootstrap)
+    assert (copied_grid.parent / "other" / "report.html").is_file()
+    for name in ("report.html", "report.md", "runs.csv"):  # no absolute path in shared files
+        assert str(copied_grid.parent) not in (copied_grid.parent / "other" / name).read_text()
 
 
-def test_the_head_of_a_report_says_what_was_skipped(again: Path):
-    folders = sorted(path.parent for path in (again.parent / "out/runs").glob("*/*/seed0/log.csv"))
-    compare_runs(folders, again.parent / "whole", num_examples=0)
-    text, _, _ = (again.parent / "whole" / "report.md").read_text().partition("The recipe of")
+def test_the_summary_counts_skipped_videos(copied_grid: Path):
+    folders = sorted(
+        path.parent for path in (copied_grid.parent / "out/runs").glob("*/*/seed0/log.csv")
+    )
+    compare_runs(folders, copied_grid.parent / "unskipped", num_examples=0)
+    text, _, _ = (copied_grid.parent / "unskipped" / "report.md").read_text().partition("Recipe of")
     assert "kipped" not in text
     num = 0
     for folder in folders:
         path = folder / "predictions-test.npz"
-        with np.load(path) as kept:
-            content = dict(kept) | {"num_skipped": np.array(2)}
+        with np.load(path) as predictions:
+            content = dict(predictions) | {"num_skipped": np.array(2)}
         np.savez_compressed(path, allow_pickle=False, **content)
         num = len(content["labels"])
     (folders[0] / "skipped.csv").write_text("split,video,why\ntrain,a.mp4,does not exist\n")
-    compare_runs(folders, again.parent / "other", num_examples=0)
+    compare_runs(folders, copied_grid.parent / "other", num_examples=0)
     for name in ("report.md", "report.html"):
-        text = (again.parent / "other" / name).read_text()
-        assert f"judged on {num} of {num + 2} videos of the test split, 2 skipped, 12 cl" in text
-        assert "up to 1 videos a run, in 1 of 2 runs; each lists its own in skipped.csv" in text
+        text = (copied_grid.parent / "other" / name).read_text()
+        assert f"on {num} of {num + 2} videos of the test split (2 skipped), 12 classes" in text
+        assert "up to 1 video per run, in 1 of 2 runs; skipped.csv of each run lists" in text
 
 
 def rewrite(folder: Path, before: str, after: str) -> None:
@@ -319,230 +326,187 @@ def rewrite(folder: Path, before: str, after: str) -> None:
     path.write_text(path.read_text().replace(before, after))
 
 
-def test_runs_of_different_data_are_refused(again: Path):
-    one, other = (again.parent / "out/runs/resnet18_quarter" / name for name in ("none", "m2a"))
-    rewrite(other / "seed0", "num_train_clips: 24", "num_train_clips: 48")
-    words = "are of different data: data.num_train_clips is 24 in the one, 48 in the other"
-    with pytest.raises(ValueError, match=words):
-        compare_runs([one / "seed0", other / "seed0"], again.parent / "other")
+def test_runs_of_different_data_are_refused(copied_grid: Path):
+    none, m2a = (
+        copied_grid.parent / "out/runs/resnet18_quarter" / name for name in ("none", "m2a")
+    )
+    rewrite(m2a / "seed0", "num_train_clips: 24", "num_train_clips: 48")
+    message = "different data: data.num_train_clips is 24 in the first and 48 in the second"
+    with pytest.raises(UsageError, match=message):
+        compare_runs([none / "seed0", m2a / "seed0"], copied_grid.parent / "other")
 
 
-def test_runs_of_one_column_may_differ_by_the_seed_alone(again: Path):
-    column = again.parent / "out/runs/resnet18_quarter/none"
-    rewrite(column / "seed0", "learning_rate: 0.02", "learning_rate: 0.04")
-    words = r"would be one column, but optim.learning_rate is 0.04 in the one, 0.02 in the other"
-    with pytest.raises(ValueError, match=words):
-        compare_runs([column / "seed0", column / "seed1"], again.parent / "other")
+def test_runs_of_one_cell_may_differ_only_in_the_seed(copied_grid: Path):
+    cell = copied_grid.parent / "out/runs/resnet18_quarter/none"
+    rewrite(cell / "seed0", "learning_rate: 0.02", "learning_rate: 0.04")
+    message = "but optim.learning_rate is 0.04 in the first and 0.02 in the second"
+    with pytest.raises(UsageError, match=message):
+        compare_runs([cell / "seed0", cell / "seed1"], copied_grid.parent / "other")
 
 
-def test_a_run_given_twice_is_refused(again: Path):
-    folder = again.parent / "out/runs/resnet18_quarter/none/seed0"
-    with pytest.raises(ValueError, match="are both resnet18_quarter, none, seed 0; give one"):
-        compare_runs([folder, folder], again.parent / "other")
+def test_a_run_given_twice_is_refused(copied_grid: Path):
+    folder = copied_grid.parent / "out/runs/resnet18_quarter/none/seed0"
+    with pytest.raises(UsageError, match="are both resnet18_quarter, none, seed 0; give only one"):
+        compare_runs([folder, folder], copied_grid.parent / "other")
 
 
-def test_an_unfinished_run_says_how_to_finish_it(again: Path):
-    folder = again.parent / "out/runs/resnet18_quarter/none/seed0"
+def test_an_unfinished_run_is_refused_with_the_command_that_finishes_it(copied_grid: Path):
+    folder = copied_grid.parent / "out/runs/resnet18_quarter/none/seed0"
     rewrite(folder, "epochs: 1", "epochs: 3")
-    with pytest.raises(ValueError, match=r"has 1 of 3 epochs; finish it by motionaware train"):
-        compare_runs([folder], again.parent / "other")
+    with pytest.raises(
+        ValueError, match=r"has 1 of 3 epochs; finish it first: motionaware train --resume"
+    ):
+        compare_runs([folder], copied_grid.parent / "other")
 
 
-def test_a_pair_that_no_backbone_has_is_refused(again: Path):
-    folder = again.parent / "out/runs/resnet18_quarter/none/seed0"
-    with pytest.raises(ValueError, match="pair m2a tsm: no backbone has runs of both; .* of none"):
-        compare_runs([folder], again.parent / "other", pairs=[("m2a", "tsm")])
+def test_a_pair_without_runs_of_both_modules_is_refused(copied_grid: Path):
+    folder = copied_grid.parent / "out/runs/resnet18_quarter/none/seed0"
+    with pytest.raises(UsageError, match="pair m2a tsm: no backbone has runs of both; .* of none"):
+        compare_runs([folder], copied_grid.parent / "other", pairs=[("m2a", "tsm")])
 
 
-def test_a_baseline_of_which_there_is_no_run_is_refused(again: Path):
-    folder = again.parent / "out/runs/resnet18_quarter/none/seed0"
-    with pytest.raises(ValueError, match="baseline 'nine': .* there are runs of none"):
-        compare_runs([folder], again.parent / "other", baseline="nine")
+def test_a_baseline_without_runs_is_refused(copied_grid: Path):
+    folder = copied_grid.parent / "out/runs/resnet18_quarter/none/seed0"
+    with pytest.raises(UsageError, match="baseline 'nine' has no run; there are runs of none"):
+        compare_runs([folder], copied_grid.parent / "other", baseline="nine")
 
 
-# ------------------------------------------------------------------------------ before it trains
+# -------------------------------------------------------------------------- checks before training
 
 
-def refused(folder: Path, text: str) -> str:
-    """What is said of a grid that cannot be; nothing may have been trained."""
+def error_of(folder: Path, text: str) -> str:
+    """Return the message of the error about a wrong grid, and check that nothing was trained."""
     grid = write_grid(folder, text)
-    with pytest.raises((RecipeError, ValueError)) as caught:
+    with pytest.raises((UsageError, DataError)) as caught:
         compare(grid, folder / "out")
     assert not list((folder / "out").glob("runs/*/*/seed0"))
     return str(caught.value)
 
 
-def test_a_misspelt_module_fails_before_anything_trains(tmp_path: Path):
-    words = refused(tmp_path, GRID.replace("m2a]", "m2b]"))
-    assert words.startswith(f"{tmp_path / 'grid.yaml'}: temporal 'm2b' is unknown; did you mean")
+def test_an_unknown_module_fails_before_training(tmp_path: Path):
+    message = error_of(tmp_path, GRID.replace("m2a]", "m2b]"))
+    assert message.startswith(f"{tmp_path / 'grid.yaml'}: temporal 'm2b' is unknown; did you mean")
 
 
-def test_a_misspelt_backbone_fails_before_anything_trains(tmp_path: Path):
-    words = refused(tmp_path, GRID.replace("resnet18_quarter", "resnet18_quartre"))
-    assert "resnet18_quartre" in words
+def test_an_unknown_backbone_fails_before_training(tmp_path: Path):
+    message = error_of(tmp_path, GRID.replace("resnet18_quarter", "resnet18_quartre"))
+    assert "resnet18_quartre" in message
 
 
-def test_absent_data_fail_before_anything_trains(tmp_path: Path):
-    words = refused(tmp_path, GRID + f"overrides: {{data.kind: folder, data.root: {tmp_path}}}\n")
-    assert words.startswith(f"{tmp_path / 'grid.yaml'}: ")
-    assert str(tmp_path) in words.partition(": ")[2]
+def test_a_folder_without_data_fails_before_training(tmp_path: Path):
+    message = error_of(
+        tmp_path, GRID + f"overrides: {{data.kind: folder, data.root: {tmp_path}}}\n"
+    )
+    assert message.startswith(f"{tmp_path / 'grid.yaml'}: ")
+    assert str(tmp_path) in message.partition(": ")[2]
 
 
-def test_a_root_that_is_not_there_is_said_with_the_name_of_the_grid(tmp_path: Path):
-    absent = tmp_path / "absent"
-    words = refused(tmp_path, GRID + f"overrides: {{data.kind: folder, data.root: {absent}}}\n")
-    assert words.startswith(f"{tmp_path / 'grid.yaml'}: ")
-    assert str(absent) in words
+def test_the_error_about_a_missing_data_root_names_the_grid(tmp_path: Path):
+    missing = tmp_path / "missing"
+    message = error_of(tmp_path, GRID + f"overrides: {{data.kind: folder, data.root: {missing}}}\n")
+    assert message.startswith(f"{tmp_path / 'grid.yaml'}: ")
+    assert str(missing) in message
 
 
 def test_a_folder_without_a_run_cannot_be_compared(tmp_path: Path):
-    words = "nothing holds no run to compare: it has no recipe.yaml; give folders of finished runs"
-    with pytest.raises(FileNotFoundError, match=words):
-        compare_runs([tmp_path / "nothing"], tmp_path / "out")
+    message = "empty holds no run: it has no recipe.yaml; give folders of finished runs"
+    with pytest.raises(FileNotFoundError, match=message):
+        compare_runs([tmp_path / "empty"], tmp_path / "out")
 
 
-def test_a_run_of_another_recipe_is_refused(again: Path):
-    again.write_text(GRID + "overrides: {optim.learning_rate: 0.5}\n")
-    words = (
-        r"seed0 was begun with another recipe: optim.learning_rate is 0.02 there, 0.5 in the grid; "
-        r"take another --out, or take that folder away"
+def test_a_run_of_another_recipe_is_refused(copied_grid: Path):
+    copied_grid.write_text(GRID + "overrides: {optim.learning_rate: 0.5}\n")
+    message = (
+        r"seed0 was started with another recipe: optim.learning_rate is 0.02 there and 0.5 in the "
+        r"grid; choose another --out, or move that folder away"
     )
-    with pytest.raises(ValueError, match=words):
-        compare(again, again.parent / "out")
+    with pytest.raises(UsageError, match=message):
+        compare(copied_grid, copied_grid.parent / "out")
 
 
-def test_where_a_run_computes_does_not_make_it_another(again: Path, monkeypatch):
-    again.write_text(GRID + "overrides: {data.num_workers: 1, train.num_threads: 2}\n")
-    monkeypatch.setattr(runs, "_start", None)
-    assert compare(again, again.parent / "out", num_examples=0).num_failed == 0
+def test_a_run_may_continue_with_other_workers_and_threads(copied_grid: Path, monkeypatch):
+    copied_grid.write_text(GRID + "overrides: {data.num_workers: 1, train.num_threads: 2}\n")
+    monkeypatch.setattr(train_runs, "_start_training", None)
+    assert compare(copied_grid, copied_grid.parent / "out", num_examples=0).num_failed == 0
 
 
-def test_names_that_make_one_folder_are_refused(tmp_path: Path):
-    assert safe_name("a/b:c") == "a_b_c"
-    words = refused(tmp_path, GRID.replace("m2a]", "'m2a,  tsm', 'm2a, tsm']"))
-    assert "two names of the grid make the same folder name" in words
+# ----------------------------------------------------------------------------------- failures
 
 
-# ---------------------------------------------------------------------------- failures, and Ctrl-C
-
-
-def child(code: str):
-    """In place of a training process."""
+def process_running(code: str):
+    """Return a replacement of `_start_training` whose process runs the given Python code."""
 
     def start(run: Run, *, slot: int, jobs: int) -> "subprocess.Popen[bytes]":
         run.folder.path.parent.mkdir(parents=True, exist_ok=True)
-        with run.beside(".log").open("ab") as log:
-            words = [sys.executable, "-c", code, str(run.folder.path)]
-            return subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
+        with run.sibling_path(".log").open("ab") as log:
+            command = [sys.executable, "-c", code, str(run.folder.path)]
+            return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
     return start
 
 
-def test_a_cell_that_fails_is_reported_and_the_others_go_on(
-    again: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_failed_cell_is_reported_and_the_others_are_compared(
+    copied_grid: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    again.write_text(GRID.replace("[none, m2a]", "[none, m2a, tsm]"))
+    copied_grid.write_text(GRID.replace("[none, m2a]", "[none, m2a, tsm]"))
     code = "print('motionaware: the loss is nan'); raise SystemExit(1)"
-    monkeypatch.setattr(runs, "_start", child(code))
-    out = again.parent / "out"
-    assert main(["compare", str(again), "--out", str(out), "--examples", "0"]) == 1
-    said = capsys.readouterr()
-    assert "tsm, seed 0: failed: the loss is nan (exit code 1" in said.out
-    assert re.search(r"resnet18_quarter tsm +top-1 failed", said.out)
-    assert "runs that failed: 2; the report says why" in said.err
+    monkeypatch.setattr(train_runs, "_start_training", process_running(code))
+    out = copied_grid.parent / "out"
+    assert main(["compare", str(copied_grid), "--out", str(out), "--examples", "0"]) == 1
+    printed = capsys.readouterr()
+    assert "tsm, seed 0: failed: the loss is nan (exit code 1" in printed.out
+    assert re.search(r"resnet18_quarter tsm +top-1 failed", printed.out)
+    assert "2; the report" in printed.err
     text = (out / "report.md").read_text()
     assert "failed: resnet18_quarter, tsm, seed 1: the loss is nan" in text
     assert "| resnet18_quarter | tsm | 0 of 2 | failed |" in text
     assert "| resnet18_quarter | m2a | 2 |" in text
 
 
-def test_a_grid_of_which_nothing_finished_has_a_report(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(runs, "_start", child("raise SystemExit(3)"))
-    found = compare(write_grid(tmp_path), tmp_path / "out", jobs=4)
-    assert found.num_failed == 4
+def test_a_grid_without_a_finished_run_has_a_report(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(train_runs, "_start_training", process_running("raise SystemExit(3)"))
+    comparison = compare(write_grid(tmp_path), tmp_path / "out", jobs=4)
+    assert comparison.num_failed == 4
     text = (tmp_path / "out" / "report.md").read_text()
     assert "No run finished." in text
     assert "Seeds" not in text
-    assert "seed 1: it said nothing (exit code 3" in text
-    assert [row["num_failed"] for row in rows_of(tmp_path / "out" / "results.csv")] == ["2", "2"]
+    assert "seed 1: no output (exit code 3" in text
+    assert [row["num_failed"] for row in read_csv(tmp_path / "out" / "results.csv")] == ["2", "2"]
 
 
-def test_ctrl_c_ends_all_children_and_says_how_to_go_on(tmp_path: Path, monkeypatch):
-    code = (
-        "import pathlib, signal, sys, time\n"
-        "folder = pathlib.Path(sys.argv[1])\n"
-        "def end(*_): folder.with_suffix('.ended').touch(); sys.exit(130)\n"
-        "signal.signal(signal.SIGTERM, end)\n"
-        "folder.with_suffix('.began').touch()\n"
-        "time.sleep(60)\n"
-    )
-    monkeypatch.setattr(runs, "_start", child(code))
-    planned = [
-        Run(
-            backbone="b",
-            temporal="none",
-            seed=seed,
-            recipe=Recipe(),
-            folder=RunFolder(tmp_path / f"seed{seed}"),
-        )
-        for seed in range(3)
-    ]
-
-    def press_when_both_have_begun() -> None:
-        while len(list(tmp_path.glob("*.began"))) < 2:
-            threading.Event().wait(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=press_when_both_have_begun).start()
-    with pytest.raises(TrainingInterrupted, match="0 of 3 runs are done, .* with the same command"):
-        train_missing(planned, jobs=2)
-    assert sorted(path.name for path in tmp_path.glob("*.ended")) == ["seed0.ended", "seed1.ended"]
-
-
-def test_a_grid_and_runs_do_not_go_together(again: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["compare", str(again), str(again.parent)]) == 1
+def test_options_of_a_grid_and_of_finished_runs_exclude_each_other(
+    copied_grid: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["compare", str(copied_grid), str(copied_grid.parent)]) == 1
     assert "give one grid, or folders of finished runs, not both" in capsys.readouterr().err
-    assert main(["compare", str(again), "--split", "val"]) == 1
+    assert main(["compare", str(copied_grid), "--split", "val"]) == 1
     assert "--split is written in the grid" in capsys.readouterr().err
-    assert main(["compare", str(again.parent), "--jobs", "2"]) == 1
+    assert main(["compare", str(copied_grid.parent), "--jobs", "2"]) == 1
     assert "--jobs is for a grid" in capsys.readouterr().err
-    assert main(["compare", str(again), "--jobs", "0"]) == 1
+    assert main(["compare", str(copied_grid), "--jobs", "0"]) == 1
     assert "jobs = 0" in capsys.readouterr().err
 
 
-def test_without_matplotlib_nothing_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"pip install 'motionaware\[plots\]'"):
+@pytest.mark.parametrize("package", ["matplotlib.figure", "jinja2", "scipy"])
+def test_a_missing_package_is_reported_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackage, match=r"pip install 'motionaware\[compare\]'"):
         compare(write_grid(tmp_path), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-# ------------------------------------------------------------------------ NaN, and early stopping
-
-
-def test_a_run_whose_scores_are_nan_is_reported_and_the_others_are_evaluated(again: Path):
-    folder = again.parent / "out" / "runs" / "resnet18_quarter" / "m2a" / "seed1"
+def test_a_run_with_nan_scores_is_reported_and_the_others_are_evaluated(copied_grid: Path):
+    folder = copied_grid.parent / "out" / "runs" / "resnet18_quarter" / "m2a" / "seed1"
     files = RunFolder(folder)
     model = load(files.last)
     torch.nn.init.constant_(model.head.bias, float("nan"))
     save(model, files.last)
-    found = compare(again, again.parent / "out", num_examples=0)
-    assert found.num_failed == 1
-    plain, m2a = found.findings.columns
-    assert (len(plain.runs), len(m2a.runs)) == (2, 1)
-    (words,) = m2a.failures
-    assert "seed 1: the model's scores of motionpairs/test/000000, motionpairs/test/000001" in words
-
-
-def test_a_run_that_stopped_early_counts_as_finished(tmp_path: Path):
-    grid = write_grid(tmp_path)
-    text = RECIPE.replace("epochs: 1,", "epochs: 9, early_stopping_epochs: 1,")
-    (tmp_path / "recipe.yaml").write_text(text)
-    recipes = grid_recipes(read_grid(grid), grid)
-    run = plan_runs(recipes, tmp_path / "out")[0]
-    run.folder.begin(run.recipe)
-    run.folder.last.touch()
-    run.folder.write_log([{"epoch": 1, "val_top1": 0.5}])
-    assert not run.is_finished()
-    run.folder.write_log([{"epoch": 1, "val_top1": 0.5}, {"epoch": 2, "val_top1": 0.5}])
-    assert run.is_finished()
+    comparison = compare(copied_grid, copied_grid.parent / "out", num_examples=0)
+    assert comparison.num_failed == 1
+    baseline, m2a = comparison.results.cells
+    assert (len(baseline.runs), len(m2a.runs)) == (2, 1)
+    (message,) = m2a.failures
+    assert "resnet18_quarter, m2a, seed 1: " in message
+    assert "motionpairs/test/000000, motionpairs/test/000001" in message

@@ -25,7 +25,7 @@ def tiny(**options) -> VideoRecognizer:
     return create_model("resnet18_quarter", **(defaults | options))
 
 
-def test_a_model_survives_its_file(tmp_path):
+def test_a_loaded_model_equals_the_saved_one(tmp_path):
     clip = ClipSpec(num_frames=4, image_size=32, sampling="dense", frame_stride=2)
     model = tiny(class_names=["a", "b", "c"], clip=clip, where="layer2.*.conv1", dropout=0.1)
     model.recipe = {"epochs": 3}
@@ -39,15 +39,15 @@ def test_a_model_survives_its_file(tmp_path):
     assert not read.training
 
 
-def test_what_is_no_recognizer_is_not_saved(tmp_path):
-    plain = inspect.unwrap(save)  # without the types that tests check
-    with pytest.raises(ValueError, match="a Linear cannot be saved, only a VideoRecognizer, which"):
-        plain(nn.Linear(2, 2), tmp_path / "model.safetensors")
+def test_saving_another_module_raises_an_error(tmp_path):
+    unchecked = inspect.unwrap(save)  # without the type checks that tests add
+    with pytest.raises(ValueError, match="a Linear cannot be saved; wanted a VideoRecognizer"):
+        unchecked(nn.Linear(2, 2), tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("options", [{"stages": 2}, {"stages": (2, 3), "every": 2}])
-def test_a_model_with_chosen_stages_survives_its_file(tmp_path, options):
+def test_a_loaded_model_has_the_chosen_stages(tmp_path, options):
     model = tiny(**options)
     save(model, tmp_path / "model.safetensors")
     read = load(tmp_path / "model.safetensors")
@@ -56,7 +56,7 @@ def test_a_model_with_chosen_stages_survives_its_file(tmp_path, options):
 
 
 def write_early(model: VideoRecognizer, path: Path, **metadata: str) -> None:
-    """Write a file as the first version did: without checksum, stages and origin."""
+    """Write a file like the first version: without checksum, stages and origin."""
     assert model.plan is not None
     plan = {k: v for k, v in asdict(model.plan).items() if k not in ("stages", "every", "causal")}
     facts = {"clip": asdict(model.clip), "class_names": model.class_names, "plan": plan}
@@ -65,7 +65,7 @@ def write_early(model: VideoRecognizer, path: Path, **metadata: str) -> None:
     save_file(model.state_dict(), path, metadata=header)
 
 
-def test_a_file_of_an_early_version_is_read_with_a_note(tmp_path):
+def test_a_file_of_an_early_version_loads_with_a_warning(tmp_path):
     path = tmp_path / "early.safetensors"
     model = tiny()
     write_early(model, path)
@@ -75,21 +75,21 @@ def test_a_file_of_an_early_version_is_read_with_a_note(tmp_path):
         read = load(path)
     assert read.plan == model.plan
     save(read, path)
-    assert load(path).plan == model.plan  # and now without the note
+    assert load(path).plan == model.plan  # without a warning now
 
 
-def test_metadata_that_cannot_be_read_are_one_error(tmp_path):
+def test_unreadable_metadata_raise_one_error(tmp_path):
     path = tmp_path / "early.safetensors"
     for damage in ({"clip": '{"num_frame": 4}'}, {"clip": "{"}, {"plan": '{"backbone": "x"}'}):
         write_early(tiny(), path, **damage)
-        words = (
+        message = (
             f"the metadata '{next(iter(damage))}' cannot be read .* written by motionaware 0.1.0"
         )
-        with pytest.warns(MotionAwareWarning), pytest.raises(ValueError, match=words):
+        with pytest.warns(MotionAwareWarning), pytest.raises(ValueError, match=message):
             load(path)
 
 
-def test_a_file_that_lost_the_name_of_its_checksum_is_refused(tmp_path):
+def test_a_damaged_checksum_key_raises_an_error(tmp_path):
     path = tmp_path / "model.safetensors"
     save(tiny(), path)
     path.write_bytes(path.read_bytes().replace(b'"checksum"', b'"checksun"'))
@@ -100,15 +100,15 @@ def test_a_file_that_lost_the_name_of_its_checksum_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["header", "whole file"])
-def test_any_flipped_bit_is_refused(tmp_path, part):
+def test_any_flipped_bit_raises_an_error(tmp_path, part):
     path = tmp_path / "model.safetensors"
     save(tiny(class_names=["left", "right", "up"]), path)
-    whole = path.read_bytes()
-    end = 8 + int.from_bytes(whole[:8], "little") if part == "header" else len(whole)
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little") if part == "header" else len(content)
     random = Random(0)
-    for place in (*range(8), *(random.randrange(end) for _ in range(200))):
-        damaged = bytearray(whole)
-        damaged[place] ^= 1 << random.randrange(8)
+    for index in (*range(8), *(random.randrange(end) for _ in range(200))):
+        damaged = bytearray(content)
+        damaged[index] ^= 1 << random.randrange(8)
         path.write_bytes(damaged)
         with pytest.raises(
             ValueError, match=r"model\.safetensors (is damaged|cannot be read|has for)"
@@ -116,7 +116,7 @@ def test_any_flipped_bit_is_refused(tmp_path, part):
             load(path)
 
 
-def test_renamed_classes_do_not_match_the_checksum(tmp_path):
+def test_changed_class_names_do_not_match_the_checksum(tmp_path):
     path = tmp_path / "model.safetensors"
     save(tiny(class_names=["left", "right", "up"]), path)
     path.write_bytes(path.read_bytes().replace(b"right", b"wrong"))
@@ -125,7 +125,7 @@ def test_renamed_classes_do_not_match_the_checksum(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.bool, torch.int64, torch.float32])
-def test_the_checksum_is_over_names_dtypes_shapes_bytes_and_metadata(dtype):
+def test_the_checksum_covers_names_dtypes_shapes_bytes_and_metadata(dtype):
     tensors = {"a": torch.ones(2, 3, dtype=dtype), "b": torch.ones((), dtype=dtype)}
     plain = checksum_of(tensors, {"k": "v"})
     assert plain == checksum_of(
@@ -141,38 +141,38 @@ def test_the_checksum_is_over_names_dtypes_shapes_bytes_and_metadata(dtype):
     assert len({plain, *others}) == 6
 
 
-def test_a_network_whose_layers_want_a_version_is_read(tmp_path):
+def test_a_network_whose_layers_need_a_version_loads(tmp_path):
     model = create_model("mnasnet0_5", temporal="none", num_classes=2)
     save(model, tmp_path / "model.safetensors")
     read = load(tmp_path / "model.safetensors").state_dict()
     assert all(torch.equal(read[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_a_module_of_ones_own_is_handed_in_again(tmp_path):
-    def mine(*, channels: int, num_frames: int) -> nn.Module:
+def test_a_callable_of_the_user_must_be_passed_to_load(tmp_path):
+    def conv3d(*, channels: int, num_frames: int) -> nn.Module:
         return nn.Conv3d(channels, channels, 1)
 
-    def clipwise(*, channels: int, num_frames: int) -> nn.Module:
+    def batch_norm(*, channels: int, num_frames: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(0, 1), nn.BatchNorm2d(channels), nn.Unflatten(0, (-1, 4)))
 
-    model = tiny(temporal=clipwise)
+    model = tiny(temporal=batch_norm)
     save(model, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="temporal module of your own; hand its maker in again"):
+    with pytest.raises(ValueError, match="temporal module of your own; pass the callable"):
         load(tmp_path / "model.safetensors")
-    assert load(tmp_path / "model.safetensors", temporal=clipwise).plan == model.plan
-    with pytest.raises(ValueError, match="do not fit .*: 16 missing, .*; hand in the maker that"):
-        load(tmp_path / "model.safetensors", temporal=mine)
+    assert load(tmp_path / "model.safetensors", temporal=batch_norm).plan == model.plan
+    with pytest.raises(ValueError, match="do not fit .*: 16 missing, .*; pass the callable"):
+        load(tmp_path / "model.safetensors", temporal=conv3d)
 
 
-def test_a_model_without_a_plan_is_not_saved(tmp_path):
+def test_saving_a_model_without_a_plan_raises_an_error(tmp_path):
     model = VideoRecognizer(
         open_backbone("resnet18_quarter"), clip=ClipSpec(), class_names=["a", "b"]
     )
-    with pytest.raises(ValueError, match="no plan by which load.. could build it again"):
+    with pytest.raises(ValueError, match="no plan, which load.. needs to build it again"):
         save(model, tmp_path / "model.safetensors")
 
 
-def test_a_damaged_checkpoint_is_refused(tmp_path):
+def test_a_truncated_checkpoint_raises_an_error(tmp_path):
     path = tmp_path / "model.safetensors"
     save(tiny(), path)
     path.write_bytes(path.read_bytes()[:1000])
@@ -182,43 +182,43 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         load(path)
 
 
-def test_a_file_of_another_program_is_refused(tmp_path):
+def test_a_file_of_another_program_raises_an_error(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="has format None, wanted 'motionaware-1'"):
         load(tmp_path / "other.safetensors")
 
 
-def test_a_missing_checkpoint_is_named(tmp_path):
+def test_the_error_for_a_missing_checkpoint_names_the_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"checkpoint .*none\.safetensors does not exist"):
         load(tmp_path / "none.safetensors")
 
 
-def test_a_folder_is_no_checkpoint_and_the_one_inside_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"is a folder, wanted a file; it holds no "):
+def test_the_error_for_a_folder_names_the_checkpoint_inside(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"is a folder, wanted a file; it has no "):
         load(tmp_path)
     for name in ("last", "best"):
         (tmp_path / f"{name}.safetensors").touch()
-    words = re.escape(f"{tmp_path} is a folder, wanted a file; give {tmp_path}/best.safetensors")
-    with pytest.raises(FileNotFoundError, match=words):
+    message = re.escape(f"{tmp_path} is a folder, wanted a file; give {tmp_path}/best.safetensors")
+    with pytest.raises(FileNotFoundError, match=message):
         load(tmp_path)
 
 
-def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_checkpoint_unchanged(tmp_path, monkeypatch):
     path = tmp_path / "model.safetensors"
     save(tiny(), path)
     before = path.read_bytes()
 
-    def full(_: int) -> None:
+    def fail(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space left on device"):
         save(tiny(temporal="none"), path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-def test_a_checkpoint_of_an_earlier_version_is_not_given_square_pixels(tmp_path):
+def test_a_checkpoint_of_an_earlier_version_loads_without_square_pixels(tmp_path):
     path = tmp_path / "model.safetensors"
     model = tiny(class_names=["a", "b", "c"])
     assert model.clip.square_pixels
@@ -253,7 +253,7 @@ NAME = "mix.py:Mix(kernel=1),tsm"
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """A checkpoint in runs/a below the working folder, whose module is in code/mix.py."""
+    """Return a model whose module is in code/mix.py, and its checkpoint in runs/a."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "mix.py").write_text(MIX)
     monkeypatch.chdir(tmp_path)
@@ -264,35 +264,35 @@ def own(tmp_path, monkeypatch):
     return model, path
 
 
-def same(one: VideoRecognizer, other: VideoRecognizer) -> bool:
+def have_same_scores(first: VideoRecognizer, second: VideoRecognizer) -> bool:
     clips = torch.rand(1, 4, 3, 32, 32)
-    return torch.equal(one.eval()(clips), other.eval()(clips))
+    return torch.equal(first.eval()(clips), second.eval()(clips))
 
 
-def test_code_that_a_checkpoint_names_is_not_run_unless_it_is_allowed(own, tmp_path):
+def test_code_named_in_a_checkpoint_runs_only_if_allowed(own, tmp_path):
     model, path = own
     with pytest.raises(ValueError, match=r"names code of its author, mix.py:Mix.*--allow-code"):
         load(path)
     assert not (tmp_path / "code" / "was_run").exists()
-    assert same(load(path, allow_code=True), model)
+    assert have_same_scores(load(path, allow_code=True), model)
 
 
-def test_own_code_is_found_from_any_folder_and_when_all_is_moved(own, tmp_path, monkeypatch):
+def test_own_code_is_found_from_any_folder_and_after_moving_the_project(own, tmp_path, monkeypatch):
     model, path = own
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert same(load(path, allow_code=True), model)
+    assert have_same_scores(load(path, allow_code=True), model)
     moved = tmp_path / "elsewhere" / "project"
     moved.mkdir()
     for name in ("runs", "code"):
         (tmp_path / name).rename(moved / name)
     read = load(moved / "runs" / "a" / "model.safetensors", allow_code=True)
-    assert same(read, model)
+    assert have_same_scores(read, model)
     save(read, tmp_path / "again.safetensors")
-    assert same(load(tmp_path / "again.safetensors", allow_code=True), model)
+    assert have_same_scores(load(tmp_path / "again.safetensors", allow_code=True), model)
 
 
-def test_a_checkpoint_without_its_code_says_where_it_looked(own, tmp_path, monkeypatch):
+def test_the_error_for_missing_code_names_the_searched_folders(own, tmp_path, monkeypatch):
     model, path = own
     copy = tmp_path / "x" / "copy.safetensors"
     copy.parent.mkdir()
@@ -300,25 +300,25 @@ def test_a_checkpoint_without_its_code_says_where_it_looked(own, tmp_path, monke
     with pytest.raises(ValueError, match=r"does not exist; looked for .*Run in the folder that"):
         load(copy, allow_code=True)
     monkeypatch.chdir(tmp_path / "code")
-    assert same(load(copy, allow_code=True), model)
+    assert have_same_scores(load(copy, allow_code=True), model)
 
 
-def test_a_class_can_be_handed_in_for_the_code_that_a_checkpoint_names(own, tmp_path):
+def test_a_class_can_replace_the_code_named_in_a_checkpoint(own, tmp_path):
     model, path = own
     (tmp_path / "code" / "mix.py").unlink()
     mix = type(model.backbone.get_submodule(f"{sites(model.backbone)[0]}.temporal.0"))
     read = load(path, temporal=mix)
-    assert same(read, model)
+    assert have_same_scores(read, model)
     assert not (tmp_path / "code" / "was_run").exists()
 
 
-def test_a_temporal_name_can_be_handed_in_for_the_code_that_a_checkpoint_names(own, tmp_path):
+def test_a_temporal_name_can_replace_the_code_named_in_a_checkpoint(own, tmp_path):
     model, path = own
     (tmp_path / "code" / "mix.py").rename(tmp_path / "other.py")
-    assert same(load(path, temporal="other.py:Mix(kernel=1),tsm"), model)
+    assert have_same_scores(load(path, temporal="other.py:Mix(kernel=1),tsm"), model)
 
 
-def test_code_that_has_changed_since_it_was_saved_is_warned_of(own, tmp_path):
+def test_changed_code_gives_a_warning(own, tmp_path):
     _, path = own
     with (tmp_path / "code" / "mix.py").open("a") as file:
         file.write("# changed")
@@ -328,13 +328,13 @@ def test_code_that_has_changed_since_it_was_saved_is_warned_of(own, tmp_path):
         load(path, allow_code=True)
 
 
-def test_a_checkpoint_holds_no_path_of_the_machine(own, tmp_path):
+def test_a_checkpoint_contains_no_absolute_path(own, tmp_path):
     _, path = own
     assert os.fsencode(tmp_path) not in path.read_bytes()
     assert b"../../code/mix.py:Mix(kernel=1),tsm" in path.read_bytes()
 
 
-def test_a_causal_own_module_stays_causal_when_its_class_is_handed_in(tmp_path, monkeypatch):
+def test_a_causal_own_module_stays_causal_if_its_class_is_passed(tmp_path, monkeypatch):
     text = MIX.replace("kernel=3", "kernel=3, causal=False")
     (tmp_path / "mix.py").write_text(text)
     monkeypatch.chdir(tmp_path)
@@ -343,5 +343,5 @@ def test_a_causal_own_module_stays_causal_when_its_class_is_handed_in(tmp_path, 
     save(model, path)
     mix = type(model.backbone.get_submodule(f"{sites(model.backbone)[0]}.temporal"))
     for read in (load(path, temporal=mix), load(path, allow_code=True)):
-        assert same(read, model)
+        assert have_same_scores(read, model)
         assert all(adapter.causal for _, adapter in adapters(read.backbone))

@@ -16,7 +16,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize("num_frames", [1, 5, 8])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_still_clip_gives_what_the_2d_network_makes_of_its_frame(name, num_frames):
+def test_a_still_clip_gives_the_features_of_its_frame_in_the_2d_network(name, num_frames):
     torch.manual_seed(0)
     flat = NETWORKS[name]().double().eval()
     frames = torch.rand(2, 3, 64, 64, dtype=torch.float64)
@@ -33,7 +33,7 @@ def test_the_order_of_frames_changes_the_features():
     assert not torch.allclose(deep(clips), deep(clips.flip(2)))
 
 
-def test_kernels_are_repeated_along_time_and_divided_by_their_number():
+def test_kernels_are_repeated_along_time_and_divided_by_their_depth():
     conv = nn.Conv2d(3, 4, 3, stride=2, padding=1)
     weight, flat = conv.weight, nn.Sequential(conv)
     normal = inflate(flat).get_submodule("0")
@@ -48,12 +48,12 @@ def test_kernels_are_repeated_along_time_and_divided_by_their_number():
     assert normal(clips).shape == reference(clips).shape == (1, 4, 4, 8, 8)
 
 
-def test_the_pooling_after_the_stem_leaves_time_alone():
+def test_the_pooling_after_the_stem_keeps_all_frames():
     flat = nn.Sequential(nn.MaxPool2d(3, stride=2, padding=1))
     assert inflate(flat)(torch.rand(1, 2, 8, 16, 16)).shape == (1, 2, 8, 8, 8)
 
 
-def test_the_2d_network_stays_as_it_is():
+def test_the_2d_network_is_unchanged():
     torch.manual_seed(0)
     flat = resnet18()
     before = copy.deepcopy(flat.state_dict())
@@ -64,7 +64,7 @@ def test_the_2d_network_stays_as_it_is():
     assert before.keys() == deep.state_dict().keys()
 
 
-def test_a_layer_without_a_counterpart_is_named():
+def test_the_error_for_a_layer_without_a_3d_counterpart_names_the_layer():
     flat = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.InstanceNorm2d(4)))
     with pytest.raises(ValueError, match="1.0 is a InstanceNorm2d, which cannot be inflated"):
         inflate(flat)

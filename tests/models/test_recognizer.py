@@ -23,7 +23,7 @@ def test_uint8_and_floats_in_0_to_1_are_the_same_clip(model):
     torch.testing.assert_close(model(clips), model(clips.float() / 255))
 
 
-def test_the_model_owns_its_normalisation(model):
+def test_the_model_normalises_its_input(model):
     clips = torch.rand(1, 4, 3, 32, 32)
     features = model.backbone(((clips - model.mean) / model.std)[0])
     torch.testing.assert_close(model(clips), model.head(features).mean(dim=0, keepdim=True))
@@ -53,26 +53,26 @@ def test_channels_last_gives_the_same_scores(model):
 
 
 @pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "vit_b_16"])
-def test_a_size_that_the_backbone_refuses_is_named_with_the_one_it_was_made_for(name):
+def test_the_error_for_a_refused_frame_size_names_the_wanted_size(name):
     model = create_model(name, temporal="none", num_classes=3, num_frames=2)
-    words = r"does not take frames of 96 x 64 pixels .*; wanted 224 x 224, as model.clip.image_size"
-    with pytest.raises(ValueError, match=words):
+    message = r"does not take frames of 96 x 64 pixels .*; wanted 224 x 224, the size in model.clip"
+    with pytest.raises(ValueError, match=message):
         model(torch.rand(1, 2, 3, 96, 64))
 
 
-def test_a_fault_at_the_right_size_is_not_taken_for_a_wrong_size(model, monkeypatch):
-    def fault(images: torch.Tensor) -> None:
-        raise RuntimeError("a fault of ours")
+def test_an_error_at_the_right_frame_size_is_not_reported_as_a_wrong_size(model, monkeypatch):
+    def fail(images: torch.Tensor) -> None:
+        raise RuntimeError("unrelated error")
 
-    monkeypatch.setattr(model.backbone, "forward", fault)
+    monkeypatch.setattr(model.backbone, "forward", fail)
     size = model.clip.image_size
-    with pytest.raises(RuntimeError, match="a fault of ours"):
+    with pytest.raises(RuntimeError, match="unrelated error"):
         model(torch.rand(1, 4, 3, size, size))
 
 
-class Faulty(nn.Module):
+class Failing(nn.Module):
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        raise RuntimeError("a fault of its own")
+        raise RuntimeError("error in the module")
 
 
 class Halving(nn.Module):
@@ -85,9 +85,9 @@ class Pair(nn.Module):
         return clips, 0
 
 
-def test_an_error_inside_a_temporal_module_is_not_taken_for_a_wrong_size():
-    model = create_model("resnet18_quarter", temporal=Faulty, num_classes=2, num_frames=4)
-    with pytest.raises(RuntimeError, match="^a fault of its own$"):
+def test_an_error_in_a_temporal_module_is_not_reported_as_a_wrong_size():
+    model = create_model("resnet18_quarter", temporal=Failing, num_classes=2, num_frames=4)
+    with pytest.raises(RuntimeError, match="^error in the module$"):
         model(torch.rand(1, 4, 3, 32, 32))
 
 
@@ -100,24 +100,22 @@ def test_an_error_inside_a_temporal_module_is_not_taken_for_a_wrong_size():
         ("r3d_18", r"layer1\.0"),
     ],
 )
-def test_a_temporal_module_that_changes_the_shape_is_named_with_its_site(name, site):
+def test_the_error_for_a_module_that_changes_the_shape_names_its_site(name, site):
     size = 224 if "224" in name else 32
     clips = torch.rand(1, 4, 3, size, size)
     model = create_model(name, temporal=Halving, num_classes=2, num_frames=4)
-    words = rf"module Halving at {site}\S* gave back shape \(1, 2, (.*)\); wanted .*, \(1, 4, \1\)"
-    with pytest.raises(ValueError, match=words):
+    message = rf"module Halving at {site}\S* returned shape \(1, 2, (.*)\); wanted .*: \(1, 4, \1\)"
+    with pytest.raises(ValueError, match=message):
         model(clips)
 
 
-def test_a_temporal_module_that_gives_back_no_tensor_is_named_with_its_site():
+def test_the_error_for_a_module_that_returns_no_tensor_names_its_site():
     model = create_model("resnet18_quarter", temporal=Pair, num_classes=2, num_frames=4)
-    with pytest.raises(
-        ValueError, match=r"module Pair at layer1\.0\.conv1 gave back tuple; wanted"
-    ):
+    with pytest.raises(ValueError, match=r"module Pair at layer1\.0\.conv1 returned tuple; wanted"):
         model(torch.rand(1, 4, 3, 32, 32))
 
 
-def test_floats_of_bytes_are_refused_and_bytes_are_taken(model):
+def test_floats_up_to_255_raise_an_error_and_uint8_is_accepted(model):
     clips = torch.randint(256, (1, 4, 3, 32, 32), dtype=torch.uint8)
     with pytest.raises(ValueError, match=r"floats up to 25\d; wanted floats in \[0, 1\]"):
         model(clips.float())
@@ -130,7 +128,7 @@ def test_torchvision_and_timm_networks_open_by_name(name):
     assert model(torch.rand(1, 2, 3, 32, 32)).shape == (1, 3)
 
 
-def test_a_timm_network_brings_its_own_scale():
+def test_a_timm_network_has_its_own_mean():
     model = create_model("tf_efficientnet_lite0", temporal="m2a", num_classes=3, num_frames=2)
     assert model.mean.flatten().tolist() == [0.5, 0.5, 0.5]
 
@@ -152,36 +150,43 @@ def test_m2a_adds_the_papers_parameters_to_resnet18():
 
 
 @pytest.mark.parametrize(
-    ("shape", "words"),
+    ("shape", "message"),
     [
         ((4, 3, 32, 32), "(4, 3, 32, 32) have 4 axes; wanted b t 3 h w with t = 4"),
         ((2, 3, 4, 32, 32), "have 4 colours; wanted b t 3 h w with t = 4; swap axes 1 and 2"),
-        ((2, 8, 3, 32, 32), "have 8 frames; wanted b t 3 h w with t = 4: sample as many as"),
+        (
+            (2, 8, 3, 32, 32),
+            "have 8 frames; wanted b t 3 h w with t = 4: sample model.clip.num",
+        ),
     ],
 )
-def test_a_wrong_layout_is_refused_in_words(model, shape, words):
+def test_the_error_for_a_wrong_layout_names_the_wanted_layout(model, shape, message):
     with pytest.raises(ValueError) as error:
-        model._check(torch.rand(shape))
-    assert words in str(error.value)
+        model._check_clips(torch.rand(shape))
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "words"),
+    ("name", "options", "message"),
     [
         ("resnet81", {}, "backbone 'resnet81' is unknown; did you mean 'resnet18'"),
         ("resnet18", {"temporal": "m2x"}, "temporal 'm2x' is unknown"),
         ("resnet18", {"num_classes": None}, "give num_classes or class_names"),
         ("resnet18", {"class_names": ["a"]}, "num_classes = 3 but class_names has 1"),
-        ("resnet18", {"num_classes": 0}, "a classifier needs at least one class"),
+        (
+            "resnet18",
+            {"num_classes": 0},
+            "class_names is empty; a classifier needs at least",
+        ),
         ("resnet18", {"clip": ClipSpec(num_frames=4)}, "but clip.num_frames is 4"),
         ("resnet18_quarter", {"pretrained": True}, "resnet18_quarter has no published weights"),
         ("resnet18", {"pretrained": "package"}, "no package carries weights of 'resnet18'"),
     ],
 )
-def test_a_model_that_cannot_be_made_says_why(name, options, words):
+def test_invalid_arguments_of_create_model_raise_an_error(name, options, message):
     with pytest.raises(ValueError) as error:
         create_model(name, **{"temporal": "m2a", "num_classes": 3, **options})
-    assert words in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["r3d_18", "i3d_resnet18_quarter"])
@@ -197,7 +202,7 @@ def test_a_3d_network_scores_clips_as_a_whole(name):
     assert not torch.allclose(model(clips.flip(1)), scores)
 
 
-def test_a_network_that_cannot_be_made_for_the_clips_names_the_size_that_will_do():
+def test_the_error_for_an_impossible_frame_size_names_a_possible_one():
     clip = ClipSpec(image_size=50)
     with pytest.raises(ValueError, match=r"use clip=ClipSpec\(image_size=224"):
         create_model("xcit_nano_12_p8_224", temporal="none", num_classes=3, clip=clip)
@@ -217,20 +222,35 @@ for temporal in ("none", "m2a(reduction=4)", "tsm", "m2a(reduction=4, temperatur
 """
 
 
-def test_a_compiled_model_runs_its_own_temporal_modules_beside_others_of_the_same_backbone():
-    # In a process of its own: here the checks of shapes stand in the compiler's way.
+def test_compiled_models_with_the_same_backbone_run_their_own_temporal_modules():
+    # In a separate process: the type checks that tests add to every call would break the graph.
     done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_clips_that_were_normalised_already_are_warned_of():
+def test_normalised_clips_give_a_warning():
     model = create_model("resnet18_quarter", temporal="none", num_classes=2, num_frames=2)
     clips = (torch.rand(1, 2, 3, 32, 32) - model.mean) / model.std
     with pytest.warns(MotionAwareWarning, match=r"wanted floats in \[0, 1\]. If you normalised"):
         model(clips)
-    model(torch.rand(1, 2, 3, 32, 32) - 0.1)  # resampling undershoots
+    model(torch.rand(1, 2, 3, 32, 32) - 0.1)  # undershoot of resampling
 
 
-def test_class_names_are_unique():
+def test_repeated_class_names_raise_an_error():
     with pytest.raises(ValueError, match="class_names has 'left' more than once"):
         create_model("resnet18_quarter", temporal="none", class_names=["left", "right", "left"])
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.channels_last_3d])
+@pytest.mark.parametrize("backbone", ["resnet18_quarter", "i3d_resnet18"])
+def test_a_recognizer_converts_to_either_channels_last_format(backbone, layout):
+    model = create_model(backbone, temporal="action", num_classes=3, num_frames=4).eval()
+    clips = torch.rand(2, 4, 3, 32, 32)
+    before = model(clips)
+    assert model.to(memory_format=layout) is model
+    kernels = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in model.parameters():
+        if parameter.ndim in kernels:
+            assert parameter.is_contiguous(memory_format=kernels[parameter.ndim])
+    torch.testing.assert_close(model(clips), before, rtol=1e-4, atol=1e-4)
+    assert model.to(torch.float64).head.weight.dtype == torch.float64

@@ -1,10 +1,11 @@
-"""Tokens of frames that are not square: the grid a module sees, in every way a network runs."""
+"""The grid that a module gets for tokens of frames that are not square."""
 
 import copy
 import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from motionaware import insert
-from motionaware.models.insertion import ADAPTERS, twin
-from motionaware.models.shape_tracing import Host
-from motionaware.models.site_hooks import sites
+from motionaware.models.input_layout import Host
+from motionaware.models.insertion import copy_sharing_tensors
+from motionaware.models.layout_adapters import ADAPTERS
 from motionaware.temporal.names import site_maker
 from motionaware.temporal.spatial import compares_places
 from motionaware.temporal.table import TEMPORAL
@@ -24,17 +25,17 @@ T = 4
 SIZES = [(64, 256), (96, 160), (128, 128), (256, 64)]
 
 
-class Look(nn.Module):
-    """Notes the grids it is given; takes the place of a module that compares places."""
+class GridRecorder(nn.Module):
+    """Returns its input and records height and width; it counts as one that compares positions."""
 
-    seen: list[tuple[int, ...]]
+    grids: list[tuple[int, ...]]
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen = []
+        self.grids = []
 
     def forward(self, clips: Tensor) -> Tensor:
-        self.seen.append(tuple(clips.shape[-2:]))
+        self.grids.append(tuple(clips.shape[-2:]))
         return clips
 
 
@@ -44,72 +45,51 @@ def vit(temporal: Any = "tea") -> nn.Module:
     return insert(network, temporal, num_frames=T, image_size=160).eval()
 
 
-def looks(network: nn.Module) -> list[Look]:
-    return [one for one in network.modules() if isinstance(one, Look)]
+def recorders(network: nn.Module) -> list[GridRecorder]:
+    return [module for module in network.modules() if isinstance(module, GridRecorder)]
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("call", ["__call__", "forward", "forward_features"])
-def test_a_module_sees_the_true_grid(call, size):
-    network = vit(lambda **_: Look())
+def test_a_module_gets_the_true_grid(call, size):
+    network = vit(lambda **_: GridRecorder())
     getattr(network, call)(torch.rand(T, 3, *size))
     grid = size[0] // 16, size[1] // 16
-    assert [one.seen for one in looks(network)] == [[grid]] * 6
+    assert [recorder.grids for recorder in recorders(network)] == [[grid]] * 6
 
 
-def test_a_network_made_for_oblong_frames_is_inserted_into_without_a_size():
+def test_insert_reads_the_frame_size_of_a_network_for_oblong_frames():
     network = timm.create_model("test_vit", img_size=(64, 256)).eval()
-    insert(network, lambda **_: Look(), num_frames=T)
+    insert(network, lambda **_: GridRecorder(), num_frames=T)
     network(torch.rand(T, 3, 64, 256))
-    assert looks(network)[0].seen == [(4, 16)]
+    assert recorders(network)[0].grids == [(4, 16)]
 
 
-@pytest.mark.parametrize("size", [(64, 256), [64, 256]])
-def test_a_size_may_be_a_pair(size):
-    network = timm.create_model("test_vit", img_size=(64, 256))
-    assert len(sites(insert(network, "tsm", num_frames=T, image_size=tuple(size)))) == 6
-
-
-@pytest.mark.parametrize("size", [0, (64, 0), (-1, 64)])
-def test_a_size_below_one_pixel_is_refused(size):
-    with pytest.raises(ValueError, match="height and width are pixels and start at 1"):
-        insert(timm.create_model("test_vit"), "tsm", num_frames=T, image_size=size)
-
-
-def test_maps_of_oblong_frames_are_told_from_channels():
-    for name, layout in (("test_convnext", "frames"), ("test_mambaout", "maps")):
-        network = timm.create_model(name)
-        insert(network, lambda **_: Look(), num_frames=T, image_size=(64, 128)).eval()
-        network(torch.rand(T, 3, 64, 128))
-        h, w = looks(network)[0].seen[0]
-        assert (layout, w) == (layout, 2 * h)
-
-
-def test_tokens_that_fit_no_grid_are_refused_where_a_module_compares_places():
+def test_tokens_without_a_grid_raise_an_error_only_if_the_module_compares_positions():
     host = Host("blocks.0", "tokens", 8, T)
     tokens = torch.rand(T, 6, 8)
-    for temporal, words in (("tea", "6 tokens came to site blocks.0"), ("tsm", None)):
+    for temporal, message in (("tea", "site blocks.0 received 6 tokens"), ("tsm", None)):
         layer = nn.Identity()
         maker = site_maker(temporal)
         assert maker is not None
         layer.add_module("temporal", maker(channels=8, num_frames=T))
         layer.register_forward_pre_hook(ADAPTERS["tokens"](host))
-        if words is None:
+        if message is None:
             assert layer(tokens).shape == tokens.shape
         else:
-            with pytest.raises(ValueError, match=words):
+            with pytest.raises(ValueError, match=message):
                 layer(tokens)
 
 
-def test_dropped_tokens_are_refused_where_a_module_compares_places():
+def test_dropped_tokens_raise_an_error_if_the_module_compares_positions():
     network = vit()
     first = network.get_submodule("blocks.1")
     first.register_forward_hook(lambda module, inputs, output: output[:, :-7])
-    with pytest.raises(ValueError, match="57 tokens came to site blocks.2, and no grid fits maps"):
+    with pytest.raises(ValueError, match="site blocks.2 received 57 tokens, and no grid fits maps"):
         network(torch.rand(T, 3, 64, 256))
 
 
-def test_it_compiles_and_exports_with_oblong_frames():
+def test_networks_compile_and_export_with_oblong_frames():
     script = """
 import timm, torch
 from motionaware import insert
@@ -128,11 +108,11 @@ with torch.no_grad():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_threads_with_frames_of_different_sizes_do_not_disturb_one_another():
+def test_threads_with_different_frame_sizes_do_not_affect_each_other():
     network = vit()
     frames = {size: torch.rand(T, 3, *size) for size in ((64, 256), (128, 128))}
     with torch.no_grad():
-        wanted = {size: network(one) for size, one in frames.items()}
+        wanted = {size: network(images) for size, images in frames.items()}
     wrong: list[tuple[int, int]] = []
 
     def work(size: tuple[int, int]) -> None:
@@ -149,18 +129,18 @@ def test_threads_with_frames_of_different_sizes_do_not_disturb_one_another():
     assert not wrong
 
 
-def test_copies_and_twins_see_the_true_grid():
+def test_copies_get_the_true_grid():
     network, frames = vit(), torch.rand(T, 3, 64, 256)
     wanted = network(frames)
     for other in (
         copy.deepcopy(network),
         pickle.loads(pickle.dumps(network)),
-        twin(network, num_frames=T),
+        copy_sharing_tensors(network, num_frames=T),
     ):
         assert torch.equal(other(frames), wanted)
 
 
-def test_checkpointed_blocks_see_the_grid_of_their_forward_pass_or_are_refused():
+def test_checkpointed_blocks_get_the_grid_of_their_forward_pass_or_raise_an_error():
     network = vit().train()
     network.set_grad_checkpointing(True)  # pyright: ignore
     network(torch.rand(T, 3, 64, 256)).sum().backward()
@@ -169,11 +149,11 @@ def test_checkpointed_blocks_see_the_grid_of_their_forward_pass_or_are_refused()
         (scores[0] + scores[1]).backward()
 
 
-WHOLE = {"m2a", "motion", "attention", "tam", "tam@official", "tsm"}
+WITHOUT_GRID = {"m2a", "motion", "attention", "tam", "tam@official", "tsm"}
 
 
 @pytest.mark.parametrize("name", sorted(TEMPORAL.keys() - {"identity", "tdn_stem"}))
-def test_modules_that_need_no_grid_give_the_same_for_places_in_any_order(name):
+def test_modules_that_need_no_grid_ignore_the_order_of_positions(name):
     torch.manual_seed(0)
     maker = site_maker(name)
     assert maker is not None
@@ -182,4 +162,35 @@ def test_modules_that_need_no_grid_give_the_same_for_places_in_any_order(name):
     shuffled = clips.flatten(3)[..., order].unflatten(3, (2, 16))
     wanted = module(clips).flatten(3)[..., order].unflatten(3, (2, 16))
     same = torch.allclose(module(shuffled), wanted, atol=1e-5)
-    assert compares_places(module) == (name not in WHOLE) == (not same)
+    assert compares_places(module) == (name not in WITHOUT_GRID) == (not same)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (16, 64), (24, 40)])
+@pytest.mark.parametrize(
+    ("model", "config"),
+    [
+        ("ViTModel", "ViTConfig"),
+        ("CLIPVisionModel", "CLIPVisionConfig"),
+        ("Dinov2WithRegistersModel", "Dinov2WithRegistersConfig"),
+        ("DINOv3ViTModel", "DINOv3ViTConfig"),
+    ],
+)
+def test_modules_get_the_true_grid_with_interpolated_position_embeddings(
+    model, config, size, make_transformer: Callable[..., nn.Module]
+):
+    network = make_transformer(model, config, image_size=32, patch_size=8)
+    insert(network, lambda **_: GridRecorder(), num_frames=T)
+    options = {"interpolate_pos_encoding": True} if "DINO" not in model.upper() else {}
+    network(pixel_values=torch.rand(T, 3, *size), **options)
+    for recorder in recorders(network):
+        assert recorder.grids == [(size[0] // 8, size[1] // 8)]
+
+
+def test_the_grid_in_the_arguments_of_a_block_is_used(make_transformer: Callable[..., nn.Module]):
+    options = {"embed_dim": 8, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
+    network = make_transformer(
+        "SwinModel", "SwinConfig", small=False, image_size=32, patch_size=2, **options
+    )
+    insert(network, lambda **_: GridRecorder(), num_frames=T)
+    network(torch.rand(T, 3, 16, 64), interpolate_pos_encoding=True)
+    assert recorders(network)[0].grids == [(8, 32)]

@@ -1,4 +1,4 @@
-"""What a model takes from the checkpoint of another, and what it says of it."""
+"""Which tensors a model takes from a checkpoint, and the notes about the others."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def assert_taken(model: VideoRecognizer, file: Path, *, but: tuple[str, ...] = (
             assert torch.equal(tensor, given[name]), name
 
 
-def test_the_same_model_takes_everything(file):
+def test_the_same_model_takes_every_tensor(file):
     model = tiny(pretrained=file)
     assert_taken(model, file)
     assert notes(model) == ()
@@ -55,7 +55,7 @@ def test_the_origin_is_saved_with_the_weights(file, tmp_path):
     assert origin.lines()[0] == f"weights from {file}: 154 of 156 tensors"
 
 
-def test_a_run_folder_stands_for_its_best_checkpoint(file, tmp_path):
+def test_a_run_folder_means_its_best_checkpoint(file, tmp_path):
     assert_taken(tiny(pretrained=file.parent), file)
     with pytest.raises(FileNotFoundError, match=r"is a folder without best\.safetensors, wanted"):
         tiny(pretrained=tmp_path)
@@ -76,10 +76,10 @@ def test_the_same_classes_in_another_order_keep_their_scores(file):
     model = tiny(pretrained=file, class_names=["up", "left", "right"]).eval()
     clips = torch.rand(2, 4, 3, 32, 32)
     torch.testing.assert_close(model(clips), load(file)(clips)[:, [2, 0, 1]])
-    assert notes(model) == ("head: rows put into the order of the classes here, by their names",)
+    assert notes(model) == ("head: rows reordered by the class names",)
 
 
-def test_another_temporal_module_is_new(file):
+def test_other_temporal_modules_keep_their_initial_weights(file):
     model = tiny(pretrained=file, temporal="tea")
     assert_taken(model, file, but=(".temporal.",))
     first, new, left = notes(model)
@@ -89,7 +89,7 @@ def test_another_temporal_module_is_new(file):
 
 
 @pytest.mark.parametrize("temporal", ["motion+attention", "m2a(start=identity)"])
-def test_another_spelling_of_a_module_takes_its_weights(file, temporal):
+def test_an_alias_of_the_temporal_name_takes_the_weights(file, temporal):
     model = tiny(pretrained=file, temporal=temporal)
     assert_taken(model, file)
     assert notes(model) == ()
@@ -102,7 +102,7 @@ def test_modules_with_the_same_tensors_but_another_name_are_not_taken(file):
     assert not torch.equal(model.state_dict()[down], load(file).state_dict()[down])
 
 
-def test_modules_at_fewer_sites_are_taken_there(file):
+def test_fewer_sites_take_their_modules(file):
     model = tiny(pretrained=file, stages=2)
     assert_taken(model, file)
     assert notes(model) == (
@@ -110,7 +110,7 @@ def test_modules_at_fewer_sites_are_taken_there(file):
     )
 
 
-def test_modules_at_more_sites_are_new_there(tmp_path):
+def test_additional_sites_get_new_modules(tmp_path):
     save(tiny(stages=2), tmp_path / "two.safetensors")
     (note,) = notes(tiny(pretrained=tmp_path / "two.safetensors"))
     assert note.startswith("new: temporal modules at 6 sites, first layer1.0.conv1; the file has")
@@ -123,7 +123,7 @@ def test_modules_for_another_number_of_frames_are_new(tmp_path):
     assert "(made for 4 frames, here 8; " in notes(model)[0]
 
 
-def test_m2a_serves_another_number_of_frames_with_its_weights(file):
+def test_m2a_takes_weights_from_clips_of_another_length(file):
     model = tiny(pretrained=file, num_frames=8)
     assert_taken(model, file)
     assert notes(model) == ()
@@ -143,17 +143,17 @@ def test_position_embeddings_are_resampled_for_another_image_size(tmp_path):
     torch.testing.assert_close(ours.mean(), given.mean(), atol=2e-3, rtol=0)
 
 
-@pytest.mark.parametrize(("there", "here"), [("resnet18", "resnet34"), ("resnet34", "resnet18")])
-def test_another_backbone_is_refused_even_where_its_first_layers_agree(there, here, tmp_path):
+@pytest.mark.parametrize(("saved", "wanted"), [("resnet18", "resnet34"), ("resnet34", "resnet18")])
+def test_another_backbone_raises_an_error_even_if_its_first_layers_agree(saved, wanted, tmp_path):
     path = tmp_path / "other.safetensors"
-    save(tiny(there, temporal="none"), path)
+    save(tiny(saved, temporal="none"), path)
     with pytest.raises(
-        ValueError, match=f"holds the backbone {there}, wanted {here}; .* Set model"
+        ValueError, match=f"holds the backbone {saved}, wanted {wanted}; .* Set model"
     ):
-        tiny(here, temporal="none", pretrained=path)
+        tiny(wanted, temporal="none", pretrained=path)
 
 
-def test_the_scale_of_the_pixels_comes_with_the_weights(tmp_path):
+def test_mean_and_std_are_taken_with_the_weights(tmp_path):
     path = tmp_path / "scaled.safetensors"
     model = tiny()
     model.mean.fill_(0.5)
@@ -161,11 +161,11 @@ def test_the_scale_of_the_pixels_comes_with_the_weights(tmp_path):
     tuned = tiny(pretrained=path)
     assert torch.equal(tuned.mean, model.mean)
     assert notes(tuned) == (
-        "mean of the pixels: 0.500, 0.500, 0.500 as in the file, in place of 0.485, 0.456, 0.406",
+        "mean of the pixels: 0.500, 0.500, 0.500 from the file instead of 0.485, 0.456, 0.406",
     )
 
 
-def test_a_damaged_checkpoint_is_no_pretrained_model(file, tmp_path):
+def test_a_damaged_checkpoint_raises_an_error(file, tmp_path):
     damaged = bytearray(file.read_bytes())
     damaged[-9] ^= 1
     (tmp_path / "damaged.safetensors").write_bytes(damaged)
@@ -173,7 +173,7 @@ def test_a_damaged_checkpoint_is_no_pretrained_model(file, tmp_path):
         tiny(pretrained=tmp_path / "damaged.safetensors")
 
 
-def test_weights_of_a_backbone_are_an_origin_too(file, tmp_path):
+def test_a_file_of_backbone_weights_is_recorded_as_origin(file, tmp_path):
     torch.save(tiny(temporal="none").backbone.state_dict(), tmp_path / "backbone.pth")
     model = tiny(pretrained=tmp_path / "backbone.pth")
     assert model.origin is not None
@@ -182,8 +182,8 @@ def test_weights_of_a_backbone_are_an_origin_too(file, tmp_path):
     assert tiny().origin is None
 
 
-def test_modules_of_ones_own_are_taken_where_their_tensors_fit(tmp_path):
-    def mine(*, channels: int) -> nn.Module:
+def test_modules_of_the_user_take_weights_if_their_tensors_fit(tmp_path):
+    def conv3d(*, channels: int) -> nn.Module:
         return nn.Conv3d(channels, channels, 1, groups=channels)
 
     def frames_first(*, channels: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Compare: train what a grid names and is missing, evaluate everything, write a report."""
+"""Compare: train the missing runs of a grid, evaluate all runs, write a report."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -8,53 +8,72 @@ from pathlib import Path
 import torch
 
 from motionaware.engine.grid import grid_recipes, read_grid
-from motionaware.errors import DataError, NonFiniteScores, UsageError
-from motionaware.explain.drawing import import_figure_class
+from motionaware.errors import DataError, MissingPackage, NonFiniteScores, UsageError, VideoError
 from motionaware.explain.text_rendering import fonts_for
 from motionaware.files import check_folder, lock_folder
 from motionaware.messages import count
-from motionaware.report.columns import Column, make_gains
-from motionaware.report.costs import measure_costs
-from motionaware.report.environment import commit_of, present_facts
+from motionaware.report.cells import Cell
+from motionaware.report.cost_cache import measure_costs
+from motionaware.report.environment import describe_environment, git_commit
 from motionaware.report.finished_runs import (
-    check_columns,
+    check_cells,
     check_comparable,
-    columns_in_order,
-    open_finished,
+    open_finished_run,
+    sort_cells,
 )
+from motionaware.report.gains import compute_gains
 from motionaware.report.predictions import (
     EvaluatedRun,
     check_same_data,
     check_same_videos,
     evaluate_run,
 )
-from motionaware.report.sections import Findings
-from motionaware.report.train_runs import (
-    Run,
-    check_runs,
-    plan_runs,
-    train_missing,
-)
+from motionaware.report.results import ComparisonResults
+from motionaware.report.runs import Run, plan_runs
+from motionaware.report.train_runs import check_runs, train_missing
 from motionaware.report.write import write_report
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What was compared, and where the report is.
+    """The result of a comparison.
 
     Attributes:
-        findings: Columns and gains.
+        results: Cells and gains.
         report: The folder that holds `report.html`.
-        num_failed: Runs that failed.
-        notes: What the user should know about the report, a sentence each.
+        num_failed: Number of failed runs.
+        notes: Sentences for the user about the report.
     """
 
-    findings: Findings
+    results: ComparisonResults
     report: Path
     num_failed: int
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ReportOptions:
+    """Options of a report.
+
+    Attributes:
+        cells: Backbone and temporal module of each cell, in the order of the tables.
+        pairs: Pairs of temporal modules that the user named.
+        baseline: Temporal module of the baseline.
+        split: Split on which runs are evaluated.
+        title: Heading of the report.
+        recipe: Where the recipe comes from.
+        num_examples: Example clips per highlighted pair and direction.
+        progress: Show progress bars on the error stream.
+    """
+
+    cells: Sequence[tuple[str, str]]
+    pairs: tuple[tuple[str, str], ...]
+    baseline: str
+    split: str
+    title: str
+    recipe: str
+    num_examples: int
+    progress: bool
 
 
 def compare(
@@ -64,58 +83,55 @@ def compare(
     jobs: int | None = None,
     num_examples: int = 2,
     progress: bool = False,
-    log: Tell = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Comparison:
-    """Train what is missing of a grid, evaluate every run, write a report.
+    """Train the missing runs of a grid, evaluate every run, and write a report.
 
-    Interrupted and called again, it goes on. A run that fails is reported, the others go on.
+    After an interruption, the same call continues. A failed run is reported and stops no other.
 
     Args:
         grid: YAML file; see `motionaware.engine.grid`.
-        out: Folder of the report, and of the runs, below `runs`.
-        jobs: Runs that are trained at a time; one a GPU if None, one without.
-        num_examples: Clips drawn of each pair that is drawn, each way.
-        progress: Show bars on the error stream.
-        log: Is handed a line before anything trains, and when a run ends.
+        out: Folder of the report; the runs are in its subfolder `runs`.
+        jobs: Number of runs trained in parallel; None for one per GPU, or one without a GPU.
+        num_examples: Example clips drawn per highlighted pair and direction.
+        progress: Show progress bars on the error stream.
+        log: Called with one line before training and one line per completed run.
 
     Raises:
-        RecipeError, ValueError, DataError: Something in the grid cannot be; before anything trains.
-        BlockingIOError: Another process compares there, or trains one of the runs.
-        TrainingInterrupted: Asked to stop; what was trained is saved.
-        ImportError: matplotlib, which draws the pictures, is not installed.
+        RecipeError, UsageError, DataError: The grid, a recipe, a name or a data set is wrong;
+            raised before anything is trained.
+        BlockingIOError: Another process compares in `out`, or trains one of the runs.
+        TrainingInterrupted: A signal asked to stop; the runs saved their state.
+        MissingPackage: matplotlib, jinja2 or scipy is not installed.
     """
-    import_figure_class()  # missed before hours of training, not after
+    _check_packages()
     if jobs is not None and jobs < 1:
-        raise UsageError(f"{jobs = }; runs trained at a time start at 1")
+        raise UsageError(f"{jobs = }; the number of runs trained in parallel starts at 1")
     grid, out = Path(grid), Path(out)
     check_folder(out)
     config = read_grid(grid)
     recipes = grid_recipes(config, grid)
     runs = plan_runs(recipes, out)
-    with _errors_named(grid):
+    with _add_grid_to_errors(grid):
         check_runs(runs, split=config.split, progress=progress)
         check_same_data(runs, split=config.split)
-    with _alone(out):
+    options = _ReportOptions(
+        cells=list(dict.fromkeys((run.backbone, run.temporal) for run in runs)),
+        pairs=config.pairs,
+        baseline=config.baseline,
+        split=config.split,
+        title=config.title or grid.stem,
+        recipe=_recipe_source(grid.parent / config.recipe, grid),
+        num_examples=num_examples,
+        progress=progress,
+    )
+    with _lock(out):
         failures = train_missing(
             runs, jobs=jobs or max(1, torch.cuda.device_count()), progress=progress, log=log
         )
-        whole = [run for run in runs if run.name not in failures]
-        commit = commit_of(grid)
-        where = f"{_as_seen(grid.parent / config.recipe)}, varied by {_as_seen(grid)}"
-        where += f", at commit {commit}" if commit else ""
-        return _report(
-            whole,
-            out,
-            failures=[(run, failures[run.name]) for run in runs if run.name in failures],
-            order=list(dict.fromkeys((run.backbone, run.temporal) for run in runs)),
-            pairs=config.pairs,
-            baseline=config.baseline,
-            split=config.split,
-            title=config.title or grid.stem,
-            recipe=where,
-            num_examples=num_examples,
-            progress=progress,
-        )
+        trained = [run for run in runs if run.name not in failures]
+        failed = [(run, failures[run.name]) for run in runs if run.name in failures]
+        return _evaluate_and_report(trained, out, failed, options)
 
 
 def compare_runs(
@@ -130,136 +146,161 @@ def compare_runs(
     progress: bool = False,
     allow_code: bool = False,
 ) -> Comparison:
-    """Write the same report for runs that are finished, grouped by backbone and temporal module.
+    """Write the same report for finished runs, grouped by backbone and temporal module.
 
     Args:
-        folders: Of the runs.
+        folders: Folders of the runs.
         out: Folder of the report.
-        split: On which runs are evaluated.
-        baseline: The temporal module that gains are counted from.
-        pairs: Two temporal modules each, to be compared besides.
-        title: Of the report.
-        num_examples: As for `compare`.
-        progress: Show bars on the error stream.
-        allow_code: Import the own modules that the runs name by file or dotted path.
+        split: Split on which the runs are evaluated.
+        baseline: Temporal module that the others are compared with.
+        pairs: Further pairs of temporal modules (module, reference) to compare.
+        title: Heading of the report; "" for the number of runs.
+        num_examples: Example clips drawn per highlighted pair and direction.
+        progress: Show progress bars on the error stream.
+        allow_code: Import user code that a run names by file or dotted path.
 
     Raises:
         FileNotFoundError: A folder holds no run.
-        ValueError: A run is not finished, is there twice, is of other data than another, or names
-            code while `allow_code` is false.
-        ImportError: matplotlib, which draws the pictures, is not installed.
+        UsageError: A run is not finished, is given twice, has other data than the others, or names
+            user code and `allow_code` is False.
+        MissingPackage: matplotlib, jinja2 or scipy is not installed.
     """
-    import_figure_class()
-    check_folder(Path(out))
-    runs = [open_finished(Path(folder), Path(out), allow_code=allow_code) for folder in folders]
+    _check_packages()
+    out = Path(out)
+    check_folder(out)
+    runs = [open_finished_run(Path(folder), out, allow_code=allow_code) for folder in folders]
     check_same_data(runs, split=split)
-    check_columns(runs)
+    check_cells(runs)
     check_comparable(runs, pairs, baseline)
     runs.sort(key=lambda run: run.seed)
-    with _alone(Path(out)):
-        return _report(
-            runs,
-            Path(out),
-            failures=[],
-            order=columns_in_order(runs, baseline),
-            pairs=tuple(pairs),
-            baseline=baseline,
-            split=split,
-            title=title or f"{count(len(runs), 'run')} compared",
-            recipe="the recipe.yaml in the folder of each run",
-            num_examples=num_examples,
-            progress=progress,
-        )
+    options = _ReportOptions(
+        cells=sort_cells(runs, baseline),
+        pairs=tuple(pairs),
+        baseline=baseline,
+        split=split,
+        title=title or f"Comparison of {count(len(runs), 'run')}",
+        recipe="recipe.yaml in the folder of each run",
+        num_examples=num_examples,
+        progress=progress,
+    )
+    with _lock(out):
+        return _evaluate_and_report(runs, out, [], options)
 
 
-def _alone(out: Path) -> AbstractContextManager[None]:
-    words = f"another compare is at work in {out}; wait until it has ended, or take another --out"
-    return lock_folder(out, busy_message=words)
+def _check_packages() -> None:
+    """Raise MissingPackage before hours of training instead of after them."""
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib.figure  # noqa: F401
+        import scipy.stats  # noqa: F401
+    except ImportError as error:
+        raise MissingPackage(
+            f"compare needs matplotlib, jinja2 and scipy ({error}); run: "
+            "pip install 'motionaware[compare]'"
+        ) from error
+
+
+def _lock(out: Path) -> AbstractContextManager[None]:
+    message = f"another comparison is running in {out}; wait until it ends, or choose another --out"
+    return lock_folder(out, busy_message=message)
 
 
 @contextmanager
-def _errors_named(grid: Path) -> Iterator[None]:
-    """Let what is wrong with a model or with the data begin with the file that asks for them."""
+def _add_grid_to_errors(grid: Path) -> Iterator[None]:
+    """Prefix errors about models and data with the file of the grid."""
     try:
         yield
-    except ValueError as error:
-        kind = DataError if isinstance(error, DataError) else ValueError
-        raise kind(f"{grid}: {error}") from error
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{grid}: {error}") from error
+    except (UsageError, DataError, VideoError, FileNotFoundError) as error:
+        raise type(error)(f"{grid}: {error}") from error
 
 
-def _as_seen(path: Path) -> str:
-    """A path from here on where it is below; else its name: a report says nothing of a home."""
+def _recipe_source(recipe: Path, grid: Path) -> str:
+    commit = git_commit(grid)
+    at_commit = f", at commit {commit}" if commit else ""
+    return f"{_shareable_path(recipe)}, varied by {_shareable_path(grid)}{at_commit}"
+
+
+def _shareable_path(path: Path) -> str:
+    """Return a path relative to the working folder, or its name: a report shows no home folder."""
     full = path.resolve()
     return full.relative_to(Path.cwd()).as_posix() if full.is_relative_to(Path.cwd()) else path.name
 
 
-def _report(
-    runs: Sequence[Run],
-    out: Path,
-    *,
-    failures: Sequence[tuple[Run, str]],
-    order: Sequence[tuple[str, str]],
-    pairs: tuple[tuple[str, str], ...],
-    baseline: str,
-    split: str,
-    title: str,
-    recipe: str,
-    num_examples: int,
-    progress: bool,
+def _evaluate_and_report(
+    runs: Sequence[Run], out: Path, failed: Sequence[tuple[Run, str]], options: _ReportOptions
 ) -> Comparison:
-    evaluated, failures = [], list(failures)
+    """Evaluate runs, measure the cost of each cell, compute gains and write the report.
+
+    Args:
+        runs: The finished runs.
+        out: Folder of the report.
+        failed: Runs that failed, with the reason.
+        options: Options of the report.
+    """
+    evaluated, failed = [], list(failed)
     for run in runs:
         try:
-            evaluated.append(evaluate_run(run, split=split, progress=progress))
-        except NonFiniteScores as error:  # of one run; the others are reported all the same
-            failures.append((run, str(error)))
+            evaluated.append(evaluate_run(run, split=options.split, progress=options.progress))
+        except NonFiniteScores as error:  # report this run as failed, and go on with the others
+            failed.append((run, str(error)))
     if evaluated:
         check_same_videos(evaluated)
-    by_column: dict[tuple[str, str], list[EvaluatedRun]] = {}
+    cells, cost_environment = _make_cells(evaluated, out, failed, options.cells)
+    results = ComparisonResults(
+        title=options.title,
+        cells=cells,
+        gains=tuple(compute_gains(cells, baseline=options.baseline, pairs=options.pairs)),
+        pairs=options.pairs,
+        baseline=options.baseline,
+        split=options.split,
+        recipe=options.recipe,
+        environment=describe_environment(),
+        cost_environment=cost_environment,
+    )
+    with fonts_for(_figure_texts(results)) as note:
+        write_report(results, out, num_examples=options.num_examples)
+    notes = (note,) if note else ()
+    return Comparison(results=results, report=out, num_failed=len(failed), notes=notes)
+
+
+def _make_cells(
+    evaluated: Sequence[EvaluatedRun],
+    out: Path,
+    failed: Sequence[tuple[Run, str]],
+    order: Sequence[tuple[str, str]],
+) -> tuple[tuple[Cell, ...], dict[str, str]]:
+    """Group runs into cells in the given order; also return the environment of the costs."""
+    by_cell: dict[tuple[str, str], list[EvaluatedRun]] = {}
     for one in evaluated:
-        by_column.setdefault((one.run.backbone, one.run.temporal), []).append(one)
-    present = {names: by_column[names][0].run for names in order if names in by_column}
-    costs, cost_facts = {}, {}
+        by_cell.setdefault((one.run.backbone, one.run.temporal), []).append(one)
+    costs, cost_environment = {}, {}
     if evaluated:
-        num_classes = len(evaluated[0].class_names)
-        costs, cost_facts = measure_costs(present, out, num_classes=num_classes)
-    columns = tuple(
-        Column(
+        costs, cost_environment = measure_costs(
+            {names: by_cell[names][0].run for names in order if names in by_cell},
+            out,
+            num_classes=len(evaluated[0].class_names),
+        )
+    cells = tuple(
+        Cell(
             backbone=names[0],
             temporal=names[1],
-            runs=tuple(sorted(by_column.get(names, []), key=lambda one: one.run.seed)),
+            runs=tuple(sorted(by_cell.get(names, []), key=lambda one: one.run.seed)),
             failures=tuple(
-                f"{run.name}: {words}"
-                for run, words in failures
+                f"{run.name}: {reason}"
+                for run, reason in failed
                 if (run.backbone, run.temporal) == names
             ),
             cost=costs.get(names),
         )
         for names in order
     )
-    found = Findings(
-        title=title,
-        columns=columns,
-        gains=tuple(make_gains(columns, baseline=baseline, pairs=pairs)),
-        pairs=pairs,
-        baseline=baseline,
-        split=split,
-        recipe=recipe,
-        facts=present_facts(),
-        cost_facts=cost_facts,
-    )
-    with fonts_for(_texts(found)) as note:
-        write_report(found, out, num_examples=num_examples)
-    notes = (note,) if note else ()
-    return Comparison(findings=found, report=out, num_failed=len(failures), notes=notes)
+    return cells, cost_environment
 
 
-def _texts(found: Findings) -> Iterator[str]:
-    """What the pictures of a report may name: columns, classes, videos."""
-    for column in found.columns:
-        yield column.name
-        for one in column.runs[:1]:
-            yield from one.class_names
-            yield from one.names
+def _figure_texts(results: ComparisonResults) -> Iterator[str]:
+    """Yield the names that figures may show: cells, classes and videos."""
+    for cell in results.cells:
+        yield cell.name
+        for evaluated in cell.runs[:1]:
+            yield from evaluated.class_names
+            yield from evaluated.video_names

@@ -13,12 +13,7 @@ from motionaware.cli.models import run_predict, run_profile, run_stream, run_vis
 from motionaware.cli.say import plain_warnings, say_error
 from motionaware.cli.training import run_evaluate, run_quickstart, run_train
 from motionaware.cli.verbs import make_parser
-from motionaware.errors import (
-    TrainingInterrupted,
-    UsageError,
-    is_expected,
-    one_line,
-)
+from motionaware.errors import TrainingInterrupted, UsageError, is_expected, one_line
 
 # Nothing heavy is imported here: `motionaware --help` answers at once. Each verb imports its own.
 

@@ -9,16 +9,16 @@ from motionaware.errors import UsageError
 
 def run_compare(args: argparse.Namespace) -> int:
     """Compare the runs of a grid, or runs that are finished."""
-    from motionaware.report.tables import mean_and_spread
+    from motionaware.report.tables import mean_and_sd
 
     what = [Path(one) for one in args.what]
     are_grids = [one.suffix in (".yaml", ".yml") for one in what]
     if any(are_grids) and len(what) > 1:
         raise UsageError("give one grid, or folders of finished runs, not both")
     found = _grid(args, what[0]) if are_grids[0] else _runs(args, what)
-    for column in found.findings.columns:
-        top1 = f"{mean_and_spread(column.top1())} %" if column.runs else "failed"
-        print(f"  {column.name:<40} top-1 {top1}")
+    for cell in found.results.cells:
+        top1 = f"{mean_and_sd(cell.top1_by_seed())} %" if cell.runs else "failed"
+        print(f"  {cell.name:<40} top-1 {top1}")
     print(f"report: {found.report / 'report.html'}")
     for note in found.notes:
         print(f"note: {note}")

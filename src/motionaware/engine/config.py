@@ -112,7 +112,7 @@ class DataConfig:
         for key in ("root", "cache_dir"):
             if getattr(self, key) == "":
                 raise RecipeError(
-                    f"data.{key} is empty, which would be the working folder; give a folder, or "
+                    f"data.{key} is empty, which would be the current folder; name a folder, or "
                     "leave it out"
                 )
 

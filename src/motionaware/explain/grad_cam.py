@@ -17,8 +17,8 @@ from einops import reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from motionaware.models.input_layout import MAX_PREFIX
 from motionaware.models.recognizer import VideoRecognizer
-from motionaware.models.shape_tracing import MAX_PREFIX
 from motionaware.ops import layout
 
 Unfold = Callable[[Tensor], Float[Tensor, "1 t c h w"]]

@@ -37,7 +37,7 @@ class SiteAttention:
     """Statistics of the attention maps of one site: means over clips and heads.
 
     Attributes:
-        site: Name of the host; the full module name if the site has several attentions.
+        site: Name of the host; the full module name if the site has several attention modules.
         diagonal: Weight of a frame on itself, mean over all rows.
         last_row: The diagonal weight of the last row; the last frame has no successor.
         other_rows: Mean diagonal weight of the rows before the last.

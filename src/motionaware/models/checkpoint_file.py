@@ -1,10 +1,11 @@
-"""The layout of a checkpoint file: one safetensors file, with a checksum over all of it.
+"""Read and write checkpoint files: safetensors files with metadata and a checksum.
 
 tensors     state dict of the VideoRecognizer
 metadata    format, version, and as JSON: clip, class_names, plan, recipe, origin
+            own_code: digests of the user's own code; absent in files of early versions
             checksum: see `checksum_of`; absent in files of early versions
 
-This module knows no networks: `checkpoint.py` builds a model from a file, `transfer.py` takes
+This module builds no network: `checkpoint.py` builds a model from a file, and `transfer.py` takes
 weights from one.
 """
 
@@ -26,22 +27,22 @@ from motionaware.models.weights import CHECKSUM, checksum_of, read_metadata, rea
 
 FORMAT = "motionaware-1"
 
-# The metadata of early versions, which wrote no checksum. Other keys without a checksum are damage.
+# Metadata keys of early versions, which wrote no checksum. A file with other keys must have one.
 _EARLY_KEYS = {"format", "version", "clip", "class_names", "plan", "recipe"}
 
-_PLAN = ("backbone", "temporal", "where", "dropout")  # early files have these, and no others
+_PLAN = ("backbone", "temporal", "where", "dropout")  # keys that files of all versions have
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where the weights came from that a training began with.
+    """The file from which a model took its initial weights.
 
     Attributes:
-        file: The file, as it was given.
+        file: Path of the file, as the user gave it.
         checksum: SHA-256 of the file.
-        num_taken: Tensors taken from it.
-        num_tensors: Tensors of the model.
-        notes: What was left out, replaced or fitted, and why; a sentence each.
+        num_taken: Number of tensors taken from it.
+        num_tensors: Number of tensors of the model.
+        notes: Which tensors were left out, replaced or resampled, and why; one sentence each.
     """
 
     file: str
@@ -52,11 +53,11 @@ class Origin:
 
     @staticmethod
     def from_dict(facts: Mapping[str, Any] | None) -> "Origin | None":
-        """Rebuild it from plain values, as `dataclasses.asdict` gives them."""
+        """Make an Origin from the dict that `dataclasses.asdict` returned; None for none."""
         return Origin(**{**facts, "notes": tuple(facts["notes"])}) if facts else None
 
     def lines(self) -> list[str]:
-        """The facts as lines of a log."""
+        """Return lines for a log."""
         first = f"weights from {self.file}: {self.num_taken} of {self.num_tensors} tensors"
         return [first, *(f"  {note}" for note in self.notes)]
 
@@ -68,12 +69,12 @@ class CheckpointFile:
     Attributes:
         path: The file.
         tensors: State dict of the model.
-        clip: What the model expects of a clip.
-        class_names: One name a class, in the order of the scores.
+        clip: Frames, size and sampling of the clips that the model takes.
+        class_names: Names of the classes, in the order of the scores.
         plan: How to build the model; the fields of `recognizer.Plan`.
-        recipe: How it was trained.
-        origin: Where its initial weights came from, if from a file.
-        own_code: Digests of the user's code that `plan` names, by the name of the file.
+        recipe: Recipe of its training, as plain values.
+        origin: The file of its initial weights; None if they were random or published ones.
+        own_code: Digests of the user's code files that `plan` names, by file name.
     """
 
     path: Path
@@ -87,9 +88,9 @@ class CheckpointFile:
 
 
 def write_checkpoint(file: CheckpointFile) -> None:
-    """Write a checkpoint to `file.path`, all or nothing.
+    """Write a checkpoint to `file.path` atomically.
 
-    The tensors are the full ones: where they are sharded, gather them and call this on one rank.
+    Pass full tensors: gather sharded ones first, and call this on one rank only.
 
     Raises:
         OSError: The file could not be written; an older file at that path is unchanged.
@@ -110,7 +111,7 @@ def write_checkpoint(file: CheckpointFile) -> None:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file was written by `write_checkpoint`, by its metadata."""
+    """Return True if the metadata of a file are those of `write_checkpoint`."""
     metadata = read_metadata(path)
     return metadata.get("format", "").startswith("motionaware") or metadata.keys() >= _EARLY_KEYS
 
@@ -118,25 +119,25 @@ def is_checkpoint(path: Path) -> bool:
 def read_checkpoint(path: Path) -> CheckpointFile:
     """Read a checkpoint file and verify its checksum.
 
-    A file of an early version has no checksum: it is read with a `MotionAwareWarning`.
+    A file of an early version has no checksum: reading it gives a `MotionAwareWarning`.
 
     Raises:
-        ValueError: The file is damaged, is no checkpoint, or was written by a newer version.
+        UsageError: The file is damaged, is no checkpoint, or was written by a newer version.
     """
     has_checksum = CHECKSUM in read_metadata(path)
     metadata, tensors = read_safetensors(path)
     if metadata.get("format") != FORMAT:
         raise UsageError(
             f"{path} has format {metadata.get('format')!r}, wanted {FORMAT!r}; "
-            "it was not written by motionaware.save, or by a newer version. Weights without a "
-            "model, such as ImageNet weights, are for create_model(..., pretrained=path)"
+            "it was not written by motionaware.save, or by a newer version of it. For weights "
+            "without a model, such as ImageNet weights, use create_model(..., pretrained=path)"
         )
     if not has_checksum and metadata.keys() != _EARLY_KEYS:
-        odd = sorted(metadata.keys() ^ _EARLY_KEYS)
+        different = ", ".join(map(repr, sorted(metadata.keys() ^ _EARLY_KEYS)))
         raise UsageError(
-            f"{path} is damaged: its metadata has no checksum, but {', '.join(map(repr, odd))} "
-            "differ from what files without one hold; copy the file again from its source, or use "
-            "another checkpoint"
+            f"{path} is damaged: its metadata has no checksum, but {different} differ from the "
+            "keys of files without one; copy the file again from its source, or use another "
+            "checkpoint"
         )
     if not has_checksum:
         warnings.warn(
@@ -146,7 +147,7 @@ def read_checkpoint(path: Path) -> CheckpointFile:
             stacklevel=3,
         )
 
-    def read(key: str, build: Callable[[Any], Any]) -> Any:
+    def parse(key: str, build: Callable[[Any], Any]) -> Any:
         try:
             return build(json.loads(metadata[key]))
         except (ValueError, TypeError, KeyError) as error:
@@ -160,10 +161,10 @@ def read_checkpoint(path: Path) -> CheckpointFile:
     return CheckpointFile(
         path=path,
         tensors=tensors,
-        clip=read("clip", lambda facts: ClipSpec(**upgrade_clip_fields(facts))),
-        class_names=read("class_names", tuple),
-        plan=read("plan", lambda facts: {key: facts[key] for key in _PLAN} | facts),
-        recipe=read("recipe", dict),
-        origin=read("origin", Origin.from_dict) if "origin" in metadata else None,
-        own_code=read("own_code", dict) if "own_code" in metadata else {},
+        clip=parse("clip", lambda facts: ClipSpec(**upgrade_clip_fields(facts))),
+        class_names=parse("class_names", tuple),
+        plan=parse("plan", lambda facts: {key: facts[key] for key in _PLAN} | facts),
+        recipe=parse("recipe", dict),
+        origin=parse("origin", Origin.from_dict) if "origin" in metadata else None,
+        own_code=parse("own_code", dict) if "own_code" in metadata else {},
     )

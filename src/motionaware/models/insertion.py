@@ -1,148 +1,29 @@
-"""Put temporal modules into a network: the only file that changes someone else's network.
+"""Insert temporal modules: the only file that changes a user's network.
 
-A module joins its host, the layer before which it acts, as the child `temporal`, and a hook runs it
-on the host's input. So the backbone keeps its types, its names and every tensor bit for bit:
-weights of the plain network load before and after insertion alike. Nothing runs while we insert.
+A module becomes the child `temporal` of its host, the layer before which it acts. A hook runs it on
+the host's input. So the backbone keeps its types, names and tensors, and weights of the plain
+network load before and after insertion. `insert` does not run the network.
 """
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 
 from motionaware.errors import UsageError
-from motionaware.models.shape_tracing import (
-    CLIP_LAYOUTS,
-    Host,
-    own_image_size,
-    read_image_size,
-    takes_volumes,
-)
-from motionaware.models.site_hooks import (
-    Adapter,
-    adapters,
-    attach,
-    is_symbol,
-    site_hooks_of,
-    temporal_modules,
-)
+from motionaware.models.image_size import native_image_size, parse_image_size
+from motionaware.models.input_layout import CLIP_LAYOUTS, Host
+from motionaware.models.layout_adapters import ADAPTERS
+from motionaware.models.shape_tracing import takes_volumes
+from motionaware.models.site_hooks import adapters, attach, site_hooks_of, temporal_modules
 from motionaware.models.sites import Choice, find_hosts
-from motionaware.models.token_grid import find_clip_grid, find_grid, told_grid
-from motionaware.models.token_order import lies_line_by_line
-from motionaware.ops import layout
+from motionaware.models.token_order import is_row_major
 from motionaware.ops.autograd_utils import make_compile_check_hooks
 from motionaware.temporal.names import is_causal, site_maker
 from motionaware.temporal.spatial import compares_places
 from motionaware.temporal.table import Maker
-
-
-@dataclass(frozen=True)
-class FramesAdapter(Adapter):
-    """Runs the temporal module of a 2-D host: frames `(b t) c h w` in, frames out."""
-
-    def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Let the host see its first input through its temporal module (a forward pre-hook)."""
-        frames, *rest = inputs
-        clips = layout.unfold_time(frames, num_frames=self.host.num_frames)
-        return layout.fold_time(self.run(host, clips)), *rest
-
-
-@dataclass(frozen=True)
-class MapsAdapter(Adapter):
-    """The same where channels are last: `(b t) h w c`."""
-
-    def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Let the host see its first input through its temporal module."""
-        maps, *rest = inputs
-        clips = layout.unfold_maps(maps, num_frames=self.host.num_frames)
-        return layout.fold_maps(self.run(host, clips)), *rest
-
-
-@dataclass(frozen=True)
-class TokensAdapter(Adapter):
-    """The same for tokens, `(b t) n c`; those before the picture's pass untouched."""
-
-    def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Let the host see its first input through its temporal module."""
-        tokens, *rest = inputs
-        one, k = self.host, self.host.num_prefix
-        if one.grid and is_symbol(tokens):  # torch.fx traces for the size of `insert`
-            height, _ = one.grid
-        else:
-            height, _ = find_grid(
-                tokens.shape[1] - k,
-                rest,
-                site=one.name,
-                module=host.get_submodule(self.path_of_module()),
-                noted=[] if one.map_size is None else one.map_size.sizes(),
-                scale=one.scale,
-                made_for=one.grid,
-            )
-        clips = layout.unfold_token_maps(tokens[:, k:], num_frames=one.num_frames, height=height)
-        seen = layout.fold_tokens(self.run(host, clips))
-        return torch.cat([tokens[:, :k], seen], dim=1) if k else seen, *rest
-
-
-@dataclass(frozen=True)
-class VolumesAdapter(Adapter):
-    """The same for volumes of a 3-D network, `b c t h w`."""
-
-    def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Let the host see its first input through its temporal module."""
-        volumes, *rest = inputs
-        clips = layout.unfold_volumes(volumes)
-        return layout.fold_volumes(self.run(host, clips)), *rest
-
-
-@dataclass(frozen=True)
-class VolumeMapsAdapter(Adapter):
-    """The same for volumes with channels last, `b t h w c`."""
-
-    def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Let the host see its first input through its temporal module."""
-        maps, *rest = inputs
-        clips = layout.unfold_volume_maps(maps)
-        return layout.fold_volume_maps(self.run(host, clips)), *rest
-
-
-@dataclass(frozen=True)
-class VolumeTokensAdapter(Adapter):
-    """The same for one row of tokens a clip, `b n c`; the second input may be `(t, h, w)`."""
-
-    def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Let the host see its first input through its temporal module."""
-        tokens, *rest = inputs
-        told = told_grid(rest)
-        if told is not None and len(told) == 3:
-            t, h, w = told
-            k = tokens.shape[1] - t * h * w
-        else:
-            one, k = self.host, self.host.num_prefix
-            t, h, w = find_clip_grid(
-                tokens.shape[1] - k,
-                site=one.name,
-                noted=[] if one.map_size is None else one.map_size.sizes(),
-                num_frames=one.num_frames,
-                made_for=one.grid,
-            )
-        fold, unfold = layout.fold_volume_tokens, layout.unfold_volume_tokens
-        if self.host.time_last:
-            fold, unfold = layout.fold_time_last_tokens, layout.unfold_time_last_tokens
-        seen = fold(self.run(host, unfold(tokens[:, k:], num_frames=t, height=h)))
-        return torch.cat([tokens[:, :k], seen], dim=1) if k else seen, *rest
-
-
-ADAPTERS = {
-    "frames": FramesAdapter,
-    "maps": MapsAdapter,
-    "tokens": TokensAdapter,
-    "volumes": VolumesAdapter,
-    "volumemaps": VolumeMapsAdapter,
-    "volumetokens": VolumeTokensAdapter,
-}
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -158,33 +39,36 @@ def insert(
     image_size: int | tuple[int, int] | None = None,
     causal: bool = False,
 ) -> nn.Module:
-    """Make a network motion-aware, in place; a 2-D one's batch axis then holds whole clips.
+    """Insert temporal modules into a network, in place.
 
-    Modules go before the blocks that the network repeats; see `motionaware.models.sites`. A 3-D
-    network may shrink time: each module is made for the frames that come to it, and where only one
-    comes there is none.
+    The batch axis of an image network then holds whole clips, `(b t)`. By default the modules go
+    before the blocks that the network repeats; see `motionaware.models.sites`. A 3-D network may
+    shrink time: each module is made for the number of frames at its site, and a site that receives
+    a single frame gets no module.
 
     Args:
-        network: Takes images `(b t) c h w`, volumes `b c t h w`, or clips `b t c h w`; which of
-            them is found out.
+        network: Takes images `(b t) c h w`, volumes `b c t h w`, or clips `b t c h w`; the input
+            layout is detected.
         temporal: A name that `motionaware.temporal` explains, or a callable that makes a module for
-            clips `b t c h w`; `channels` and `num_frames` are handed in if it names them.
-        num_frames: Frames a clip.
-        where: Names of layers before which to put a module instead, `*` stands for any characters.
-        stages: Stages to take, counted from 1; all by default.
-        every: Of each stage take the first block and every so many blocks another.
-        image_size: Side of a square frame, or height and width, for networks that do not say by
-            their layers what comes to them; by default what the network was made for.
-        causal: All modules look backwards only, so that `Stream` can feed the network frame by
-            frame.
+            clips `b t c h w`. The callable gets `channels` and `num_frames` if it has such
+            parameters.
+        num_frames: Frames in a clip.
+        where: Names of the layers before which modules go, instead of the default rule; `*` matches
+            any characters.
+        stages: Stages that get modules, counted from 1; all by default.
+        every: Step from block to block within a stage, starting at its first block.
+        image_size: Frame size for networks whose layers do not show their input layout: the side of
+            a square, or height and width; by default the size that the network was made for.
+        causal: Make all modules use past frames only, so that `Stream` can feed the network frame
+            by frame.
 
     Returns:
         The same network.
 
     Raises:
-        ValueError: A name or pattern that fits nothing, a site to which no clip comes, one that has
-            a temporal module already, a network that has some while the rule is to choose, or what
-            cannot be causal. The network is then as it was.
+        UsageError: A name or pattern matches nothing, the input of a site is no clip, a site has a
+            temporal module already, the default rule is used on a network that has modules, or the
+            network cannot be causal. The network is then unchanged.
 
     >>> from torchvision.models import resnet18
     >>> from motionaware import sites
@@ -198,40 +82,52 @@ def insert(
             "create_model opens one by its name"
         )
     if num_frames < 1:
-        raise UsageError(f"{num_frames = }; it counts the frames of a clip and starts at 1")
+        raise UsageError(f"{num_frames = }; wanted the number of frames in a clip, at least 1")
     causal = causal or is_causal(temporal)
     if causal and takes_volumes(network):
         raise UsageError(
-            f"{type(network).__name__} has 3-D convolutions, which look at frames still to come: "
-            "it cannot be causal; choose a 2-D network, or leave causal out"
+            f"{type(network).__name__} has 3-D convolutions, which use future frames, so it cannot "
+            "be causal; choose a 2-D network, or leave causal out"
         )
     make = site_maker(temporal, causal=causal)
     if make is None:
         return network
-    image_size = read_image_size(image_size)
-    choice = Choice.read(where, stages, every)
-    before = [name for name, _ in adapters(network)]
-    if before and choice.where is None and choice.stages is None:
-        # The rule would see other layers now than it saw the first time, and choose others.
+    image_size = parse_image_size(image_size)
+    choice = Choice.from_arguments(where, stages, every)
+    present = [name for name, _ in adapters(network)]
+    if present and choice.where is None and choice.stages is None:
+        # The default rule would see the inserted modules and choose other layers.
         raise UsageError(
-            f"{type(network).__name__} has {len(before)} temporal modules already, first before "
-            f"{before[0]}; put several in at once ('m2a,tsm'), or say by where= or stages= where "
-            "the others go"
+            f"{type(network).__name__} has {len(present)} temporal modules already, first before "
+            f"{present[0]}; insert several at once ('m2a,tsm'), or give the layers of the new ones "
+            "with where= or stages="
         )
     found = find_hosts(network, choice, num_frames=num_frames, image_size=image_size)
     hosts = [host for host in found if num_frames == 1 or host.num_frames > 1]
     if not hosts:
         raise UsageError(
-            f"each of the {len(found)} sites of {type(network).__name__} sees one frame of "
-            f"{num_frames}; give more frames, or name earlier layers with where="
+            f"each of the {len(found)} sites of {type(network).__name__} receives one frame of "
+            f"{num_frames}; use more frames, or name earlier layers with where="
         )
     if causal and any(host.layout in CLIP_LAYOUTS for host in hosts):
         raise UsageError(
-            f"{type(network).__name__} looks at whole clips, at frames still to come, too: it "
-            "cannot be causal; choose a network of images, or leave causal out"
+            f"{type(network).__name__} processes whole clips, including future frames, so it "
+            "cannot be causal; choose an image network, or leave causal out"
         )
-    kinds = (one for one in network.parameters() if one.is_floating_point())
-    like = next(kinds, None)  # modules lie where the network lies, in its numbers
+    modules = _make_modules(network, hosts, make)
+    _check_token_order(network, hosts, modules, image_size or native_image_size(network))
+    for name, module in modules.items():
+        network.get_submodule(name).add_module("temporal", module)
+    attach(network, {host.name: ADAPTERS[host.layout](host, causal) for host in hosts})
+    _record_map_sizes(network, hosts)
+    make_compile_check_hooks()
+    return network
+
+
+def _make_modules(network: nn.Module, hosts: Iterable[Host], make: Any) -> dict[str, nn.Module]:
+    """Make the module of each host, on the device and in the dtype of the network."""
+    floats = (tensor for tensor in network.parameters() if tensor.is_floating_point())
+    like = next(floats, None)
     modules = {}
     for host in hosts:
         if "temporal" in dict(network.get_submodule(host.name).named_children()):
@@ -244,13 +140,7 @@ def insert(
                 f"temporal made {module!r} for {host.name}; wanted an nn.Module for clips b t c h w"
             )
         modules[host.name] = module if like is None else module.to(like.device, like.dtype)
-    _check_token_order(network, hosts, modules, image_size or own_image_size(network))
-    for name, module in modules.items():
-        network.get_submodule(name).add_module("temporal", module)
-    attach(network, {host.name: ADAPTERS[host.layout](host, causal) for host in hosts})
-    _note_map_sizes(network, hosts)
-    make_compile_check_hooks()
-    return network
+    return modules
 
 
 def _check_token_order(
@@ -259,57 +149,61 @@ def _check_token_order(
     modules: Mapping[str, nn.Module],
     size: tuple[int, int],
 ) -> None:
-    """Refuse modules that compare neighbouring places where tokens do not lie line by line."""
+    """Raise if a module compares neighbouring positions and the tokens are not in row-major order.
+
+    The order is examined once per class of hosts.
+    """
     comparing = [h for h in hosts if h.layout == "tokens" and compares_places(modules[h.name])]
-    kinds: dict[type[nn.Module], Host] = {}
+    examples: dict[type[nn.Module], Host] = {}
     for host in comparing:
-        kinds.setdefault(type(network.get_submodule(host.name)), host)
-    for host in kinds.values():
+        examples.setdefault(type(network.get_submodule(host.name)), host)
+    for host in examples.values():
         grid, k = host.grid, host.num_prefix
-        if grid and not lies_line_by_line(network, host.name, size, grid=grid, num_prefix=k):
+        if grid and not is_row_major(network, host.name, size, grid=grid, num_prefix=k):
             raise UsageError(
-                f"the tokens of {type(network).__name__} at {host.name} do not lie line by line, "
-                f"and {type(modules[host.name]).__name__} compares neighbouring places; choose a "
-                "module that treats all places alike (m2a, tsm, tam), or layers to which maps come"
+                f"the tokens of {type(network).__name__} at {host.name} are not in row-major "
+                f"order, and {type(modules[host.name]).__name__} compares neighbouring positions; "
+                "choose a module that treats all positions alike (m2a, tsm, tam), or layers that "
+                "take maps"
             )
 
 
-def _note_map_sizes(network: nn.Module, hosts: Iterable[Host]) -> None:
-    """Let the layers from whose maps the hosts' tokens come note the size of these maps."""
-    wanted = {id(host.map_size): host.map_size for host in hosts if host.map_size is not None}
-    for one in wanted.values():
-        layer = network.get_submodule(one.source)
-        if one.takes:
-            layer.register_forward_pre_hook(one.note_input, with_kwargs=True)
+def _record_map_sizes(network: nn.Module, hosts: Iterable[Host]) -> None:
+    """Register hooks that record the sizes of the maps from which the hosts' tokens are made."""
+    map_sizes = {id(host.map_size): host.map_size for host in hosts if host.map_size is not None}
+    for map_size in map_sizes.values():
+        layer = network.get_submodule(map_size.source)
+        if map_size.is_input:
+            layer.register_forward_pre_hook(map_size.record_input, with_kwargs=True)
         else:
-            layer.register_forward_hook(one.note_output)
+            layer.register_forward_hook(map_size.record_output)
 
 
 def copy_without_modules(network: Network) -> Network:
-    """Copy a network without the temporal modules that were put into it."""
-    hooks = [hook for one in network.modules() for hook in site_hooks_of(one)]
+    """Return a copy of a network without its temporal modules."""
+    hooks = [hook for module in network.modules() for hook in site_hooks_of(module)]
     modules = [network.get_submodule(name) for name in temporal_modules(network).values()]
-    copied: dict[int, Any] = {id(module): None for module in modules}  # by identity, for deepcopy
-    copied |= {id(hook): _does_nothing for hook in hooks}
-    return copy.deepcopy(network, copied)
+    replacements: dict[int, Any] = {id(module): None for module in modules}  # memo of deepcopy
+    replacements |= {id(hook): _empty_hook for hook in hooks}
+    return copy.deepcopy(network, replacements)
 
 
-def _does_nothing(*_: object) -> None:
-    """Stand in for a hook."""
+def _empty_hook(*_: object) -> None:
+    """Do nothing, in place of a hook."""
 
 
-def twin(
-    network: Network, *, num_frames: int, instead: Iterable[tuple[object, object]] = ()
+def copy_sharing_tensors(
+    network: Network, *, num_frames: int, replacements: Iterable[tuple[object, object]] = ()
 ) -> Network:
-    """Copy a 2-D network for clips of another number of frames; both share every tensor.
+    """Return a copy of a 2-D network for another number of frames; both share every tensor.
 
     Args:
-        network: Stays as it is.
-        num_frames: Frames of the copy's clips.
-        instead: Things in the network, each with what stands in its place in the copy.
+        network: The network; it is not changed.
+        num_frames: Frames in a clip of the copy.
+        replacements: Pairs of an object in the network and the object that replaces it in the copy.
     """
     shared: dict[int, Any] = {id(t): t for t in [*network.parameters(), *network.buffers()]}
     for _, adapter in adapters(network):
         host = replace(adapter.host, num_frames=num_frames)
         shared[id(adapter)] = replace(adapter, host=host)
-    return copy.deepcopy(network, shared | {id(thing): other for thing, other in instead})
+    return copy.deepcopy(network, shared | {id(old): new for old, new in replacements})

@@ -1,7 +1,7 @@
-"""Read weights that the reference implementations wrote: M2A and TSM, ResNets and MobileNetV2.
+"""Load checkpoints of the M2A and TSM authors' code: ResNets and MobileNetV2.
 
-Their networks are laid out as ours, under other names: a site's convolution stands last in a
-sequence that begins with the temporal module, and MobileNetV2's blocks are flat.
+Their networks have the same layers under other names: the convolution of a site is the last layer
+of a sequence that begins with the temporal module, and the blocks of MobileNetV2 are flat.
 
 Source  https://github.com/gebob19/M2A and https://github.com/mit-han-lab/temporal-shift-module
 """
@@ -20,15 +20,15 @@ from motionaware.models.site_hooks import sites
 from motionaware.models.weights import describe_misfits, fill, read_weights, tensors_of
 from motionaware.temporal.names import site_maker
 
-_BACKBONES = {"mobilenetv2": "mobilenet_v2"}  # theirs -> ours
+_BACKBONES = {"mobilenetv2": "mobilenet_v2"}  # name there -> name here
 
-_MECHANISMS = {  # parts of a temporal name: theirs -> ours
+_MECHANISMS = {  # parts of a temporal name
     "attn": "attention",
     "patch_mattn": "patch@official",
     **{name: f"{name}@official" for name in ("patch", "tea", "tdn", "tam")},
 }
 
-_PARTS = {  # modules and tensors inside a gate: theirs -> ours
+_PARTS = {  # modules and tensors inside a gate
     "conv_down": "down",
     "conv_up": "up",
     "motion_mod": "motion",
@@ -46,7 +46,7 @@ _PARTS = {  # modules and tensors inside a gate: theirs -> ours
     "bn3_smallscale4": "fine.1",
 }
 
-# A block's convolutions and norms by their place in the reference's flat sequence.
+# Convolutions and norms of a block: index in the reference's flat sequence -> name here.
 _FLAT_MOBILENET = {"0": "0.0", "1": "0.1", "3": "1.0", "4": "1.1", "6": "2", "7": "3"}
 _FLAT_MOBILENET_UNEXPANDED = {"0": "0.0", "1": "0.1", "3": "1", "4": "2"}
 
@@ -59,39 +59,39 @@ def load_official(
     num_classes: int,
     num_frames: int,
 ) -> VideoRecognizer:
-    """Build a recognizer from a checkpoint of the M2A or TSM authors' code, in evaluation mode.
+    """Load a checkpoint of the M2A or TSM authors' code as a recognizer, in evaluation mode.
 
-    Read are checkpoints of https://github.com/gebob19/M2A (M2A and what it was compared with) and
-    of https://github.com/mit-han-lab/temporal-shift-module (TSM before the first convolution of
-    each residual block, their `blockres`, and TSN). Those of other programs, such as MMAction2, are
-    not.
+    Supported are checkpoints of https://github.com/gebob19/M2A (M2A and its baselines) and of
+    https://github.com/mit-han-lab/temporal-shift-module (TSN, and TSM before the first convolution
+    of each residual block, there called `blockres`). Checkpoints of other programs, such as
+    MMAction2, are not supported.
 
-    The names of the tensors show which modules a network had. A `temporal` that contradicts them is
-    refused. `m2a`, `motion`, `attention` and `patch` have tensors of the same names: which of them
-    it was, only the person who trained it knows.
+    The names of the tensors show which temporal modules a network had; a `temporal` that
+    contradicts them is an error. `m2a`, `motion`, `attention` and `patch` have tensors of the same
+    names, so this check cannot distinguish them: use the one that the network was trained with.
 
     Args:
-        state_dict_or_path: The file, its content, or the state dict alone.
+        state_dict_or_path: The file, its content, or the state dict.
         backbone: `resnet18`, `resnet50`, ..., or `mobilenet_v2`.
-        temporal: What the network was trained with: `m2a`, `m2a,tsm`, `tsm`, `none` (TSN), ...; the
-            reference's own spellings (`motion+attn`, `tdn+tam`, `patch_mattn`) will do. What it
-            altered is read as `tea@official`, ..., also where `@official` is left out.
+        temporal: The temporal modules of the network: `m2a`, `m2a,tsm`, `tsm`, `none` (TSN), ...
+            The reference's names (`motion+attn`, `tdn+tam`, `patch_mattn`) work too. Mechanisms
+            that the reference changed mean its version: `tea` is read as `tea@official`.
         num_classes: Number of classes.
-        num_frames: Frames a clip (`num_segments` there).
+        num_frames: Frames in a clip (`num_segments` there).
 
     Raises:
-        ValueError: The file is of another program, `temporal` contradicts its tensors, tensors are
-            missing, left over or of another shape, or the file holds none.
-        FileNotFoundError: There is no such file.
+        UsageError: The file is of another program, `temporal` contradicts its tensors, tensors are
+            missing, unexpected or of another shape, or the file holds no tensors.
+        FileNotFoundError: The file does not exist.
     """
     backbone = _BACKBONES.get(backbone, backbone)
     temporal = re.sub(r"[\w@]+", lambda word: _MECHANISMS.get(word[0], word[0]), temporal)
     model = create_model(
         backbone, temporal=temporal, num_classes=num_classes, num_frames=num_frames
     )
-    given, source = _read(state_dict_or_path)
+    given, source = _read_tensors(state_dict_or_path)
     _check_names(given, source, temporal, model)
-    gate = "temporal.0" if "," in temporal else "temporal"  # several modules stand in a sequence
+    gate = "temporal.0" if "," in temporal else "temporal"  # several modules are in a sequence
     translated = {_translate(name, gate): tensor for name, tensor in given.items()}
     wanted = model.state_dict()
     translated |= {"mean": wanted["mean"], "std": wanted["std"]}
@@ -99,14 +99,16 @@ def load_official(
     if misfits:
         raise UsageError(
             f"{source} does not fit {backbone} with temporal={temporal!r}; tensors: {misfits}. "
-            "Check backbone, temporal, num_classes and num_frames against how it was trained"
+            "Check that backbone, temporal, num_classes and num_frames are those of its training"
         )
     fill(model, translated)
     return model.eval()
 
 
-def _read(state_dict_or_path: Mapping[str, Any] | str | Path) -> tuple[dict[str, Tensor], str]:
-    """Tensors by their names without `module.`, and words for the source."""
+def _read_tensors(
+    state_dict_or_path: Mapping[str, Any] | str | Path,
+) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors by their names without `module.`, and a name of the source for errors."""
     source = "the checkpoint"
     if isinstance(state_dict_or_path, (str, Path)):
         source = str(state_dict_or_path)
@@ -116,13 +118,13 @@ def _read(state_dict_or_path: Mapping[str, Any] | str | Path) -> tuple[dict[str,
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}, source
 
 
-# A site: SITE.0.* is its gate, SITE.1.weight or SITE.2.weight (behind a shift) the convolution. The
-# TSM authors call the convolution behind a shift SITE.net.
+# At a site, SITE.0.* is the gate, and SITE.1.weight the convolution; behind a temporal shift it is
+# SITE.2.weight. In the TSM authors' code the convolution behind a shift is SITE.net.weight.
 _SITE = r"^(.*?\.conv1|.*?\.conv\.0)"
 _GATE = re.compile(_SITE + r"\.0\.((?:conv_down|conv_up|modules_list)\..*)")
 _HOST = re.compile(_SITE + r"\.(net|[12])\.weight$")
 
-_TWINS = ("m2a", "motion", "attention", "patch@official")  # their gates have the same names
+_SAME_TENSORS = ("m2a", "motion", "attention", "patch@official")  # same tensor names
 _GATED = (
     "m2a",
     "tea@official",
@@ -139,15 +141,15 @@ _GATED = (
 def _check_names(
     given: Mapping[str, Tensor], source: str, temporal: str, model: VideoRecognizer
 ) -> None:
-    """Refuse another program's file, and a temporal name that the tensors' names contradict."""
+    """Raise if the file is of another program, or the tensors' names contradict `temporal`."""
     if not any(name.startswith("base_model.") for name in given):
         raise UsageError(
-            f"{source} is not of a program that load_official reads: its first tensor is "
-            f"{next(iter(given))}, wanted names such as base_model.conv1.weight. It reads "
-            "checkpoints of github.com/gebob19/M2A and github.com/mit-han-lab/"
-            "temporal-shift-module; motionaware.load reads what motionaware.save wrote"
+            f"{source} is no checkpoint of the M2A or TSM authors: its first tensor is "
+            f"{next(iter(given))}, wanted names such as base_model.conv1.weight. load_official "
+            "reads checkpoints of github.com/gebob19/M2A and github.com/mit-han-lab/"
+            "temporal-shift-module; motionaware.load reads files of motionaware.save"
         )
-    shifts = _shifts(given)
+    shifted = _shifted_convolutions(given)
     gate = {translate_gate(found[2]) for found in map(_GATE.match, given) if found}
     terms = [re.sub(r"\(.*?\)|\s", "", term) for term in temporal.split(",")]
     wanted_gate = {
@@ -156,10 +158,10 @@ def _check_names(
         if ".temporal." in name
     }
     evidence = []
-    if ("tsm" in terms) != bool(shifts):
+    if ("tsm" in terms) != bool(shifted):
         evidence.append(
-            f"{shifts[0]} is the name of a convolution behind a temporal shift"
-            if shifts
+            f"{shifted[0]} is the name of a convolution behind a temporal shift"
+            if shifted
             else "no tensor has the name of a convolution behind a temporal shift"
         )
     if gate != wanted_gate:
@@ -168,20 +170,23 @@ def _check_names(
     if evidence:
         raise UsageError(
             f"{source} was not trained with temporal={temporal!r}: {' and '.join(evidence)}; "
-            f"{_suggest(gate, is_shifted=bool(shifts))}"
+            f"{_suggest(gate, is_shifted=bool(shifted))}"
         )
     here = {f"backbone.{site}.weight" for site in sites(model.backbone)}
-    there = {_translate(name, "temporal") for name in shifts}
-    if shifts and here <= model.state_dict().keys() and here != there:
+    in_file = {_translate(name, "temporal") for name in shifted}
+    if shifted and here <= model.state_dict().keys() and here != in_file:
         raise UsageError(
-            f"{source} has a temporal shift at {len(there)} sites, {temporal!r} here at "
-            f"{len(here)}; first difference: {min(here ^ there)}. load_official reads TSM "
+            f"{source} has a temporal shift at {len(in_file)} sites, {temporal!r} here at "
+            f"{len(here)}; first difference: {min(here ^ in_file)}. load_official reads TSM "
             "networks with the shift before the first convolution of each residual block"
         )
 
 
-def _shifts(given: Mapping[str, Tensor]) -> list[str]:
-    """Names that show a temporal shift: SITE.net.weight, or one place more than a gate takes."""
+def _shifted_convolutions(given: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the convolutions behind a temporal shift.
+
+    These are SITE.net.weight, or have an index that is one more than the gate needs.
+    """
     with_gate = {found[1] for found in map(_GATE.match, given) if found}
     return [
         name
@@ -191,7 +196,7 @@ def _shifts(given: Mapping[str, Tensor]) -> list[str]:
 
 
 def _suggest(gate: set[str], *, is_shifted: bool) -> str:
-    """The temporal names whose networks have these tensors, as advice."""
+    """Return advice: the temporal names whose networks have these tensors."""
     names = [] if gate else ["tsm" if is_shifted else "none"]
     for name in _GATED if gate else ():
         make = site_maker(name)
@@ -199,7 +204,8 @@ def _suggest(gate: set[str], *, is_shifted: bool) -> str:
         with torch.device("meta"):  # no memory, and no random draw
             tensors = make(channels=64, num_frames=8).state_dict()
         if tensors.keys() == gate:
-            names = [twin + ",tsm" * is_shifted for twin in (_TWINS if name == "m2a" else (name,))]
+            candidates = _SAME_TENSORS if name == "m2a" else (name,)
+            names = [candidate + ",tsm" * is_shifted for candidate in candidates]
     if not names:
         return "no temporal name has these tensors"
     first, *others = (f"temporal={name!r}" for name in names)
@@ -208,7 +214,7 @@ def _suggest(gate: set[str], *, is_shifted: bool) -> str:
 
 
 def _translate(name: str, gate: str) -> str:
-    """One tensor's name in the reference -> its name here."""
+    """Return the name here of a tensor with a name in the reference."""
     name = re.sub(r"^base_model\.", "backbone.", name)
     name = re.sub(r"^new_fc\.", "head.", name)
     inside = _GATE.match(name)
@@ -218,14 +224,14 @@ def _translate(name: str, gate: str) -> str:
     flat = re.match(r"(backbone\.features\.(\d+)\.conv)\.(\d+)\.(.*)", name)
     if flat is None:
         return name
-    block, number, place, rest = flat.groups()
-    # Only the first block has no expansion, and so fewer members.
-    places = _FLAT_MOBILENET_UNEXPANDED if number == "1" else _FLAT_MOBILENET
-    return f"{block}.{places.get(place, place)}.{rest}"
+    block, number, index, rest = flat.groups()
+    # Only the first block has no expansion, and therefore fewer layers.
+    names = _FLAT_MOBILENET_UNEXPANDED if number == "1" else _FLAT_MOBILENET
+    return f"{block}.{names.get(index, index)}.{rest}"
 
 
 def translate_gate(name: str) -> str:
-    """A tensor's name inside one of the reference's blocks -> its name inside our gate.
+    """Return the name inside our gate of a tensor in one of the reference's blocks.
 
     >>> translate_gate("modules_list.0.motion_mod.conv3_smallscale2.weight")
     'inner.motion.coarse.0.weight'

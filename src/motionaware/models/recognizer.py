@@ -1,4 +1,4 @@
-"""VideoRecognizer: clips -> scores, the whole journey in one forward."""
+"""VideoRecognizer: normalises clips, runs the backbone and the head, and returns class scores."""
 
 import warnings
 from collections import Counter
@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from motionaware.clip import ClipSpec
 from motionaware.errors import MotionAwareWarning, SiteError, UsageError
-from motionaware.models.backbones import PACKAGE, Backbone, open_backbone
+from motionaware.models.backbone_weights import PACKAGE
+from motionaware.models.backbones import Backbone, open_backbone
 from motionaware.models.checkpoint_file import Origin
 from motionaware.models.insertion import insert
 from motionaware.models.shape_tracing import takes_volumes
-from motionaware.models.site_hooks import adapters, failed_inside
+from motionaware.models.site_hooks import adapters, failed_in_temporal_module
 from motionaware.models.sites import Choice
-from motionaware.models.transfer import Wanted, find_checkpoint, take_weights
+from motionaware.models.transfer import Target, find_checkpoint, take_weights
 from motionaware.models.weights import file_checksum, fill
 from motionaware.ops.autograd_utils import is_traced, known_shape
 from motionaware.ops.layout import fold_time, fold_volumes, unfold_vectors
@@ -28,8 +29,9 @@ from motionaware.temporal.memory_format import AnyMemoryFormat
 from motionaware.temporal.own import find_own
 from motionaware.temporal.table import Maker
 
-_NORMALIZED = -0.9  # below what resampling undershoots; normalised pictures reach -1 or less
-_TOO_LARGE_FOR_PIXELS = 16.0  # beyond what resampling overshoots, and noise in place of a picture
+# Limits of floats in [0, 1] that allow for undershoot and overshoot of resampling, and for noise.
+_SMALLEST_PIXEL = -0.9  # normalised images reach -1 or less
+_LARGEST_PIXEL = 16.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +40,13 @@ class Plan:
 
     Attributes:
         backbone: Name of the network.
-        temporal: What was put in, with absolute paths of own modules; None where it was a callable,
-            which `load` must be handed again.
-        where, stages, every: Sites as they were asked for.
-        dropout: Share of the features dropped before the classifier in training.
-        causal: Whether the modules were asked to look backwards only.
+        temporal: Name of the temporal modules, with absolute paths of own code; None if it was a
+            callable, which must be passed to `load` again.
+        where: Argument of `insert`.
+        stages: Argument of `insert`.
+        every: Argument of `insert`.
+        dropout: Fraction of the features that are dropped before the head in training.
+        causal: Argument of `insert`.
     """
 
     backbone: str
@@ -55,21 +59,22 @@ class Plan:
 
 
 class VideoRecognizer(AnyMemoryFormat):
-    """Scores a clip: normalise, run the backbone on every frame, average the frames' scores.
+    """Computes class scores of clips: normalise, run the backbone, average the scores of frames.
 
-    A 3-D backbone takes the clip as a whole, and there is nothing to average.
+    A 2-D backbone runs on each frame. A 3-D backbone runs on whole clips, so that there is nothing
+    to average.
 
     Args:
-        backbone: Images or volumes -> features; its temporal modules, if any, were inserted for
-            `clip.num_frames`.
-        clip: What the model expects of a clip.
-        class_names: One name a class, in the order of the scores.
-        dropout: Share of the features dropped before the classifier in training.
-        plan: How to build the model again; a model without one cannot be saved.
+        backbone: Images or volumes -> features. Its temporal modules, if any, were inserted for
+            `clip.num_frames` frames.
+        clip: Frames, size and sampling of the clips.
+        class_names: Names of the classes, in the order of the scores.
+        dropout: Fraction of the features that are dropped before the head in training.
+        plan: How to build the model again; a model without a plan cannot be saved.
 
     Attributes:
-        recipe: How the weights were trained, as plain values; travels with them.
-        origin: Where the initial weights came from, if from a file; travels with the weights.
+        recipe: Recipe of the training, as plain values; saved with the weights.
+        origin: The file of the initial weights, if they came from one; saved with the weights.
     """
 
     mean: Tensor
@@ -100,23 +105,27 @@ class VideoRecognizer(AnyMemoryFormat):
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.num_features, len(self.class_names))
-        nn.init.normal_(self.head.weight, std=0.001)  # all classes start alike (reference code)
+        # Nearly equal scores at the start, as in the reference code.
+        nn.init.normal_(self.head.weight, std=0.001)
         nn.init.zeros_(self.head.bias)
 
     def forward(
         self, clips: Float[Tensor, "b t 3 h w"] | UInt8[Tensor, "b t 3 h w"]
     ) -> Float[Tensor, "b k"]:
-        """Score clips; values are floats in [0, 1] or uint8 in [0, 255], RGB.
+        """Return the scores of clips.
+
+        Args:
+            clips: RGB frames, as floats in [0, 1] or uint8 in [0, 255].
 
         Raises:
-            ValueError: The layout or the number of frames is not the model's, floats are those of
-                bytes, the backbone refuses a size that is not `clip.image_size`, or a temporal
-                module changes a shape.
+            UsageError: The layout or the number of frames is wrong, floats are larger than pixels
+                can be, the backbone refuses a size that differs from `clip.image_size`, or a
+                temporal module changes the shape.
         """
-        self._check(clips)
+        self._check_clips(clips)
         if torch.compiler.is_compiling():
-            # A graph of one backbone serves another of the same class unless something that was
-            # looked at differs, and hooks are not looked at: so look at what they run.
+            # torch.compile reuses a graph for another backbone of the same class unless a value
+            # that the graph depends on differs. It ignores hooks, so make it depend on this text.
             assert self._inserted != "?"
         is_bytes = clips.dtype == torch.uint8
         clips = clips.to(self.mean.dtype)
@@ -138,15 +147,15 @@ class VideoRecognizer(AnyMemoryFormat):
             raise
         except (AssertionError, RuntimeError) as error:
             size, made_for = tuple(images.shape[-2:]), self.clip.image_size
-            if size == (made_for, made_for) or failed_inside(error):
+            if size == (made_for, made_for) or failed_in_temporal_module(error):
                 raise
             raise UsageError(
                 f"{type(self.backbone).__name__} does not take frames of {size[0]} x {size[1]} "
-                f"pixels ({str(error).splitlines()[0]}); wanted {made_for} x {made_for}, as "
-                "model.clip.image_size says"
+                f"pixels ({str(error).splitlines()[0]}); wanted {made_for} x {made_for}, the "
+                "size in model.clip.image_size"
             ) from error
 
-    def _check(self, clips: Tensor) -> None:
+    def _check_clips(self, clips: Tensor) -> None:
         wanted = f"wanted b t 3 h w with t = {self.clip.num_frames}"
         shape = tuple(known_shape(clips))
         if clips.ndim != 5:
@@ -156,24 +165,24 @@ class VideoRecognizer(AnyMemoryFormat):
             raise UsageError(f"clips of shape {shape} have {shape[2]} colours; {wanted}{swapped}")
         if shape[1] != self.clip.num_frames:
             raise UsageError(
-                f"clips of shape {shape} have {shape[1]} frames; {wanted}: sample as many as "
-                "model.clip.num_frames says"
+                f"clips of shape {shape} have {shape[1]} frames; {wanted}: sample "
+                "model.clip.num_frames frames"
             )
         if not (clips.dtype == torch.uint8 or clips.is_floating_point()):
             raise UsageError(f"clips are {clips.dtype}; wanted uint8, or floats in [0, 1]")
         if clips.dtype == torch.uint8 or clips.is_meta or is_traced() or not clips.numel():
             return
         smallest, largest = (bound.item() for bound in clips.detach().aminmax())
-        if largest > _TOO_LARGE_FOR_PIXELS:
+        if largest > _LARGEST_PIXEL:
             raise UsageError(
                 f"clips have floats up to {largest:g}; wanted floats in [0, 1]: divide by 255, or "
-                "hand over uint8 as it is"
+                "pass uint8"
             )
-        if smallest < _NORMALIZED:
+        if smallest < _SMALLEST_PIXEL:
             warnings.warn(
                 f"clips have floats from {smallest:.2g} to {largest:.2g}; wanted floats in [0, 1]. "
-                "If you normalised them, do not: the model subtracts its mean and divides by its "
-                "standard deviation itself",
+                "If you normalised them, remove that step: the model subtracts its mean and "
+                "divides by its standard deviation itself",
                 MotionAwareWarning,
                 stacklevel=4,
             )
@@ -194,29 +203,30 @@ def create_model(
     dropout: float = 0.5,
     causal: bool = False,
 ) -> VideoRecognizer:
-    """Open a backbone by name, put temporal modules into it and set a classifier on top.
+    """Build a recognizer: open a backbone, insert temporal modules and add a linear classifier.
 
     Args:
-        name: A torchvision or timm network, 2-D or 3-D; see `motionaware.models.backbones`.
-        temporal: What to put in; see `motionaware.temporal`. Paths of own modules begin at the
-            working folder.
-        num_classes: Number of classes; may be left out where `class_names` are given.
-        num_frames: Frames a clip.
-        pretrained: Where the weights come from. A checkpoint that `save` wrote, or a run folder,
-            which stands for its best.safetensors: all that fits is taken, and `origin` of the
-            model says what; see `motionaware.models.transfer`. Other values are weights of the
+        name: Name of a torchvision or timm network, 2-D or 3-D; see `motionaware.models.backbones`.
+        temporal: The temporal modules; see `motionaware.temporal`. Paths of own code are relative
+            to the working folder.
+        num_classes: Number of classes; optional if `class_names` is given.
+        num_frames: Frames in a clip.
+        pretrained: The initial weights. For a checkpoint that `save` wrote, or a run folder (its
+            best.safetensors is used), all tensors that fit are taken, and `origin` of the model
+            lists them; see `motionaware.models.transfer`. Other values give weights of the
             backbone; see `open_backbone`.
-        class_names: One name a class; numbers stand in where there are none.
-        clip: The other facts about clips, with the same `num_frames`.
+        class_names: Names of the classes; by default their numbers.
+        clip: Size and sampling of clips, with the same `num_frames`; by default those of
+            `ClipSpec`.
         where: Layers before which modules go; see `insert`.
-        stages: Stages that get modules.
-        every: Step from block to block.
-        dropout: Share of the features dropped before the classifier in training.
-        causal: Temporal modules look backwards only, so that the model can be fed frame by frame;
-            see `motionaware.models.streaming`.
+        stages: Stages that get modules; see `insert`.
+        every: Step from block to block; see `insert`.
+        dropout: Fraction of the features that are dropped before the head in training.
+        causal: Make the temporal modules use past frames only, so that a `Stream` can feed the
+            model frame by frame; see `motionaware.models.streaming`.
 
     Raises:
-        ValueError: An unknown name, numbers that contradict each other, or weights that do not fit.
+        UsageError: A name is unknown, arguments contradict each other, or weights do not fit.
         OSError: Weights could not be read or downloaded.
 
     >>> import torch
@@ -226,7 +236,9 @@ def create_model(
     """
     if class_names is None:
         if num_classes is None:
-            raise UsageError("give num_classes or class_names: a classifier needs its classes")
+            raise UsageError(
+                "give num_classes or class_names: the classifier needs the number of classes"
+            )
         class_names = [str(number) for number in range(num_classes)]
     elif num_classes not in (None, len(class_names)):
         raise UsageError(
@@ -235,18 +247,18 @@ def create_model(
     repeated = [name for name, times in Counter(class_names).items() if times > 1]
     if repeated:
         raise UsageError(
-            f"class_names has {repeated[0]!r} more than once; each class needs its name"
+            f"class_names has {repeated[0]!r} more than once; give each class a different name"
         )
     if len(class_names) < 1:
-        raise UsageError("a classifier needs at least one class; class_names is empty")
+        raise UsageError("class_names is empty; a classifier needs at least one class")
     if clip is not None and clip.num_frames != num_frames:
         raise UsageError(
-            f"{num_frames = } but clip.num_frames is {clip.num_frames}; give both alike"
+            f"{num_frames = } but clip.num_frames is {clip.num_frames}; make them equal"
         )
     clip = clip or ClipSpec(num_frames=num_frames)
     if isinstance(temporal, str):
-        temporal = find_own(temporal)  # the working folder may be another one when it is saved
-    choice = Choice.read(where, stages, every)
+        temporal = find_own(temporal)  # the working folder may change before the model is saved
+    choice = Choice.from_arguments(where, stages, every)
     checkpoint = find_checkpoint(pretrained)
     weights = False if checkpoint else pretrained
     backbone = open_backbone(name, pretrained=weights, image_size=clip.image_size)
@@ -277,7 +289,7 @@ def create_model(
         ),
     )
     if checkpoint:
-        wanted = Wanted(
+        target = Target(
             tensors=model.state_dict(),
             network=model.backbone,
             backbone=name,
@@ -285,7 +297,7 @@ def create_model(
             clip=clip,
             class_names=model.class_names,
         )
-        tensors, model.origin = take_weights(checkpoint, wanted)
+        tensors, model.origin = take_weights(checkpoint, target)
         fill(model, tensors)
     elif not isinstance(pretrained, bool) and str(pretrained) != PACKAGE:
         model.origin = Origin(
@@ -293,6 +305,6 @@ def create_model(
             checksum=file_checksum(Path(pretrained)),
             num_taken=num_backbone_tensors,
             num_tensors=len(model.state_dict()),
-            notes=("the file holds weights of the backbone; all others are new",),
+            notes=("the file holds only weights of the backbone; all other weights are new",),
         )
     return model

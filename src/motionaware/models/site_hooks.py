@@ -2,21 +2,20 @@
 
 A temporal module is a child of its host. A forward pre-hook on the host, the `Adapter`, runs it.
 Other libraries replace, wrap, copy and fuse layers. Some of them lose the hook, and some run it
-twice. So every module that contains a site has a `SiteGuard`, which compares the network with what
-it saw at its last forward pass:
+twice. So every module that contains a site has a `SiteGuard`. It compares the network with the
+state at its last check, and acts on what it finds:
 
     unchanged       the usual case: a few comparisons of identities
-    wrapped         (LoRA, DoRA) the hook moves to the wrapper: all branches see the module's output
-    hook lost       (SyncBatchNorm conversion, which keeps children) the hook is attached again
-    hook doubled    (torch.ao fuse_modules, which copies hooks twice) one hook stays
-    module lost     a SiteError that names the site
+    wrapped         (LoRA, DoRA) move the hook to the wrapper: all branches get the module's output
+    hook lost       (SyncBatchNorm conversion, which keeps children) attach the hook again
+    hook doubled    (torch.ao fuse_modules, which copies hooks twice) keep one hook
+    module lost     raise a SiteError that names the site
 
 After a forward pass of the whole network, the guard raises the same error if a module did not run,
-for example because `forward` of its host was called directly.
+for example because the host's `forward` was called directly, which skips hooks.
 """
 
 import threading
-import traceback
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -28,25 +27,26 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from motionaware.errors import SiteError, UsageError
-from motionaware.models.shape_tracing import Host
+from motionaware.models.input_layout import Host
 from motionaware.ops.autograd_utils import is_traced
 from motionaware.temporal.own_maker import run_temporal
 
-WRAPPED = "base_layer"  # the child under which peft's adapters keep the layer that they wrap
+WRAPPED = "base_layer"  # name of the wrapped layer inside an adapter of peft
 
+_FAILED_IN_MODULE = "_motionaware_failed_in_module"  # attribute of an exception: True
 
-_RAN = threading.local()  # .hosts: ids of the layers whose temporal module ran in this thread
+_RAN = threading.local()  # .hosts: ids of the hosts whose temporal module ran in this thread
 
 
 @dataclass(frozen=True)
 class Adapter(ABC):
-    """A forward pre-hook that runs a temporal module; each subclass knows one layout.
+    """A forward pre-hook that runs a temporal module; there is one subclass per input layout.
 
     Attributes:
         host: The layer, and the layout of its input.
-        causal: The module looks at past frames only.
-        inside: Path from the hooked layer to the layer that has the module as its child; empty
-            where these are the same.
+        causal: True if the module uses past frames only.
+        inside: Path from the hooked layer to the layer that has the module as its child; empty if
+            they are the same layer.
     """
 
     host: Host
@@ -55,35 +55,35 @@ class Adapter(ABC):
 
     @abstractmethod
     def __call__(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the inputs of the host with the first one seen through the temporal module."""
+        """Return the host's inputs, the first one replaced by the temporal module's output."""
 
     def run(self, layer: nn.Module, clips: Any) -> Any:
-        """Run the temporal module and check the shape of its output; a tracer sees no check.
+        """Run the temporal module and check the shape of its output, except under a tracer.
 
         Raises:
             UsageError: The output has another shape than the input.
             OwnCodeError: The module is a user's own, and it raised an error.
         """
         module = layer.get_submodule(self.path_of_module())
-        if is_symbol(clips):  # torch.fx traces: the module becomes one node of its graph
+        if is_symbol(clips):  # under torch.fx the module becomes one node of the graph
             tracer = clips.tracer
             return tracer.create_proxy("call_module", tracer.path_of_module(module), (clips,), {})
-        seen = run_temporal(module, clips)
+        output = _run_and_mark_errors(module, clips)
         if torch.compiler.is_compiling():
             _mark_compiled(self)
         elif not is_traced():
             _hosts_that_ran().add(id(layer))
-            if getattr(seen, "shape", None) != clips.shape:
-                came = (
-                    f"shape {tuple(seen.shape)}"
-                    if isinstance(seen, Tensor)
-                    else type(seen).__name__
+            if getattr(output, "shape", None) != clips.shape:
+                found = (
+                    f"shape {tuple(output.shape)}"
+                    if isinstance(output, Tensor)
+                    else type(output).__name__
                 )
                 raise UsageError(
-                    f"the temporal module {type(module).__name__} at {self.host.name} gave back "
-                    f"{came}; wanted that of the clips b t c h w it was given, {tuple(clips.shape)}"
+                    f"the temporal module {type(module).__name__} at {self.host.name} returned "
+                    f"{found}; wanted the shape of its input, clips b t c h w: {tuple(clips.shape)}"
                 )
-        return seen
+        return output
 
     def path_of_module(self) -> str:
         """Path from the hooked layer to the temporal module."""
@@ -91,14 +91,24 @@ class Adapter(ABC):
 
 
 def is_symbol(value: object) -> bool:
-    """True if torch.fx traces and this stands for a tensor."""
+    """True if a value is a symbolic tensor of torch.fx."""
     return isinstance(value, Proxy)
 
 
-def failed_inside(error: BaseException) -> bool:
-    """True if an error was raised inside a temporal module, not in the network around it."""
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_code is Adapter.run.__code__ for frame, _ in frames)
+def _run_and_mark_errors(module: nn.Module, clips: Any) -> Any:
+    """Run a temporal module, and mark an error that it raises for `failed_in_temporal_module`."""
+    if torch.compiler.is_compiling():
+        return run_temporal(module, clips)
+    try:
+        return run_temporal(module, clips)
+    except Exception as error:
+        vars(error)[_FAILED_IN_MODULE] = True
+        raise
+
+
+def failed_in_temporal_module(error: BaseException) -> bool:
+    """True if an error was raised in a temporal module, not in the network around it."""
+    return getattr(error, _FAILED_IN_MODULE, False)
 
 
 def adapters(network: nn.Module) -> Iterator[tuple[str, Adapter]]:
@@ -110,9 +120,9 @@ def adapters(network: nn.Module) -> Iterator[tuple[str, Adapter]]:
 
 
 def sites(network: nn.Module) -> list[str]:
-    """Names of the layers before which a temporal module runs, in the order of the network.
+    """Return the names of the layers before which a temporal module runs, in network order.
 
-    A layer whose module was lost, for example by fusing, is not listed.
+    A layer whose module was lost, for example by fusing, is not included.
     """
     return [
         name
@@ -122,7 +132,7 @@ def sites(network: nn.Module) -> list[str]:
 
 
 def temporal_modules(network: nn.Module) -> dict[str, str]:
-    """Names of the temporal modules that run, by the names of their sites."""
+    """Return the names of the temporal modules that run, by the names of their sites."""
     paths = dict(adapters(network))
     return {
         site: ".".join(part for part in (site, paths[site].path_of_module()) if part)
@@ -131,17 +141,17 @@ def temporal_modules(network: nn.Module) -> dict[str, str]:
 
 
 def attach(network: nn.Module, hooks: Mapping[str, Adapter]) -> None:
-    """Register adapters on the layers of a network, by name, and guards on all that contain them.
+    """Register adapters on layers of a network, and guards on all modules that contain them.
 
     Args:
-        network: Each named layer has its temporal module as the child `temporal`.
-        hooks: Adapters by the names of their layers.
+        network: Its hosts already have their temporal modules as the child `temporal`.
+        hooks: Adapters by the names of their hosts.
     """
     for name, adapter in hooks.items():
         network.get_submodule(name).register_forward_pre_hook(adapter)
     for name, module in network.named_modules():
         if isinstance(module, nn.ModuleList | nn.ModuleDict):
-            continue  # is never called
+            continue  # these are never called
         prefix = f"{name}." if name else ""
         below = {
             site.removeprefix(prefix): adapter
@@ -162,35 +172,35 @@ def site_hooks_of(module: nn.Module) -> list[object]:
 
 
 class SiteGuard:
-    """Forward pre-hook of a module that contains sites: checks that each has one adapter that runs.
+    """Forward pre-hook of a module that contains sites: checks that one adapter runs each site.
 
     Args:
-        hooks: Adapters by the names of their layers inside the module.
-        prefix: What stands before these names in messages.
+        hooks: Adapters by the names of their hosts inside the module.
+        prefix: Name of the module and a dot, for messages; empty for the whole network.
     """
 
     def __init__(self, hooks: Mapping[str, Adapter], prefix: str) -> None:
         self.hooks = dict(hooks)
         self.prefix = prefix
-        self._forget()
+        self._clear_last_check()
 
-    def _forget(self) -> None:
-        self._seen = lambda: None  # a weak reference to the module that was checked
+    def _clear_last_check(self) -> None:
+        self._checked = lambda: None  # a weak reference to the module of the last check
         self._edges: list[tuple[nn.Module, str, nn.Module]] = []  # parent, name, child
         self._running: dict[str, tuple[nn.Module, int, Adapter]] = {}  # layer, key of its hook
         self._layers: set[int] = set()  # ids of these layers
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy takes along; it checks its own network at its first forward pass."""
+        """Return the state of a copy, which checks its own network at its first forward pass."""
         return {"hooks": self.hooks, "prefix": self.prefix}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copy."""
         self.hooks, self.prefix = state["hooks"], state["prefix"]
-        self._forget()
+        self._clear_last_check()
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Check the sites; repair what can be repaired.
+        """Check the sites and repair them where possible.
 
         Raises:
             SiteError: A site has lost its module.
@@ -200,14 +210,14 @@ class SiteGuard:
             return
         if not self.is_unchanged(module):
             if getattr(module, "_is_replica", False):
-                return  # a copy by DataParallel, for one forward pass
+                return  # a copy made by DataParallel for one forward pass
             self.check(module)
         if not self.prefix and not is_traced():
             _hosts_that_ran().difference_update(self._layers)
 
     def is_unchanged(self, module: nn.Module) -> bool:
-        """True if the module and all layers down to its sites are those of the last check."""
-        if self._seen() is not module:
+        """True if the module and all layers down to its sites are the same as at the last check."""
+        if self._checked() is not module:
             return False
         for parent, name, child in self._edges:
             if parent._modules.get(name) is not child:
@@ -218,7 +228,7 @@ class SiteGuard:
         return True
 
     def check(self, module: nn.Module) -> None:
-        """Find the module of each site, and make sure that exactly one adapter runs it.
+        """Find the temporal module of each site, and make exactly one adapter run it.
 
         Raises:
             SiteError: A site has lost its module.
@@ -230,12 +240,16 @@ class SiteGuard:
             for part in name.split("."):
                 child = layer._modules.get(part)
                 if child is None:
-                    self._lost(module, name, f"{type(layer).__name__} has no layer {part!r} now")
+                    self._raise_lost(
+                        module, name, f"{type(layer).__name__} no longer has a layer {part!r}"
+                    )
                 edges[id(layer), part] = layer, part, child
                 layer = child
-            found = _settle(layer, adapter)
+            found = _attach_once(layer, adapter)
             if not found:
-                self._lost(module, name, f"a {type(layer).__name__} without it stands there now")
+                self._raise_lost(
+                    module, name, f"a {type(layer).__name__} without it has replaced the layer"
+                )
             for number, (path, hooked, key, hook) in enumerate(found):
                 running[f"{name} {number}"] = hooked, key, hook
                 inner = layer
@@ -246,41 +260,41 @@ class SiteGuard:
                     inner = child
         self._edges, self._running = list(edges.values()), running
         self._layers = {id(layer) for layer, *_ in running.values()}
-        self._seen = weakref.ref(module)
+        self._checked = weakref.ref(module)
 
     def after_forward(self, module: nn.Module) -> None:
         """Check that the temporal module of each site ran.
 
         Raises:
-            SiteError: One did not.
+            SiteError: A temporal module did not run.
         """
-        if self._seen() is not module or self._layers <= _hosts_that_ran():
+        if self._checked() is not module or self._layers <= _hosts_that_ran():
             return
         running = {key.partition(" ")[0]: False for key in self._running}
         for key, (layer, _, hook) in self._running.items():
             if getattr(hook, "was_compiled", False):
-                return  # compiled code takes no notes
+                return  # compiled code does not record which modules ran
             running[key.partition(" ")[0]] |= id(layer) in _hosts_that_ran()
         for name in (name for name, ran in running.items() if not ran):
             if not _runs_compiled(module, name):
                 raise SiteError(
                     f"the temporal module at {name} of {type(module).__name__} did not run in this "
-                    "forward pass: the layer was not called, or its `forward` was called past the "
-                    "hooks. Call the layer itself, or choose with where= layers that run in every "
-                    "forward pass"
+                    "forward pass: the layer was not called, or its `forward` was called directly, "
+                    "which skips hooks. Call the layer itself, or choose with where= layers that "
+                    "run in every forward pass"
                 )
 
-    def _lost(self, module: nn.Module, name: str, now: str) -> NoReturn:
+    def _raise_lost(self, module: nn.Module, name: str, change: str) -> NoReturn:
         raise SiteError(
             f"the temporal module at {self.prefix}{name} in {type(module).__name__} is lost: "
-            f"{now}. The network was changed after motionaware.insert. Build the network again, "
-            "change its layers first, then insert; or, for a new module at this place, insert with "
+            f"{change}. The network was changed after motionaware.insert. Build the network again, "
+            "change its layers first, then insert; or, for a new module at this site, insert with "
             f"where={self.prefix + name!r}"
         )
 
 
 class _AfterForward:
-    """Forward hook of a network: lets its guard check that all modules ran."""
+    """Forward hook of a network: makes its guard check that all temporal modules ran."""
 
     def __init__(self, guard: SiteGuard) -> None:
         self.guard = guard
@@ -290,39 +304,41 @@ class _AfterForward:
             self.guard.after_forward(module)
 
 
-def _settle(layer: nn.Module, adapter: Adapter) -> list[tuple[str, nn.Module, int, Adapter]]:
-    """Make one adapter run each temporal module inside what stands at a site.
+def _attach_once(layer: nn.Module, adapter: Adapter) -> list[tuple[str, nn.Module, int, Adapter]]:
+    """Make exactly one adapter run each temporal module inside the layer at a site.
 
     Returns:
-        Of each module: the path to the layer that has it, the hooked layer, the key of its hook in
-        `_forward_pre_hooks`, and the adapter.
+        For each temporal module: the path to the layer that has it as a child, the hooked layer,
+        the key of its hook in `_forward_pre_hooks`, and the adapter.
     """
     found = []
-    owners = [path for path, one in layer.named_modules() if _child(one, "temporal") is not None]
+    owners = [
+        path for path, inner in layer.named_modules() if _child(inner, "temporal") is not None
+    ]
     for path in owners:
         if any(not other or path.startswith(f"{other}.") for other in owners if other != path):
-            continue  # a site inside a site has a guard
+            continue  # the outer site has a guard for the inner one
         parts = path.split(".") if path else []
         chain = [layer]
         for part in parts:
             chain.append(chain[-1].get_submodule(part))
-        depth = len(parts)  # of the layer that is to have the hook
+        depth = len(parts)  # of the layer that gets the hook
         while depth and parts[depth - 1] == WRAPPED:
             depth -= 1
         target, inside = chain[depth], ".".join(parts[depth:])
         hooked = [
-            (one, key, hook)
-            for one in chain
-            for key, hook in one._forward_pre_hooks.items()
+            (owner, key, hook)
+            for owner in chain
+            for key, hook in owner._forward_pre_hooks.items()
             if isinstance(hook, Adapter)
         ]
-        right = [each for each in hooked if each[0] is target and each[2].inside == inside]
-        for one, key, hook in hooked:
-            if (one, key, hook) != (right[0] if right else None):
-                del one._forward_pre_hooks[key]
-                one._forward_pre_hooks_with_kwargs.pop(key, None)
-        if right:
-            _, key, hook = right[0]
+        correct = [entry for entry in hooked if entry[0] is target and entry[2].inside == inside]
+        for owner, key, hook in hooked:
+            if (owner, key, hook) != (correct[0] if correct else None):
+                del owner._forward_pre_hooks[key]
+                owner._forward_pre_hooks_with_kwargs.pop(key, None)
+        if correct:
+            _, key, hook = correct[0]
         else:
             hook = replace(hooked[-1][2] if hooked else adapter, inside=inside)
             key = target.register_forward_pre_hook(hook).id
@@ -331,7 +347,10 @@ def _settle(layer: nn.Module, adapter: Adapter) -> list[tuple[str, nn.Module, in
 
 
 def _runs_compiled(network: nn.Module, name: str) -> bool:
-    """True if torch.compile runs the layer or a module that contains it."""
+    """True if torch.compile runs the layer or a module that contains it.
+
+    torch has no public way to find this out; checked with torch 2.14.
+    """
     module = network
     for part in ["", *name.split(".")]:
         module = module._modules[part] if part else module
@@ -343,6 +362,7 @@ def _runs_compiled(network: nn.Module, name: str) -> bool:
 
 
 def _child(module: nn.Module, path: str) -> nn.Module | None:
+    """Return the module at a path; None if there is none."""
     for part in path.split("."):
         child = module._modules.get(part)
         if child is None:
@@ -357,7 +377,7 @@ def _hosts_that_ran() -> set[int]:
     return _RAN.hosts
 
 
-# While torch.compile traces, it calls these two functions and takes their results as constants.
+# torch.compile calls these two functions while it traces, and treats their results as constants.
 @torch.compiler.assume_constant_result
 def _check_while_tracing(guard: SiteGuard, module: nn.Module) -> None:
     if not guard.is_unchanged(module):
@@ -366,4 +386,4 @@ def _check_while_tracing(guard: SiteGuard, module: nn.Module) -> None:
 
 @torch.compiler.assume_constant_result
 def _mark_compiled(adapter: Adapter) -> None:
-    object.__setattr__(adapter, "was_compiled", True)  # it is frozen; copies by replace() lose this
+    object.__setattr__(adapter, "was_compiled", True)  # frozen; a copy by replace() lacks this

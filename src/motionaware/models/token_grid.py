@@ -1,16 +1,16 @@
-"""Height and width of a row of tokens, found at run time.
+"""Find height and width of a sequence of tokens at run time.
 
-A row of tokens does not say where its lines end: 64 tokens are 8 x 8 or 4 x 16. The network knows.
-In this order, a host of tokens gets its grid from
+The number of tokens does not determine the grid: 64 tokens are 8 x 8 or 4 x 16. A host that takes
+tokens gets its grid from the first of these sources:
 
-1. its own arguments: many blocks are told `(h, w)` after the tokens;
-2. the layer that made the map of which the tokens are the pixels, mostly the convolution that
-   embeds patches. A `MapSize` notes the size of its map in each forward pass.
-3. If neither says anything (a block is called alone), the grid is that of the size for which the
-   modules were inserted, or a square.
+1. Its own arguments: many blocks take `(h, w)` after the tokens.
+2. The layer that made the map whose pixels became the tokens, usually the patch embedding. A
+   `MapSize` records the size of this map in each forward pass.
+3. If neither is known (a block is called alone): the grid at the time of insertion, or a square.
 
-A grid counts only if it has as many places as there are tokens. Without one, a module that treats
-all places alike runs, and a module that compares neighbouring places is refused.
+A grid is used only if it has as many positions as there are tokens. Without a grid, a module that
+treats all positions alike still runs; a module that compares neighbouring positions raises an
+error.
 """
 
 import warnings
@@ -21,81 +21,81 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.jit._trace import TracerWarning
+from torch.jit._trace import TracerWarning  # torch.jit has it, its type stubs do not
 
 from motionaware.errors import UsageError
 from motionaware.ops.autograd_utils import is_in_backward_pass
 from motionaware.temporal.spatial import compares_places
 
-Grid = tuple[int, ...]  # height and width; frames before them for tokens of whole clips
+Grid = tuple[int, ...]  # height and width; frames, height and width for tokens of whole clips
 
 
 class MapSize:
-    """Notes the size of the maps that a layer takes or gives, in each forward pass.
+    """Records the size of the maps that a layer takes or returns, in each forward pass.
 
     Args:
         source: Name of the layer.
-        takes: Note the layer's input instead of its output.
-        axes: Axes of height and width (of frames, too, for volumes).
+        is_input: True to record the layer's input, False to record its output.
+        axes: Axes of height and width; of frames, height and width for volumes.
 
-    Copies of a network share the notes; each thread reads its own.
+    Copies of a network share the record. Each thread reads the sizes of its own forward pass.
     """
 
-    def __init__(self, source: str, *, takes: bool, axes: tuple[int, ...]) -> None:
+    def __init__(self, source: str, *, is_input: bool, axes: tuple[int, ...]) -> None:
         self.source = source
-        self.takes = takes
+        self.is_input = is_input
         self.axes = axes
         self._last: Grid | None = None
         self._by_thread: dict[int, Grid] = {}
-        self._seen: set[Grid] = set()
+        self._recorded: set[Grid] = set()
 
     def __deepcopy__(self, memo: object) -> "MapSize":
         return self
 
     def __repr__(self) -> str:
-        return f"MapSize({self.source!r}, takes={self.takes}, axes={self.axes})"
+        return f"MapSize({self.source!r}, is_input={self.is_input}, axes={self.axes})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_last": None, "_by_thread": {}, "_seen": set()}
+        return self.__dict__ | {"_last": None, "_by_thread": {}, "_recorded": set()}
 
-    def note_input(
+    def record_input(
         self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]
     ) -> None:
-        """Note the first tensor that comes to the layer (a forward pre-hook)."""
-        tensors = [one for one in (*inputs, *keywords.values()) if isinstance(one, Tensor)]
+        """Record the size of the first tensor among the arguments (a forward pre-hook)."""
+        tensors = [value for value in (*inputs, *keywords.values()) if isinstance(value, Tensor)]
         if tensors:
-            self._note(tensors[0])
+            self._record(tensors[0])
 
-    def note_output(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        """Note the tensor that the layer gives (a forward hook)."""
+    def record_output(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        """Record the size of the output (a forward hook)."""
         if isinstance(output, Tensor):
-            self._note(output)
+            self._record(output)
 
-    def _note(self, maps: Tensor) -> None:
+    def _record(self, maps: Tensor) -> None:
         if maps.ndim <= max(axis if axis >= 0 else -axis - 1 for axis in self.axes):
             return
-        size = tuple(_whole(maps.shape[axis]) for axis in self.axes)
+        size = tuple(_as_int(maps.shape[axis]) for axis in self.axes)
         self._last = size
         if not torch.compiler.is_compiling():
             self._by_thread[get_ident()] = size
-            self._seen.add(size)
+            self._recorded.add(size)
 
     def sizes(self) -> list[Grid]:
-        """Sizes that the current pass can have: one, or none if the layer did not run.
+        """Return the sizes that the current pass can have: one, or none if the layer did not run.
 
-        Gradient checkpointing runs a block again during the backward pass, when another pass may
-        have been noted: then all sizes seen so far are possible.
+        Gradient checkpointing runs a block again during the backward pass. The last record can
+        then come from another forward pass, so all recorded sizes are returned.
         """
         if torch.compiler.is_compiling():
             return [] if self._last is None else [self._last]
         if is_in_backward_pass():
-            return list(self._seen)
-        own = self._by_thread.get(get_ident())
-        return list(self._seen) if own is None else [own]
+            return list(self._recorded)
+        of_thread = self._by_thread.get(get_ident())
+        return list(self._recorded) if of_thread is None else [of_thread]
 
 
-def _whole(size: Any) -> int:
-    """A size as a number: under torch.jit.trace sizes are tensors."""
+def _as_int(size: Any) -> int:
+    """Return a size as an integer; torch.jit.trace gives sizes as tensors."""
     if not isinstance(size, Tensor):
         return size
     with warnings.catch_warnings():
@@ -105,83 +105,87 @@ def _whole(size: Any) -> int:
 
 def find_grid(
     number: int,
-    rest: Sequence[Any],
+    other_arguments: Sequence[Any],
     *,
     site: str,
     module: nn.Module,
-    noted: Sequence[Grid],
+    map_sizes: Sequence[Grid],
     scale: tuple[float, float],
-    made_for: Grid | None,
+    inserted_for: Grid | None,
 ) -> tuple[int, int]:
-    """Return height and width of `number` tokens.
+    """Return height and width of the tokens of a frame.
 
     Args:
-        number: Tokens of a frame, without class and register tokens.
-        rest: The host's arguments after the tokens.
-        site: Name of the host, for the error.
+        number: Image tokens of a frame, without class and register tokens.
+        other_arguments: The host's arguments after the tokens.
+        site: Name of the host, for the error message.
         module: The temporal module.
-        noted: Sizes of the source's map; empty if it did not run.
-        scale: The source's map is so many times higher and wider than the tokens.
-        made_for: The grid when the modules were inserted.
+        map_sizes: Recorded sizes of the source map; empty if its layer did not run.
+        scale: Height and width of the source map, divided by those of the grid.
+        inserted_for: The grid when the modules were inserted.
 
     Raises:
-        ValueError: The grid is unknown, and the module compares neighbouring places.
+        UsageError: The grid is unknown, and the module compares neighbouring positions.
     """
-    told = told_grid(rest)
-    if told is not None and len(told) == 2 and told[0] * told[1] == number:
-        return told[0], told[1]
-    if len(noted) == 1 and scale == (1.0, 1.0):  # by far the most frequent, and easy to compile
-        h, w = noted[0][-2:]
+    given = grid_in_arguments(other_arguments)
+    if given is not None and len(given) == 2 and given[0] * given[1] == number:
+        return given[0], given[1]
+    if len(map_sizes) == 1 and scale == (1.0, 1.0):  # the most frequent case, easy to compile
+        h, w = map_sizes[0][-2:]
         if h * w == number:
             return h, w
-    fitting = {
+    candidates = {
         (h, w)
-        for size in noted
-        for h in _scaled(size[-2], scale[0])
-        for w in _scaled(size[-1], scale[1])
+        for size in map_sizes
+        for h in _divide(size[-2], scale[0])
+        for w in _divide(size[-1], scale[1])
         if h * w == number
     }
-    if len(fitting) == 1:
-        return fitting.pop()
-    if not noted:
-        if made_for is not None and prod(made_for[-2:]) == number:
-            return made_for[-2], made_for[-1]
+    if len(candidates) == 1:
+        return candidates.pop()
+    if not map_sizes:
+        if inserted_for is not None and prod(inserted_for[-2:]) == number:
+            return inserted_for[-2], inserted_for[-1]
         side = isqrt(number)
         if side * side == number:
             return side, side
     if compares_places(module):
-        maps = ", ".join(f"{size[-2]} x {size[-1]}" for size in noted)
-        why = (
-            f"several grids fit, since maps of {maps} were noted before this backward pass; "
-            "run one size of frames from forward to backward"
-            if fitting
+        maps = ", ".join(f"{size[-2]} x {size[-1]}" for size in map_sizes)
+        reason = (
+            f"several grids fit: maps of {maps} were recorded before this backward pass; use one "
+            "frame size from forward to backward"
+            if candidates
             else f"no grid fits maps of {maps}"
-            if noted
-            else "no layer before it said their height and width"
+            if map_sizes
+            else "no earlier layer gave their height and width"
         )
         raise UsageError(
-            f"{number} tokens came to site {site}, and {why}; {type(module).__name__} compares "
-            "neighbouring places and needs the grid: call the whole network and not its blocks, "
-            "choose frames of another size, or a module that treats all places alike (m2a, tsm, "
-            "tam)"
+            f"site {site} received {number} tokens, and {reason}; {type(module).__name__} compares "
+            "neighbouring positions and needs the grid: call the whole network instead of single "
+            "blocks, choose another frame size, or a module that treats all positions alike "
+            "(m2a, tsm, tam)"
         )
     return number, 1
 
 
-def told_grid(rest: Sequence[Any]) -> Grid | None:
-    """Return the grid in the arguments after the tokens: `(h, w)`, `(t, h, w)`, or h and w."""
-    if not rest:
+def grid_in_arguments(arguments: Sequence[Any]) -> Grid | None:
+    """Return the grid at the start of some arguments; None if there is none.
+
+    >>> grid_in_arguments([(4, 16)]), grid_in_arguments([2, 4, None]), grid_in_arguments(["mask"])
+    ((4, 16), (2, 4), None)
+    """
+    if not arguments:
         return None
-    first = rest[0]
+    first = arguments[0]
     if isinstance(first, tuple | list) and len(first) in (2, 3):
-        return tuple(first) if all(isinstance(one, int) for one in first) else None
-    pair = tuple(rest[:2])
-    sizes = [one for one in pair if isinstance(one, int) and not isinstance(one, bool)]
+        return tuple(first) if all(isinstance(size, int) for size in first) else None
+    pair = tuple(arguments[:2])
+    sizes = [size for size in pair if isinstance(size, int) and not isinstance(size, bool)]
     return pair if len(sizes) == 2 else None
 
 
-def _scaled(size: int, scale: float) -> set[int]:
-    """Sizes of a map that is `scale` times smaller, rounded either way."""
+def _divide(size: int, scale: float) -> set[int]:
+    """Return a size divided by `scale`, rounded down and rounded up."""
     if scale == 1:
         return {size}
     return {int(size / scale), -int(-size // scale)}
@@ -191,24 +195,27 @@ def find_clip_grid(
     number: int,
     *,
     site: str,
-    noted: Sequence[Grid],
+    map_sizes: Sequence[Grid],
     num_frames: int,
-    made_for: Grid | None,
+    inserted_for: Grid | None,
 ) -> tuple[int, int, int]:
-    """Return frames, height and width of the `number` tokens of a clip.
+    """Return frames, height and width of the `number` image tokens of a clip.
+
+    The other arguments are those of `find_grid`.
 
     Raises:
-        ValueError: The grid is unknown. Every temporal module needs to know the frames.
+        UsageError: The grid is unknown. Every temporal module needs the frames.
     """
-    grids = [size if len(size) == 3 else (num_frames, *size) for size in noted]
-    if not grids and made_for is not None:
-        grids = [made_for]
+    grids = [size if len(size) == 3 else (num_frames, *size) for size in map_sizes]
+    if not grids and inserted_for is not None:
+        grids = [inserted_for]
     fitting = [grid for grid in grids if prod(grid) == number]
     if len(fitting) == 1:
         t, h, w = fitting[0]
         return t, h, w
+    wanted = " or ".join(" x ".join(map(str, grid)) for grid in sorted(grids))
     raise UsageError(
-        f"{number} tokens came to site {site}; wanted frames x height x width = "
-        f"{' or '.join(' x '.join(map(str, grid)) for grid in sorted(grids)) or 'a known grid'}: "
-        "give all tokens of whole clips, and do not drop or merge tokens before this site"
+        f"site {site} received {number} tokens; wanted frames x height x width = "
+        f"{wanted or 'a known grid'}: give all tokens of whole clips, and do not drop or merge "
+        "tokens before this site"
     )

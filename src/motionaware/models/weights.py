@@ -1,4 +1,4 @@
-"""Read files of tensors: checksums are verified, and nothing in a file is executed."""
+"""Read files of tensors: verify their checksums, and execute no code from a file."""
 
 import hashlib
 import io
@@ -25,11 +25,11 @@ def read_weights(path: Path, *, what: str = "weights") -> dict[str, Tensor]:
 
     Args:
         path: The file.
-        what: What it should hold, for the error where it is not there.
+        what: What the file should hold, for the error if it does not exist.
 
     Raises:
-        ValueError: The file is damaged or of another kind, or holds no tensors by name.
-        FileNotFoundError: There is no such file.
+        UsageError: The file is damaged, has another format, or holds no named tensors.
+        FileNotFoundError: The file does not exist.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{what} {path} do not exist; give the path of a file")
@@ -40,7 +40,7 @@ def read_weights(path: Path, *, what: str = "weights") -> dict[str, Tensor]:
     except ValueError as error:
         raise UsageError(
             f"{path} cannot be read as weights ({error}); wanted a state dict that torch.save "
-            "wrote, or a .safetensors file: fetch it again, or give another"
+            "wrote, or a .safetensors file: download it again, or give another file"
         ) from error
     return tensors_of(content, source=str(path))
 
@@ -49,15 +49,15 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Read metadata and tensors of a safetensors file, and verify the checksum if it has one.
 
     Raises:
-        ValueError: The file is damaged or of another kind.
+        UsageError: The file is damaged or has another format.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except OSError:
         raise
-    except Exception as error:  # SafetensorError, or what damaged text and dtypes raise in torch
+    except Exception as error:  # SafetensorError, or torch's errors for damaged text and dtypes
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UsageError(
             f"{path} cannot be read as weights: it is no safetensors file, or it is damaged "
@@ -66,28 +66,28 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     if CHECKSUM in metadata and metadata.pop(CHECKSUM) != checksum_of(tensors, metadata):
         raise UsageError(
             f"{path} is damaged: its content does not match its checksum, so weights or class "
-            f"names are not what was saved; {_REMEDY}"
+            f"names differ from those that were saved; {_REMEDY}"
         )
     return metadata, tensors
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file; empty for any other file."""
+    """Return the metadata of a safetensors file; empty for any other file."""
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
-    except (SafetensorError, ValueError):  # ValueError: text that is no UTF-8
+    except (SafetensorError, ValueError):  # ValueError: the text is not UTF-8
         return {}
 
 
 def checksum_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """SHA-256 over metadata and over names, dtypes, shapes and bytes of all tensors.
+    """Return the SHA-256 of the metadata and of names, dtypes, shapes and bytes of all tensors.
 
-    The tensors are the full ones: a process that holds shards gathers them first. The order of the
-    names does not matter, nor does the device.
+    Pass full tensors: a process that holds shards must gather them first. The order of the names
+    and the devices do not matter.
 
-    SHA-256 is the fastest hash of hashlib on CPUs with instructions for it, and a file's origin
-    can be stated by it.
+    SHA-256 is the fastest hash of hashlib on CPUs with instructions for it, and it is the usual
+    hash to identify a file.
     """
     digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
     for name in sorted(tensors):
@@ -99,19 +99,20 @@ def checksum_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> s
 
 
 def file_checksum(path: Path) -> str:
-    """SHA-256 of a file, as `sha256sum` prints it."""
+    """Return the SHA-256 of a file, as `sha256sum` prints it, after `sha256:`."""
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def read_torch(file: Path | io.BytesIO) -> Any:
-    """Read what `torch.save` wrote, on the CPU: tensors and plain values only.
+    """Read a file that `torch.save` wrote, onto the CPU: tensors and plain values only.
 
-    `torch.load` does not verify the checksums of the zip file that it reads; this function does.
-    Files in the format before PyTorch 1.6 have none.
+    `torch.load` does not verify the checksums of its zip file; this function does. Files in the
+    format before PyTorch 1.6 have no checksums.
 
     Raises:
-        ValueError: The file is damaged or of another kind. The message is the reason alone.
+        UsageError: The file is damaged or has another format. The message is only the reason; the
+            caller adds the name of the file.
     """
     try:
         if zipfile.is_zipfile(file):
@@ -121,7 +122,7 @@ def read_torch(file: Path | io.BytesIO) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # damaged bytes raise whatever the unpickler stumbles over
+    except Exception as error:  # the unpickler can raise any error for damaged bytes
         reason = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise UsageError(reason) from error
 
@@ -129,7 +130,7 @@ def read_torch(file: Path | io.BytesIO) -> Any:
 def _check_zip(file: Path | io.BytesIO) -> None:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
-        if not any(entry.CRC for entry in entries):  # saved with compute_crc32 off
+        if not any(entry.CRC for entry in entries):  # saved with set_crc32_options(False)
             return
         damaged = archive.testzip() or next(
             (entry.filename for entry in entries if entry.external_attr & _IS_DIRECTORY), None
@@ -139,15 +140,19 @@ def _check_zip(file: Path | io.BytesIO) -> None:
 
 
 def tensors_of(content: Any, *, source: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint: itself, or what it holds as `state_dict`.
+    """Return the tensors of a checkpoint: the checkpoint itself, or its entry `state_dict`.
+
+    Args:
+        content: The content of the file.
+        source: Name of the file, for the error.
 
     Raises:
-        ValueError: It holds something else; `source` is named.
+        UsageError: A value is no tensor, or there are none.
     """
     tensors = content.get("state_dict", content) if isinstance(content, Mapping) else content
     if not isinstance(tensors, Mapping) or not tensors:
         kind = type(tensors).__name__
-        raise UsageError(f"{source} holds {kind}, wanted tensors by their names: a state dict")
+        raise UsageError(f"{source} holds {kind}, wanted named tensors: a state dict")
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise UsageError(
@@ -158,9 +163,10 @@ def tensors_of(content: Any, *, source: str) -> dict[str, Tensor]:
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load tensors of the right names and shapes, as of this version of the module's layers.
+    """Load tensors with the names and shapes of a module's own into the module.
 
-    Some layers, MnasNet's for instance, refuse a state dict without versions.
+    The state dict keeps the versions of the module's layers. Some layers, such as MnasNet's, refuse
+    a state dict without versions.
     """
     state = module.state_dict()
     state.update(tensors)
@@ -168,7 +174,7 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def describe_misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
-    """Say how tensors differ from those wanted, in names and shapes; None if they do not.
+    """Describe how names and shapes of tensors differ from the wanted ones; None if they agree.
 
     >>> describe_misfits({"a": torch.zeros(2)}, {"a": torch.zeros(3), "b": torch.zeros(1)})
     '1 missing, first b; 1 of another shape, first a: (2,), wanted (3,)'
@@ -180,7 +186,7 @@ def describe_misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) 
     if missing:
         problems.append(f"{len(missing)} missing, first {missing[0]}")
     if surplus:
-        problems.append(f"{len(surplus)} left over, first {surplus[0]}")
+        problems.append(f"{len(surplus)} unexpected, first {surplus[0]}")
     if reshaped:
         name = reshaped[0]
         problems.append(

@@ -1,13 +1,14 @@
-"""The tables of a report, for machines: rows of CSV files; shares, not percent."""
+"""The CSV files of a report; accuracies and gains are shares in [-1, 1], not percent."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from motionaware.engine.statistics import spread
-from motionaware.report.columns import Column, Gain
-from motionaware.report.tables import extreme_classes
+from motionaware.engine.statistics import sample_sd
+from motionaware.report.cells import Cell
+from motionaware.report.gains import Gain, extreme_classes
 
 RESULTS_HEADER = (
     "backbone", "temporal", "seeds", "num_failed", "num_videos",
@@ -17,30 +18,31 @@ RESULTS_HEADER = (
 )  # fmt: skip
 
 
-def results_rows(columns: Sequence[Column], gains: Sequence[Gain], baseline: str) -> list[list]:
-    """A row a column, for machines: shares, not percent; the gain is that over the baseline."""
-    over = {gain.one.name: gain for gain in gains if gain.other.temporal == baseline}
+def results_rows(cells: Sequence[Cell], gains: Sequence[Gain], baseline: str) -> list[list[Any]]:
+    """Return the rows of results.csv: accuracy, cost and gain over the baseline of each cell."""
+    baseline_gains = {g.cell.name: g for g in gains if g.reference.temporal == baseline}
     rows = []
-    for column in columns:
-        row: list = [column.backbone, column.temporal, " ".join(map(str, column.seeds))]
-        row.append(len(column.failures))
-        if column.runs:
-            cost, top5 = column.cost, column.top5()
+    for cell in cells:
+        row: list[Any] = [cell.backbone, cell.temporal, " ".join(map(str, cell.seeds))]
+        row.append(len(cell.failures))
+        if cell.runs:
+            cost = cell.cost
             assert cost is not None
-            row += [len(column.runs[0].labels), *_pair(column.top1()), *_pair(top5)]
+            row.append(len(cell.runs[0].labels))
+            row += [*_mean_and_sd(cell.top1_by_seed()), *_mean_and_sd(cell.top5_by_seed())]
             row += [cost.num_parameters, cost.gmac, cost.latency_seconds, cost.backward_bytes]
-            row.append(round(column.training_seconds(), 2))
-        gain = over.get(column.name)
+            row.append(round(cell.training_seconds(), 2))
+        gain = baseline_gains.get(cell.name)
         if gain is not None:
-            interval = gain.interval
-            row += [baseline, gain.difference, interval.low, interval.high, gain.spread]
-            row += [interval.p, gain.p_holm, *(gain.t_interval or (None, None))]
+            bootstrap = gain.bootstrap
+            row += [baseline, gain.difference, bootstrap.low, bootstrap.high, gain.sd]
+            row += [bootstrap.p, gain.p_holm, *(gain.t_interval or (None, None))]
         rows.append(row + [None] * (len(RESULTS_HEADER) - len(row)))
     return rows
 
 
-def _pair(shares: Sequence[float] | None) -> tuple[float | None, float | None]:
-    return (None, None) if not shares else (float(np.mean(shares)), spread(shares))
+def _mean_and_sd(accuracies: Sequence[float] | None) -> tuple[float | None, float | None]:
+    return (float(np.mean(accuracies)), sample_sd(accuracies)) if accuracies else (None, None)
 
 
 GAINS_HEADER = (
@@ -50,27 +52,33 @@ GAINS_HEADER = (
 )  # fmt: skip
 
 
-def gains_rows(gains: Sequence[Gain]) -> list[list]:
-    """A row a pair of columns, for machines: shares, not percent."""
-    return [
-        [
-            gain.one.backbone,
-            gain.one.temporal,
-            gain.other.temporal,
-            " ".join(map(str, gain.seeds)),
-            gain.difference,
-            gain.spread,
-            gain.interval.low,
-            gain.interval.high,
-            gain.interval.p,
-            gain.p_holm,
-            *(part for one in extreme_classes(gain) for part in (one.name, one.gain)),
-            " ".join(f"{pair.p:.3g}" for pair in gain.runs),
-            " ".join(f"{pair.p_holm:.3g}" for pair in gain.runs),
-            *(gain.t_interval or (None, None)),
-        ]
-        for gain in gains
-    ]
+def gains_rows(gains: Sequence[Gain]) -> list[list[Any]]:
+    """Return the rows of gains.csv, one per pair of cells."""
+    rows = []
+    for gain in gains:
+        largest, smallest = extreme_classes(gain)
+        rows.append(
+            [
+                gain.cell.backbone,
+                gain.cell.temporal,
+                gain.reference.temporal,
+                " ".join(map(str, gain.seeds)),
+                gain.difference,
+                gain.sd,
+                gain.bootstrap.low,
+                gain.bootstrap.high,
+                gain.bootstrap.p,
+                gain.p_holm,
+                largest.name,
+                largest.difference,
+                smallest.name,
+                smallest.difference,
+                " ".join(f"{test.p:.3g}" for test in gain.mcnemar),
+                " ".join(f"{test.p_holm:.3g}" for test in gain.mcnemar),
+                *(gain.t_interval or (None, None)),
+            ]
+        )
+    return rows
 
 
 RUNS_HEADER = (
@@ -79,54 +87,64 @@ RUNS_HEADER = (
 )  # fmt: skip
 
 
-def runs_rows(columns: Sequence[Column], out: Path) -> list[list]:
-    """A row a run, for machines; folders are named from `out` or from here on, or by their name."""
+def runs_rows(cells: Sequence[Cell], out: Path) -> list[list[Any]]:
+    """Return the rows of runs.csv, one per evaluated run.
+
+    Args:
+        cells: All cells.
+        out: Folder of the report; the folders of runs are relative to it.
+    """
     rows = []
-    for column in columns:
-        top5 = column.top5() if column.runs else None
-        for place, one in enumerate(column.runs):
-            run, said = one.run, one.run.provenance()
+    for cell in cells:
+        for evaluated in cell.runs:
+            run, provenance = evaluated.run, evaluated.run.provenance()
             seconds = sum(float(row["seconds"]) for row in run.folder.read_log())
             rows.append(
                 [
                     run.backbone,
                     run.temporal,
                     run.seed,
-                    float(one.right.mean()),
-                    top5[place] if top5 else None,
-                    one.num_skipped,
+                    float(evaluated.correct.mean()),
+                    None if evaluated.in_top5 is None else float(evaluated.in_top5.mean()),
+                    evaluated.num_skipped,
                     round(seconds, 2),
-                    _from(out, run.folder.path).as_posix(),
-                    *(said.get(key) for key in ("date", "commit", "machine")),
+                    _relative_folder(run.folder.path, out).as_posix(),
+                    *(provenance.get(key) for key in ("date", "commit", "machine")),
                 ]
             )
     return rows
 
 
-def _from(out: Path, folder: Path) -> Path:
+def _relative_folder(folder: Path, out: Path) -> Path:
+    """Return a folder relative to `out` or the working folder; its name if it is in neither."""
     for base in (out.resolve(), Path.cwd()):
         if folder.resolve().is_relative_to(base):
             return folder.resolve().relative_to(base)
     return Path(folder.name)
 
 
-def class_rows(columns: Sequence[Column]) -> tuple[list[str], list[list]]:
-    """A row a class, for machines: its videos, and each column's top-1."""
-    whole = [column for column in columns if column.runs]
-    first = whole[0].runs[0]
-    counts = np.bincount(first.labels, minlength=len(first.class_names))
-    shares = [column.per_class() for column in whole]
+def class_rows(cells: Sequence[Cell]) -> tuple[list[str], list[list[Any]]]:
+    """Return header and rows of classes.csv: number of videos and each cell's top-1 per class.
+
+    Args:
+        cells: Cells with at least one evaluated run.
+    """
+    first = cells[0].runs[0]
+    counts = class_counts(cells[0])
+    accuracies = [none_for_nan(cell.per_class_accuracy()) for cell in cells]
     rows = [
-        [name, int(counts[place]), *(_number(share[place]) for share in shares)]
-        for place, name in enumerate(first.class_names)
+        [name, counts[index], *(accuracy[index] for accuracy in accuracies)]
+        for index, name in enumerate(first.class_names)
     ]
-    return ["class", "num_videos", *(column.name for column in whole)], rows
+    return ["class", "num_videos", *(cell.name for cell in cells)], rows
 
 
-def as_numbers(shares: Sequence[float] | np.ndarray) -> list[float | None]:
-    """Shares as they are written down; None where there is none."""
-    return [_number(share) for share in shares]
+def class_counts(cell: Cell) -> list[int]:
+    """Return the number of evaluated videos of each class."""
+    first = cell.runs[0]
+    return np.bincount(first.labels, minlength=len(first.class_names)).tolist()
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 6)
+def none_for_nan(accuracies: np.ndarray) -> list[float | None]:
+    """Return numbers rounded to six decimals, with None for NaN."""
+    return [None if np.isnan(value) else round(float(value), 6) for value in accuracies]

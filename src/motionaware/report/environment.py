@@ -1,4 +1,4 @@
-"""Where, when and with what something was measured."""
+"""Describe the environment of a measurement: date, commit, machine and versions."""
 
 import os
 import platform
@@ -12,50 +12,48 @@ import torch
 _PACKAGES = ("motionaware", "torch", "torchvision", "timm", "numpy")
 
 
-def present_facts() -> dict[str, str]:
-    """Date, commit, machine and versions, as they are now."""
+def describe_environment() -> dict[str, str]:
+    """Return the current `date`, `commit` of motionaware, `machine` and `versions`."""
+    versions = [f"{package} {version(package)}" for package in _PACKAGES]
     return {
         "date": datetime.now().astimezone().isoformat(timespec="minutes"),
-        "commit": commit_of(Path(__file__)) or "not in a git checkout",
-        "machine": machine(),
-        "versions": ", ".join(
-            [f"Python {platform.python_version()}", *(f"{one} {version(one)}" for one in _PACKAGES)]
-        ),
+        "commit": git_commit(Path(__file__)) or "not in a git checkout",
+        "machine": describe_machine(),
+        "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
     }
 
 
-def machine() -> str:
-    """Processor, number of CPUs and GPUs, system."""
-    gpus = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
+def describe_machine() -> str:
+    """Return processor, number of CPUs, GPUs and operating system, in one line."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return (
-        f"{_processor()}, {os.cpu_count()} CPUs; GPU: {', '.join(gpus) or 'none'}; "
+        f"{_processor_name()}, {os.cpu_count()} CPUs; GPU: {', '.join(gpus) or 'none'}; "
         f"{platform.system()} {platform.machine()}"
     )
 
 
-def _processor() -> str:
+def _processor_name() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:
-        pass  # not Linux
+        pass  # only Linux has this file
     return platform.processor() or "processor unknown"
 
 
-def commit_of(path: Path) -> str | None:
-    """The commit of the git checkout that holds a file, `-dirty` if it was changed; None without.
+def git_commit(path: Path) -> str | None:
+    """Return the commit of the checkout in which git tracks a file; None if git does not track it.
 
-    A file that lies in a checkout and is not part of it, an installed package for example, has no
-    commit.
+    The commit ends with `-dirty` if a tracked file of the checkout has been changed.
     """
     try:
-        _git(path, "ls-files", "--error-unmatch", path.name)
-        return _git(path, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+        _run_git(path, "ls-files", "--error-unmatch", path.name)
+        return _run_git(path, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
-def _git(path: Path, *words: str) -> str:
-    command = ["git", "-C", str(path.absolute().parent), *words]
+def _run_git(path: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(path.absolute().parent), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

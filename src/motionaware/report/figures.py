@@ -1,223 +1,217 @@
-"""Pictures of a comparison, as PNG files."""
+"""The figures of a report, drawn with matplotlib and written as PNG files."""
 
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from motionaware.engine.statistics import spread
+from motionaware.engine.statistics import sample_sd
 from motionaware.explain.drawing import import_figure_class, save_figure
 from motionaware.explain.text_rendering import shorten, text_width
-from motionaware.report.columns import Column, Gain
+from motionaware.report.cells import Cell
+from motionaware.report.gains import Gain
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_COLOURS = (
-    "#4477aa",
-    "#ee6677",
-    "#228833",
-    "#ccbb44",
-    "#66ccee",
-    "#aa3377",
-    "#bbbbbb",
-    "#222255",
-    "#994455",
-    "#005500",
-    "#997700",
-    "#004488",
-    "#ee99aa",
-    "#555555",
-)  # fmt: skip - Paul Tol's bright, then dark: told apart by the colour-blind
+_COLOURS = (  # Paul Tol's bright and dark schemes, which colour-blind readers can distinguish
+    "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb",
+    "#222255", "#994455", "#005500", "#997700", "#004488", "#ee99aa", "#555555",
+)  # fmt: skip
 _MARKERS = "osD^vP*X"
-_MOST_BARS = 60  # classes that a drawing names
-MOST_CONFUSED = 30  # classes that have room for their names in a picture of confusion
-_SIDE = 2.5  # inches, of a square of few classes
-_SIDE_COLUMNS = 40  # of text, that its title has room for
-_LEGEND_WIDTH = 36  # columns of text
-_LABEL_WIDTH = 44  # columns of text that the name of a class may take
+_MAX_BARS = 60  # classes in a bar chart
+MAX_CONFUSION_CLASSES = 30  # classes in a confusion matrix
+_MATRIX_INCHES = 2.5  # side of a confusion matrix with few classes
+_MATRIX_TITLE_WIDTH = 40  # characters per line
+_LEGEND_WIDTH = 36  # characters per line
+_LABEL_WIDTH = 44  # characters of a class name
 
 
-class Look(NamedTuple):
-    """How a temporal module is drawn."""
+class Style(NamedTuple):
+    """Line colour, line style and marker fill of a temporal module."""
 
     colour: str
     line: str
     fill: str
 
 
-def look_of(columns: Sequence[Column], temporal: str) -> Look:
-    """One look a temporal module, the same in every picture.
+def style_of(cells: Sequence[Cell], temporal: str) -> Style:
+    """Return the style of a temporal module, the same in every figure of a report.
 
-    Where there are more modules than colours, they come again with broken lines and hollow marks.
+    Modules beyond the number of colours reuse them with dashed lines and hollow markers.
     """
-    place = list(dict.fromkeys(column.temporal for column in columns)).index(temporal)
-    colour = _COLOURS[place % len(_COLOURS)]
-    return Look(colour, "-", colour) if place < len(_COLOURS) else Look(colour, "--", "white")
+    index = list(dict.fromkeys(cell.temporal for cell in cells)).index(temporal)
+    colour = _COLOURS[index % len(_COLOURS)]
+    return Style(colour, "-", colour) if index < len(_COLOURS) else Style(colour, "--", "white")
 
 
-def draw_curves(columns: Sequence[Column], backbone: str, path: Path) -> None:
-    """Validation top-1 over the epochs: mean over the seeds as a line, their range as a band."""
-    figure, axes = _axes(7.0, _height_of_legend(columns, 4.0))
-    for column in columns:
-        if column.backbone != backbone or not column.runs:
+def draw_curves(cells: Sequence[Cell], backbone: str, path: Path) -> None:
+    """Draw validation top-1 per epoch: the mean over seeds as a line, the range as a band."""
+    figure = import_figure_class()(
+        figsize=(7.0, _height_of_legend(cells, 4.0)), layout="constrained"
+    )
+    axes: Any = figure.subplots()
+    axes.grid(alpha=0.3)
+    for cell in cells:
+        if cell.backbone != backbone or not cell.runs:
             continue
-        curves = 100 * column.curves()
+        curves = 100 * cell.validation_curves()
         epochs = np.arange(1, curves.shape[1] + 1)
-        colour, line, _ = look_of(columns, column.temporal)
-        mean, low, high = curves.mean(axis=0), curves.min(axis=0), curves.max(axis=0)
-        axes.plot(
-            epochs,
-            mean,
-            line,
-            color=colour,
-            label=_wrapped(column.temporal, _LEGEND_WIDTH),
-            marker=".",
-        )
-        axes.fill_between(epochs, low, high, color=colour, alpha=0.15)
+        colour, line, _ = style_of(cells, cell.temporal)
+        label = _wrap(cell.temporal, _LEGEND_WIDTH)
+        axes.plot(epochs, curves.mean(axis=0), line, color=colour, label=label, marker=".")
+        axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15)
     axes.set(xlabel="epoch", ylabel="validation top-1, %", title=backbone)
-    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # even of one epoch
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # ticks at whole epochs
     figure.legend(loc="outside right upper", fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def draw_costs(columns: Sequence[Column], path: Path) -> None:
-    """Top-1 against multiply-adds and against latency; bars are one standard deviation."""
-    height = _height_of_legend(columns, 4.4)
+def draw_costs(cells: Sequence[Cell], path: Path) -> None:
+    """Draw top-1 over multiply-adds and over latency; error bars are one standard deviation."""
+    height = _height_of_legend(cells, 4.4)
     figure = import_figure_class()(figsize=(10.0, height), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    backbones = list(dict.fromkeys(column.backbone for column in columns))
-    markers = {name: _MARKERS[place % len(_MARKERS)] for place, name in enumerate(backbones)}
-    for column in columns:
-        if column.cost is None:
+    backbones = list(dict.fromkeys(cell.backbone for cell in cells))
+    markers = {name: _MARKERS[index % len(_MARKERS)] for index, name in enumerate(backbones)}
+    for cell in cells:
+        if cell.cost is None:
             continue
-        values = column.top1()
-        mean, error = 100 * float(np.mean(values)), 100 * (spread(values) or 0.0)
-        costs = (column.cost.gmac, column.cost.latency_seconds * 1e3)
-        look = look_of(columns, column.temporal)
+        top1 = cell.top1_by_seed()
+        mean, error = 100 * float(np.mean(top1)), 100 * (sample_sd(top1) or 0.0)
+        costs = (cell.cost.gmac, cell.cost.latency_seconds * 1e3)
+        style = style_of(cells, cell.temporal)
         for axes, cost in zip(panels, costs, strict=True):
             axes.errorbar(
                 cost,
                 mean,
                 yerr=error,
-                color=look.colour,
-                markerfacecolor=look.fill,
-                marker=markers[column.backbone],
+                color=style.colour,
+                markerfacecolor=style.fill,
+                marker=markers[cell.backbone],
                 linestyle="none",
                 capsize=3,
             )
-    panels[0].set(xlabel="GMAC a clip", ylabel="top-1, %")
-    panels[1].set(xlabel="latency of a clip, ms")
+    panels[0].set(xlabel="GMAC per clip", ylabel="top-1, %")
+    panels[1].set(xlabel="latency per clip, ms")
     for axes in panels:
         axes.grid(alpha=0.3)
         axes.locator_params(axis="x", nbins=5)
-    names = list(dict.fromkeys(column.temporal for column in columns))
+    modules = list(dict.fromkeys(cell.temporal for cell in cells))
     handles = [
-        _sign(panels[0], "s", look_of(columns, name), _wrapped(name, _LEGEND_WIDTH))
-        for name in names
+        _legend_marker(panels[0], "s", style_of(cells, name), _wrap(name, _LEGEND_WIDTH))
+        for name in modules
     ]
     if len(backbones) > 1:
-        black = Look("black", "-", "black")
-        handles += [_sign(panels[0], mark, black, name) for name, mark in markers.items()]
+        black = Style("black", "-", "black")
+        handles += [_legend_marker(panels[0], mark, black, name) for name, mark in markers.items()]
     figure.legend(handles=handles, loc="outside right upper", fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _sign(axes: Any, marker: str, look: Look, label: str) -> Any:
-    """A line of the legend: colours are temporal modules, marks are backbones."""
-    colours = {"color": look.colour, "markerfacecolor": look.fill}
+def _legend_marker(axes: Any, marker: str, style: Style, label: str) -> Any:
+    """Return a legend entry: colours are temporal modules, markers are backbones."""
+    colours = {"color": style.colour, "markerfacecolor": style.fill}
     (line,) = axes.plot([], [], marker=marker, linestyle="none", label=label, **colours)
     return line
 
 
-def draw_confusion(columns: Sequence[Column], backbone: str, path: Path) -> str:
-    """Draw which classes are taken for which, a square a column; say what is left out, if any.
+def draw_confusion(cells: Sequence[Cell], backbone: str, path: Path) -> str:
+    """Draw the confusion matrices of a backbone's cells next to each other.
 
-    Of more than `MOST_CONFUSED` classes those are drawn that the columns confuse most: by the share
-    of their videos taken for others, and of others' taken for them. The order of classes is kept.
+    With more than `MAX_CONFUSION_CLASSES` classes, only the most confused ones are drawn, in
+    their usual order.
+
+    Returns:
+        Which classes are drawn; "" if all are.
     """
-    shown = [column for column in columns if column.backbone == backbone and column.runs]
-    names = shown[0].runs[0].class_names
-    tables = [column.confusion() for column in shown]
-    chosen = most_confused(tables)
-    tables = [table[np.ix_(chosen, chosen)] for table in tables]
-    labels = [shorten(names[place], _LABEL_WIDTH) for place in chosen]
-    titles = [_wrapped(column.temporal, _SIDE_COLUMNS) for column in shown]
-    left_out = ""
-    if len(chosen) < len(names):
-        left_out = f"the {len(chosen)} of {len(names)} classes that are confused most"
+    drawn = [cell for cell in cells if cell.backbone == backbone and cell.runs]
+    class_names = drawn[0].runs[0].class_names
+    matrices = [cell.confusion_matrix() for cell in drawn]
+    chosen = most_confused_classes(matrices)
+    matrices = [matrix[np.ix_(chosen, chosen)] for matrix in matrices]
+    labels = [shorten(class_names[index], _LABEL_WIDTH) for index in chosen]
+    titles = [_wrap(cell.temporal, _MATRIX_TITLE_WIDTH) for cell in drawn]
+    selection = ""
+    if len(chosen) < len(class_names):
+        selection = f"the {len(chosen)} most confused of {len(class_names)} classes"
 
-    # All lengths in inches: squares of one size, and room for names as long as they are.
-    side = max(_SIDE, 0.15 * len(labels))
-    wide = max(1, min(len(shown), round(12 / (side + 0.3))))
-    high = -(-len(shown) // wide)
-    for_labels = 0.25 + 0.06 * max(map(text_width, labels))
-    above = 0.15 * max(title.count("\n") + 1 for title in titles) + 0.15
-    for_title = 0.6 if left_out else 0.4
-    width = for_labels + 0.25 + wide * (side + 0.3) + 0.9
-    height = for_title + high * (side + above) + for_labels + 0.25
+    # Lengths in inches: matrices have one size, and labels get the space that they need.
+    side = max(_MATRIX_INCHES, 0.15 * len(labels))
+    num_columns = max(1, min(len(drawn), round(12 / (side + 0.3))))
+    num_rows = -(-len(drawn) // num_columns)
+    label_space = 0.25 + 0.06 * max(map(text_width, labels))
+    title_space = 0.15 * max(title.count("\n") + 1 for title in titles) + 0.15
+    heading_space = 0.6 if selection else 0.4
+    width = label_space + 0.25 + num_columns * (side + 0.3) + 0.9
+    height = heading_space + num_rows * (side + title_space) + label_space + 0.25
     figure = import_figure_class()(figsize=(width, height))
-    heading = f"{backbone}\n{left_out}" if left_out else backbone
+    heading = f"{backbone}\n{selection}" if selection else backbone
     figure.suptitle(heading, y=1 - 0.1 / height, fontsize=10, va="top")
-    picture = None
-    for place, (table, title) in enumerate(zip(tables, titles, strict=True)):
-        row, column = divmod(place, wide)
-        left = for_labels + 0.25 + column * (side + 0.3)
-        bottom = height - for_title - (row + 1) * (side + above)
+    image = None
+    for index, (matrix, title) in enumerate(zip(matrices, titles, strict=True)):
+        row, column = divmod(index, num_columns)
+        left = label_space + 0.25 + column * (side + 0.3)
+        bottom = height - heading_space - (row + 1) * (side + title_space)
         axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
-        picture = axes.imshow(table, vmin=0, vmax=1, cmap="Blues")
+        image = axes.imshow(matrix, vmin=0, vmax=1, cmap="Blues")
         axes.set_title(title, fontsize=8, pad=4)
         axes.set(xticks=[], yticks=[])
         if column == 0:
             axes.set_yticks(range(len(labels)), labels, fontsize=7)
-            axes.set_ylabel("right class", fontsize=8)
-        if place + wide >= len(shown):
+            axes.set_ylabel("true class", fontsize=8)
+        if index + num_columns >= len(drawn):
             axes.set_xticks(range(len(labels)), labels, fontsize=7, rotation=90)
             axes.set_xlabel("predicted class", fontsize=8)
-    assert picture is not None
+    assert image is not None
     bar_height = min(side, 2.5)
-    bottom = height - for_title - above - (side + bar_height) / 2
+    bottom = height - heading_space - title_space - (side + bar_height) / 2
     bar = (width - 0.75) / width, bottom / height, 0.15 / width, bar_height / height
-    figure.colorbar(picture, cax=figure.add_axes(bar), label="share of the class")
-    _save(figure, path)
-    return left_out
+    figure.colorbar(image, cax=figure.add_axes(bar), label="share of the true class")
+    save_figure(figure, path)
+    return selection
 
 
-def most_confused(tables: Sequence[Float[np.ndarray, "k k"]]) -> Int[np.ndarray, "n"]:
-    """Places of the `MOST_CONFUSED` classes that tables of confusion confuse most, ascending."""
-    total = np.sum(tables, axis=0)
+def most_confused_classes(matrices: Sequence[Float[np.ndarray, "k k"]]) -> Int[np.ndarray, "n"]:
+    """Return the indices of the `MAX_CONFUSION_CLASSES` most confused classes, ascending.
+
+    A class is confused by the share of its videos predicted as other classes plus the shares of
+    other classes predicted as it, summed over all matrices.
+    """
+    total = np.sum(matrices, axis=0)
     np.fill_diagonal(total, 0)
-    confused = total.sum(axis=0) + total.sum(axis=1)
-    return np.sort(np.argsort(-confused, kind="stable")[:MOST_CONFUSED])
+    confusion = total.sum(axis=0) + total.sum(axis=1)
+    return np.sort(np.argsort(-confusion, kind="stable")[:MAX_CONFUSION_CLASSES])
 
 
-def draw_classes(gain: Gain, path: Path) -> None:
-    """Difference of each class's top-1 between two columns, sorted, as bars."""
+def draw_class_gains(gain: Gain, path: Path) -> None:
+    """Draw the difference of each class's top-1 between two cells as bars, sorted.
+
+    With more than `_MAX_BARS` classes, only the largest and the smallest differences are drawn.
+    """
     differences = 100 * gain.per_class()
-    names = gain.one.runs[0].class_names
+    class_names = gain.cell.runs[0].class_names
     order = [
-        place
-        for place in np.argsort(-differences, kind="stable")
-        if not np.isnan(differences[place])
+        index
+        for index in np.argsort(-differences, kind="stable")
+        if not np.isnan(differences[index])
     ]
-    if len(order) > _MOST_BARS:  # the ends are what one looks for
-        order = order[: _MOST_BARS // 2] + order[-_MOST_BARS // 2 :]
+    if len(order) > _MAX_BARS:
+        order = order[: _MAX_BARS // 2] + order[-_MAX_BARS // 2 :]
     values = differences[order]
-    figure, axes = _axes(7.0, 0.6 + 0.24 * len(order) + 0.5)
+    figure = import_figure_class()(figsize=(7.0, 1.1 + 0.24 * len(order)), layout="constrained")
+    axes: Any = figure.subplots()
     colours = ["#228833" if value >= 0 else "#cc3311" for value in values]
     axes.barh(range(len(order)), values, color=colours)
-    labels = [shorten(names[place], _LABEL_WIDTH) for place in order]
+    labels = [shorten(class_names[index], _LABEL_WIDTH) for index in order]
     axes.set_yticks(range(len(order)), labels, fontsize=8)
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.grid(axis="x", alpha=0.3)
-    for place, value in enumerate(values):
+    axes.grid(alpha=0.3)
+    for position, value in enumerate(values):
         axes.annotate(
             f"{value:+.0f}",
-            (value, place),
+            (value, position),
             xytext=(3 if value >= 0 else -3, 0),
             textcoords="offset points",
             ha="left" if value >= 0 else "right",
@@ -225,32 +219,21 @@ def draw_classes(gain: Gain, path: Path) -> None:
             fontsize=7,
         )
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
-    margin = 0.12 * max(high - low, 5.0)  # room for the numbers
+    margin = 0.12 * max(high - low, 5.0)  # space for the numbers
     axes.set_xlim(low - (margin if low else 0.0), high + margin)
-    axes.set(xlabel="points of top-1, mean over seeds")
-    title = f"{gain.one.backbone}: {gain.one.temporal} less {gain.other.temporal}"
-    axes.set_title(_wrapped(title, 80), fontsize=9)
-    _save(figure, path)
-
-
-def _height_of_legend(columns: Sequence[Column], least: float) -> float:
-    """Inches that a legend of these columns needs, and no fewer than `least`."""
-    names = {column.temporal for column in columns}
-    lines = sum(_wrapped(name, _LEGEND_WIDTH).count("\n") + 1 for name in names)
-    return max(least, 0.5 + 0.17 * (lines + len({column.backbone for column in columns})))
-
-
-def _axes(width: float, height: float) -> "tuple[Figure, Any]":
-    figure = import_figure_class()(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.grid(alpha=0.3)
-    return figure, axes
-
-
-def _save(figure: "Figure", path: Path) -> None:
+    axes.set(xlabel="difference of top-1 in percentage points, mean over seeds")
+    title = f"{gain.cell.backbone}: {gain.cell.temporal} minus {gain.reference.temporal}"
+    axes.set_title(_wrap(title, 80), fontsize=9)
     save_figure(figure, path)
 
 
-def _wrapped(name: str, width: int) -> str:
-    """A name on at most four lines; one of commas and brackets without blanks is broken too."""
+def _height_of_legend(cells: Sequence[Cell], minimum: float) -> float:
+    """Return the height in inches that the legend of these cells needs, at least `minimum`."""
+    modules = {cell.temporal for cell in cells}
+    num_lines = sum(_wrap(name, _LEGEND_WIDTH).count("\n") + 1 for name in modules)
+    return max(minimum, 0.5 + 0.17 * (num_lines + len({cell.backbone for cell in cells})))
+
+
+def _wrap(name: str, width: int) -> str:
+    """Wrap a name to at most four lines; long words are broken, and an ellipsis marks a cut."""
     return "\n".join(textwrap.wrap(name, width, max_lines=4, placeholder="…"))

@@ -1,4 +1,4 @@
-"""Runs that were trained before: which there are, and whether they can be compared."""
+"""Open finished runs by folder, and check that they can be compared."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,101 +7,115 @@ from motionaware.engine.dataset_factory import open_source
 from motionaware.engine.grid import check_pairs
 from motionaware.engine.run_folder import RunFolder
 from motionaware.errors import UsageError
-from motionaware.report.train_runs import Run, different_keys, with_cache
+from motionaware.report.runs import Run, recipe_differences, with_shared_cache
 from motionaware.temporal.own import names_own_code, short_name
 
 
-def open_finished(folder: Path, out: Path, *, allow_code: bool = False) -> Run:
-    """The run in a folder.
+def open_finished_run(folder: Path, out: Path, *, allow_code: bool = False) -> Run:
+    """Return the finished run in a folder.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         out: Folder of the report.
-        allow_code: The code that the run's recipe names may be imported.
+        allow_code: Allow a run whose recipe names user code; evaluating it imports that code.
 
     Raises:
-        FileNotFoundError: There is none.
-        ValueError: It is not finished, its data are gone, or it names code while `allow_code` is
-            false.
+        FileNotFoundError: The folder holds no run.
+        UsageError: The run is not finished, its data set is missing, or it names user code
+            and `allow_code` is False.
     """
-    files = RunFolder(folder)
-    if not files.holds_run():
+    run_folder = RunFolder(folder)
+    if not run_folder.holds_run():
         raise FileNotFoundError(
-            f"{folder} holds no run to compare: it has no recipe.yaml; give folders of finished "
-            "runs, or a grid (.yaml)"
+            f"{folder} holds no run: it has no recipe.yaml; give folders of finished runs, or a "
+            "grid (.yaml)"
         )
-    recipe = files.recipe()
+    recipe = run_folder.recipe()
     model = recipe.model
     if names_own_code(model.temporal) and not allow_code:
         raise UsageError(
-            f"{folder} names code of its author, {short_name(model.temporal)}, and judging it "
-            "would run that code; if you trust it, add --allow-code (allow_code=True in Python)"
+            f"{folder} names user code, {short_name(model.temporal)}, and evaluating the run "
+            "executes it; if you trust it, add --allow-code (allow_code=True in Python)"
         )
     run = Run(
         backbone=model.backbone,
         temporal=short_name(model.temporal),
         seed=recipe.train.seed,
-        recipe=with_cache(recipe, out),
-        folder=files,
+        recipe=with_shared_cache(recipe, out),
+        folder=run_folder,
     )
     if not run.is_finished():
         raise UsageError(
-            f"{folder} has {run.epochs_done()} of {recipe.train.epochs} epochs; finish it by "
-            f"motionaware train --resume {folder}"
+            f"{folder} has {run.num_epochs_done()} of {recipe.train.epochs} epochs; finish it "
+            f"first: motionaware train --resume {folder}"
         )
-    _check_data_are_there(run)
+    _check_data_root(run)
     return run
 
 
-def _check_data_are_there(run: Run) -> None:
-    """Refuse a run whose data are elsewhere today, and say where it notes them."""
+def _check_data_root(run: Run) -> None:
+    """Raise UsageError if the data set is no longer where the recipe says."""
     data = run.recipe.data
     if not open_source(data).needs_folder or data.root is None or Path(data.root).is_dir():
         return
-    begin = "" if Path(data.root).is_absolute() else f" in {Path.cwd()}"
+    working_folder = "" if Path(data.root).is_absolute() else f" in {Path.cwd()}"
     raise UsageError(
-        f"{run.folder.path} was trained on data.root {data.root}, which is not a folder{begin}; "
-        f"if the data were moved, change data.root in {run.folder.path / 'recipe.yaml'}"
+        f"{run.folder.path} was trained on data.root {data.root}, which is not a folder"
+        f"{working_folder}; if the data set was moved, change data.root in "
+        f"{run.folder.path / 'recipe.yaml'}"
     )
 
 
-def check_columns(runs: Sequence[Run]) -> None:
-    """Refuse a run given twice, and runs of one column that differ by more than the seed."""
-    first: dict[tuple[str, str], Run] = {}
-    seen: dict[str, Run] = {}
+def check_cells(runs: Sequence[Run]) -> None:
+    """Check that no run is given twice and that the runs of a cell differ only in the seed.
+
+    Raises:
+        UsageError: The message names both runs.
+    """
+    by_name: dict[str, Run] = {}
+    first_of_cell: dict[tuple[str, str], Run] = {}
     for run in runs:
-        if run.name in seen:
+        if run.name in by_name:
             raise UsageError(
-                f"{seen[run.name].folder.path} and {run.folder.path} are both {run.name}; give one"
+                f"{by_name[run.name].folder.path} and {run.folder.path} are both {run.name}; give "
+                "only one of them"
             )
-        seen[run.name] = run
-        other = first.setdefault((run.backbone, run.temporal), run)
-        differing = different_keys(other.recipe, run.recipe)
-        differing.pop("train.seed", None)
-        differing.pop("data.root", None)  # resolved, it is the same
-        for key, (one, two) in differing.items():
+        by_name[run.name] = run
+        first = first_of_cell.setdefault((run.backbone, run.temporal), run)
+        differences = recipe_differences(first.recipe, run.recipe)
+        differences.pop("train.seed", None)
+        differences.pop("data.root", None)  # check_same_data compares the resolved paths
+        for key, (first_value, value) in differences.items():
             raise UsageError(
-                f"{other.folder.path} and {run.folder.path} would be one column, but {key} is "
-                f"{one!r} in the one, {two!r} in the other; compare them apart"
+                f"{first.folder.path} and {run.folder.path} have the same backbone and temporal "
+                f"module, but {key} is {first_value!r} in the first and {value!r} in the second; "
+                "runs of one model may differ only in the seed: compare them in separate reports"
             )
 
 
 def check_comparable(runs: Sequence[Run], pairs: Sequence[tuple[str, str]], baseline: str) -> None:
-    """Refuse a baseline or a pair of which there are no runs."""
+    """Check that there are runs of the baseline and of both modules of each pair.
+
+    Raises:
+        UsageError: The message names the baseline or the pair, and the modules with runs.
+    """
     check_pairs(pairs, baseline=baseline)
-    columns = {(run.backbone, run.temporal) for run in runs}
-    known = ", ".join(sorted({temporal for _, temporal in columns}))
-    if baseline not in ("none", *(temporal for _, temporal in columns)):
-        raise UsageError(f"baseline {baseline!r}: there is no run of it; there are runs of {known}")
-    for one, other in pairs:
-        if not any({(name, one), (name, other)} <= columns for name, _ in columns):
+    cells = {(run.backbone, run.temporal) for run in runs}
+    modules = {temporal for _, temporal in cells}
+    if baseline not in ("none", *modules):
+        raise UsageError(
+            f"baseline {baseline!r} has no run; there are runs of {', '.join(sorted(modules))}"
+        )
+    for temporal, reference in pairs:
+        if not any({(backbone, temporal), (backbone, reference)} <= cells for backbone, _ in cells):
             raise UsageError(
-                f"pair {one} {other}: no backbone has runs of both; there are runs of {known}"
+                f"pair {temporal} {reference}: no backbone has runs of both; there are runs of "
+                f"{', '.join(sorted(modules))}"
             )
 
 
-def columns_in_order(runs: Sequence[Run], baseline: str) -> list[tuple[str, str]]:
-    """Columns as they were given, those of one backbone together, the baseline first."""
-    names = list(dict.fromkeys((run.backbone, run.temporal) for run in runs))
-    backbones = list(dict.fromkeys(backbone for backbone, _ in names))
-    return sorted(names, key=lambda name: (backbones.index(name[0]), name[1] != baseline))
+def sort_cells(runs: Sequence[Run], baseline: str) -> list[tuple[str, str]]:
+    """Return backbone and temporal module of each cell: grouped by backbone, the baseline first."""
+    cells = list(dict.fromkeys((run.backbone, run.temporal) for run in runs))
+    backbones = list(dict.fromkeys(backbone for backbone, _ in cells))
+    return sorted(cells, key=lambda cell: (backbones.index(cell[0]), cell[1] != baseline))

@@ -1,4 +1,4 @@
-"""Finished runs -> what each said of every video of a split, kept beside the run."""
+"""Evaluate a run on a split, and keep its predictions in the folder of the run."""
 
 import hashlib
 import io
@@ -17,75 +17,77 @@ from motionaware.engine.config import Recipe
 from motionaware.engine.evaluate import pick_device, predict_split
 from motionaware.errors import UsageError
 from motionaware.files import write_atomically
-from motionaware.report.train_runs import Run
+from motionaware.report.runs import Run
 
-_FORMAT = 1  # of the file of predictions; raise it with any change to what it holds
+_FORMAT = 1  # version of the file of predictions; raise it when the content changes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EvaluatedRun:
-    """A run and its answers; video by video, in the order of the split.
+    """A run and its predictions for each video, in the order of the split.
 
     Attributes:
-        run: Whose answers they are.
-        predicted: The likeliest class.
-        right: Whether it is the right one.
-        in_top5: Whether the right one is among the five likeliest; None for five classes or fewer.
-        confidence: Probability of the right class.
-        labels: The right classes.
-        indices: Places of the videos in the split.
-        names: The videos.
-        class_names: One name a class.
-        num_skipped: Videos left out because they are absent or cannot be read.
+        run: The run.
+        predicted: Most probable class.
+        correct: True where `predicted` is the label.
+        in_top5: True where the label is among the five most probable classes; None for five
+            classes or fewer.
+        label_probability: Probability of the label.
+        labels: True classes.
+        indices: Indices of the videos in the split.
+        video_names: Names of the videos.
+        class_names: Names of the classes.
+        num_skipped: Number of videos left out because they are missing or cannot be read.
     """
 
     run: Run
     predicted: Int[np.ndarray, "n"]
-    right: Bool[np.ndarray, "n"]
+    correct: Bool[np.ndarray, "n"]
     in_top5: Bool[np.ndarray, "n"] | None
-    confidence: Float[np.ndarray, "n"]
+    label_probability: Float[np.ndarray, "n"]
     labels: Int[np.ndarray, "n"]
     indices: Int[np.ndarray, "n"]
-    names: tuple[str, ...]
+    video_names: tuple[str, ...]
     class_names: tuple[str, ...]
     num_skipped: int
 
 
 def evaluate_run(run: Run, *, split: str, progress: bool = False) -> EvaluatedRun:
-    """Judge the last checkpoint of a run, or read what was said when it was judged before.
+    """Evaluate the last checkpoint of a run, or read its stored predictions.
 
-    Written to `predictions-SPLIT.npz` in its folder: `probabilities` (n k), `labels`, `indices`,
-    `names`, `class_names`. They hold as long as checkpoint, data and views are the same.
+    Predictions are stored in `predictions-SPLIT.npz` in the folder of the run: `probabilities`
+    (n k), `labels`, `indices`, `names`, `class_names`, `num_skipped`. They are used again while
+    checkpoint, data and views are the same.
 
     Raises:
         FileNotFoundError: The run has no checkpoint.
         ValueError, DataError, VideoError, NonFiniteScores: As for `evaluate`.
     """
     path = run.folder.path / f"predictions-{split}.npz"
-    key = json.dumps(_key(run, split), sort_keys=True)
-    content = _read(path, key)
+    key = json.dumps(_validity_key(run, split), sort_keys=True)
+    content = _read_predictions(path, key)
     if content is None:
-        model = run.load().to(pick_device())
-        found = predict_split(
+        model = run.load_model().to(pick_device())
+        predictions = predict_split(
             model, run.recipe.data, split=split, config=run.recipe.eval, progress=progress
         )
         content = {
             "key": np.array(key),
-            "probabilities": found.probabilities.numpy(),
-            "labels": found.labels.numpy(),
-            "indices": found.indices.numpy(),
-            "names": np.array(found.names),
-            "class_names": np.array(found.class_names),
-            "num_skipped": np.array(found.num_skipped),
+            "probabilities": predictions.probabilities.numpy(),
+            "labels": predictions.labels.numpy(),
+            "indices": predictions.indices.numpy(),
+            "names": np.array(predictions.names),
+            "class_names": np.array(predictions.class_names),
+            "num_skipped": np.array(predictions.num_skipped),
         }
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **content)
         write_atomically(path, buffer.getvalue())
-    return _judged(run, content)
+    return _to_evaluated_run(run, content)
 
 
-def data_facts(recipe: Recipe, split: str) -> dict[str, Any]:
-    """What makes two recipes' data the same, for training and for judging on a split."""
+def data_identity(recipe: Recipe, split: str) -> dict[str, Any]:
+    """Return the recipe's keys and values that identify its training data and a split."""
     data = recipe.data
     if data.kind == "motionpairs":
         sizes = {"train": data.num_train_clips, "val": data.num_val_clips}
@@ -101,47 +103,48 @@ def data_facts(recipe: Recipe, split: str) -> dict[str, Any]:
 
 
 def check_same_data(runs: Sequence[Run], *, split: str) -> None:
-    """Refuse runs of different data sets.
+    """Check that all runs use the same data set.
 
     Raises:
-        ValueError: Naming the first difference.
+        UsageError: The message names the first difference.
     """
     first, *others = runs
-    facts = data_facts(first.recipe, split)
+    identity = data_identity(first.recipe, split)
     for other in others:
-        for key, value in data_facts(other.recipe, split).items():
-            if facts.get(key) != value:
+        for key, value in data_identity(other.recipe, split).items():
+            if identity.get(key) != value:
                 raise UsageError(
-                    f"{first.folder.path} and {other.folder.path} are of different data: {key} is "
-                    f"{facts.get(key)!r} in the one, {value!r} in the other; compare runs of one "
-                    "data set"
+                    f"{first.folder.path} and {other.folder.path} use different data: {key} is "
+                    f"{identity.get(key)!r} in the first and {value!r} in the second; compare "
+                    "runs of the same data set"
                 )
 
 
 def check_same_videos(evaluated: Sequence[EvaluatedRun]) -> None:
-    """Refuse answers to different videos.
+    """Check that all runs were evaluated on the same videos and classes.
 
     Raises:
-        ValueError: Naming the first difference.
+        UsageError: The message names the first two runs that differ.
     """
     first, *others = evaluated
     for other in others:
-        where = f"{first.run.folder.path} and {other.run.folder.path}"
+        both = f"{first.run.folder.path} and {other.run.folder.path}"
         if first.class_names != other.class_names:
-            raise UsageError(f"{where} know different classes; compare runs of one data set")
-        if first.names != other.names or (first.labels != other.labels).any():
+            raise UsageError(f"{both} have different classes; compare runs of the same data set")
+        if first.video_names != other.video_names or (first.labels != other.labels).any():
             raise UsageError(
-                f"{where} were judged on different videos, {len(first.names)} and "
-                f"{len(other.names)} of them; if the data have changed, delete the "
-                "predictions-*.npz in the runs and compare again"
+                f"{both} were evaluated on different videos ({len(first.video_names)} and "
+                f"{len(other.video_names)}); if the data set has changed, delete "
+                "predictions-*.npz in both folders and compare again"
             )
 
 
-def _key(run: Run, split: str) -> dict[str, Any]:
+def _validity_key(run: Run, split: str) -> dict[str, Any]:
+    """Return what the predictions of a run depend on."""
     if not run.folder.last.is_file():
         raise FileNotFoundError(
-            f"{run.folder.last} does not exist: the run has not finished an epoch; go on with it "
-            f"by motionaware train --resume {run.folder.path}"
+            f"{run.folder.last} does not exist: the run has not completed an epoch; continue it: "
+            f"motionaware train --resume {run.folder.path}"
         )
     digest = hashlib.sha256(run.folder.last.read_bytes()).hexdigest()
     views = run.recipe.eval
@@ -150,40 +153,40 @@ def _key(run: Run, split: str) -> dict[str, Any]:
         "checkpoint": digest,
         "split": split,
         "views": [views.num_views, views.num_crops],
-        **data_facts(run.recipe, split),
+        **data_identity(run.recipe, split),
     }
 
 
-def _read(path: Path, key: str) -> dict[str, np.ndarray] | None:
-    """What is kept, if it was said by the same checkpoint of the same videos."""
+def _read_predictions(path: Path, key: str) -> dict[str, np.ndarray] | None:
+    """Return the stored arrays; None if there are none, their key differs or they are damaged."""
     if not path.is_file():
         return None
     try:
-        # Its bytes, not its path: of a damaged file numpy leaves the handle open.
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            if str(file["key"]) != key:
+        # numpy leaves the file of a damaged archive open if it is given the path.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+            if str(archive["key"]) != key:
                 return None
-            content = {name: file[name] for name in file.files}
-            # Older files may hold NaN, which evaluating again refuses.
+            content = {name: archive[name] for name in archive.files}
+            # Older versions stored NaN; evaluating again raises NonFiniteScores.
             return content if np.isfinite(content["probabilities"]).all() else None
-    except (BadZipFile, zlib.error, ValueError, KeyError, EOFError):  # damaged: made again
+    except (BadZipFile, zlib.error, ValueError, KeyError, EOFError):
         return None
 
 
-def _judged(run: Run, content: dict[str, np.ndarray]) -> EvaluatedRun:
+def _to_evaluated_run(run: Run, content: dict[str, np.ndarray]) -> EvaluatedRun:
     probabilities, labels = content["probabilities"], content["labels"]
     num_classes = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
-    likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
+    top5 = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
     return EvaluatedRun(
         run=run,
         predicted=predicted,
-        right=predicted == labels,
-        in_top5=(likeliest == labels[:, None]).any(axis=1) if num_classes > 5 else None,
-        confidence=np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0],
+        correct=predicted == labels,
+        in_top5=(top5 == labels[:, None]).any(axis=1) if num_classes > 5 else None,
+        label_probability=np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0],
         labels=labels,
         indices=content["indices"],
-        names=tuple(content["names"].tolist()),
+        video_names=tuple(content["names"].tolist()),
         class_names=tuple(content["class_names"].tolist()),
         num_skipped=int(content["num_skipped"]),
     )

@@ -1,59 +1,49 @@
-"""The tables of a report, for people."""
+"""The tables of a report: accuracy and cost, gains, McNemar tests."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from motionaware.engine.statistics import spread
+from motionaware.engine.statistics import sample_sd
 from motionaware.messages import count
-from motionaware.report.blocks import Table
-from motionaware.report.columns import Column, Gain
+from motionaware.report.cells import Cell
+from motionaware.report.gains import Gain, extreme_classes
+from motionaware.report.table_writer import Table
 
 
-def mean_and_spread(shares: Sequence[float] | None) -> str:
-    """Shares in percent: mean, and sample standard deviation where there are several.
+def mean_and_sd(accuracies: Sequence[float] | None) -> str:
+    """Return mean and, for several values, sample standard deviation in percent.
 
-    >>> mean_and_spread([0.5, 0.6])
+    >>> mean_and_sd([0.5, 0.6])
     '55.0 ± 7.1'
     """
-    if not shares:
+    if not accuracies:
         return ""
-    deviation = spread(shares)
-    mean = f"{100 * float(np.mean(shares)):.1f}"
-    return mean if deviation is None else f"{mean} ± {100 * deviation:.1f}"
+    sd = sample_sd(accuracies)
+    mean = f"{100 * float(np.mean(accuracies)):.1f}"
+    return mean if sd is None else f"{mean} ± {100 * sd:.1f}"
 
 
-def points(share: float) -> str:
-    """A difference of shares in points.
+def points(difference: float) -> str:
+    """Return a difference of accuracies in percentage points.
 
     >>> points(-0.031)
     '-3.1'
     """
-    return f"{100 * share:+.1f}"
+    return f"{100 * difference:+.1f}"
 
 
-def range_of(low: float, high: float) -> str:
-    """An interval of shares, in points.
+def interval_in_points(low: float, high: float) -> str:
+    """Return an interval of accuracy differences in percentage points.
 
-    >>> range_of(-0.01, 0.2)
+    >>> interval_in_points(-0.01, 0.2)
     '[-1.0, +20.0]'
     """
     return f"[{points(low)}, {points(high)}]"
 
 
-def range_words(counts: Sequence[int]) -> str:
-    """How many videos a class has.
-
-    >>> range_words([20, 20]), range_words([3, 20])
-    ('20 videos', '3 to 20 videos')
-    """
-    low, high = min(counts), max(counts)
-    return count(low, "video") if low == high else f"{low} to {high} videos"
-
-
 def minutes(seconds: float) -> str:
-    """Seconds in minutes: tenths, and below one minute two significant digits.
+    """Return a duration in minutes: one decimal, or two significant digits below one minute.
 
     >>> minutes(90.0), minutes(3.2)
     ('1.5', '0.053')
@@ -61,142 +51,115 @@ def minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f}" if seconds >= 60 else f"{seconds / 60:.2g}"
 
 
-def p_words(p: float) -> str:
-    """A p value, as exact as it is worth.
+def p_value(p: float) -> str:
+    """Return a p value with three decimals.
 
-    >>> p_words(0.04), p_words(0.00001)
+    >>> p_value(0.04), p_value(0.00001)
     ('0.040', '< 0.001')
     """
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def accuracy_table(columns: Sequence[Column]) -> Table:
-    """Every column: accuracy and cost."""
-    has_top5 = any(column.runs and column.top5() for column in columns)
-    header = ["backbone", "temporal", "seeds", "top-1, %"]
+def accuracy_table(cells: Sequence[Cell]) -> Table:
+    """Return accuracy and cost, one row per cell."""
+    has_top5 = any(cell.top5_by_seed() for cell in cells)
+    header = ["backbone", "temporal module", "seeds", "top-1, %"]
     header += ["top-5, %"] if has_top5 else []
     header += ["parameters, M", "GMAC", "latency, ms", "memory, MB", "training, min"]
     rows = []
-    for column in columns:
-        row = [column.backbone, column.temporal]
-        if column.runs:
-            cost = column.cost
+    for cell in cells:
+        row = [cell.backbone, cell.temporal, _num_seeds(cell)]
+        if cell.runs:
+            cost = cell.cost
             assert cost is not None
-            row += [_count_seeds(column), mean_and_spread(column.top1())]
-            row += [mean_and_spread(column.top5())] if has_top5 else []
+            row.append(mean_and_sd(cell.top1_by_seed()))
+            row += [mean_and_sd(cell.top5_by_seed())] if has_top5 else []
             row += [
                 f"{cost.num_parameters / 1e6:.2f}",
                 f"{cost.gmac:.4g}",
                 f"{cost.latency_seconds * 1e3:.1f}",
                 f"{cost.backward_bytes / 1e6:.1f}",
-                minutes(column.training_seconds()),
+                minutes(cell.training_seconds()),
             ]
         else:
-            row += [_count_seeds(column), "failed"] + [""] * (len(header) - 4)
+            row += ["failed", *[""] * (len(header) - 4)]
         rows.append(tuple(row))
     caption = (
-        "Accuracy: mean ± sample standard deviation over seeds. Multiply-adds, latency (median, "
-        "all models in turns) and memory held for the backward pass are those of one clip. "
-        "Training: mean over seeds of the time all epochs took."
+        "Top-1 and top-5 accuracy: mean ± sample standard deviation over seeds. "
+        if has_top5
+        else "Top-1 accuracy: mean ± sample standard deviation over seeds. "
+    ) + (
+        "GMAC (1e9 multiply-adds), latency (median; all models are timed in turns) and memory "
+        "(held for the backward pass) are for one clip. Training: time of all epochs, validation "
+        "included, mean over seeds."
     )
-    return Table(tuple(header), tuple(rows), caption, num_names=2)
+    return Table(tuple(header), tuple(rows), caption, num_text_columns=2)
 
 
-def _count_seeds(column: Column) -> str:
-    num, failed = len(column.runs), len(column.failures)
-    return f"{num} of {num + failed}" if failed else str(num)
+def _num_seeds(cell: Cell) -> str:
+    num_runs, num_failures = len(cell.runs), len(cell.failures)
+    return f"{num_runs} of {num_runs + num_failures}" if num_failures else str(num_runs)
 
 
 def gains_table(gains: Sequence[Gain]) -> Table:
-    """Every pair that was compared."""
+    """Return the gains with intervals and p values, one row per pair of cells."""
     header = (
-        "backbone", "temporal", "against", "seeds", "gain, points", "95 % interval",
-        "by t", "p, Holm", "class gaining most", "class gaining least",
+        "backbone", "temporal module", "reference", "seeds", "gain, points", "95 % CI, bootstrap",
+        "95 % CI, Student's t", "p (Holm)", "largest class gain", "smallest class gain",
     )  # fmt: skip
     rows = []
     for gain in gains:
-        interval = gain.interval
-        extremes = extreme_classes(gain)
-        own_spread = "" if gain.spread is None else f" ± {100 * gain.spread:.1f}"
+        sd = "" if gain.sd is None else f" ± {100 * gain.sd:.1f}"
+        largest, smallest = extreme_classes(gain)
+        are_equal = largest.difference == smallest.difference
         rows.append(
             (
-                gain.one.backbone,
-                gain.one.temporal,
-                gain.other.temporal,
+                gain.cell.backbone,
+                gain.cell.temporal,
+                gain.reference.temporal,
                 str(len(gain.seeds)),
-                points(gain.difference) + own_spread,
-                range_of(interval.low, interval.high),
-                range_of(*gain.t_interval) if gain.t_interval else "-",
-                p_words(gain.p_holm),
+                points(gain.difference) + sd,
+                interval_in_points(gain.bootstrap.low, gain.bootstrap.high),
+                interval_in_points(*gain.t_interval) if gain.t_interval else "-",
+                p_value(gain.p_holm),
                 *(
-                    [f"{one.words()} {points(one.gain)}" for one in extremes]
-                    if extremes[0].gain != extremes[1].gain
-                    else ["-", "-"]
+                    "-" if are_equal else f"{extreme.label()} {points(extreme.difference)}"
+                    for extreme in (largest, smallest)
                 ),
             )
         )
     caption = (
-        "Gains in points of top-1, paired by seed and by video; ± is the sample standard deviation "
-        "over seeds. Intervals, by bootstrap and by Student's t, are not corrected; p is, "
-        f"{_for_pairs(len(gains))}."
+        "Gain: difference of top-1 in percentage points, paired by seed and by video; ± is the "
+        "sample standard deviation over seeds. The 95 % confidence intervals (paired bootstrap "
+        "over seeds and videos; Student's t) are not corrected for multiple comparisons. p: "
+        f"bootstrap, Holm-corrected over {count(len(gains), 'pair')} of models."
     )
-    return Table(header, tuple(rows), caption, num_names=3)
-
-
-@dataclass(frozen=True)
-class Extreme:
-    """A class that gains most or least, what it gains, and how many others gain as much."""
-
-    name: str
-    gain: float
-    num_others: int
-
-    def words(self) -> str:
-        """Its name, and that it is not alone."""
-        return self.name + (f" (and {self.num_others} more)" if self.num_others else "")
-
-
-def extreme_classes(gain: Gain) -> tuple[Extreme, Extreme]:
-    """The classes that gain most and least; of several the first."""
-    differences = gain.per_class().round(9)  # sums of shares: equal but for the last digits
-    names = gain.one.runs[0].class_names
-    most, least = (
-        Extreme(
-            names[place],
-            float(differences[place]),
-            int((differences == differences[place]).sum()) - 1,
-        )
-        for place in (int(np.nanargmax(differences)), int(np.nanargmin(differences)))
-    )
-    return most, least
-
-
-def _for_pairs(num: int) -> str:
-    return "for the one pair of this table" if num == 1 else f"for the {num} pairs of this table"
+    return Table(header, tuple(rows), caption, num_text_columns=3)
 
 
 def mcnemar_table(gains: Sequence[Gain]) -> Table:
-    """Every pair of runs that share a seed."""
+    """Return the exact McNemar tests, one row per pair of runs with the same seed."""
     header = (
-        "backbone", "temporal", "against", "seed", "only the first right", "only the other right",
-        "p", "p, Holm",
+        "backbone", "temporal module", "reference", "seed", "only module correct",
+        "only reference correct", "p", "p (Holm)",
     )  # fmt: skip
     rows = [
         (
-            gain.one.backbone,
-            gain.one.temporal,
-            gain.other.temporal,
-            str(pair.seed),
-            str(pair.only_one),
-            str(pair.only_other),
-            p_words(pair.p),
-            p_words(pair.p_holm),
+            gain.cell.backbone,
+            gain.cell.temporal,
+            gain.reference.temporal,
+            str(test.seed),
+            str(test.only_cell),
+            str(test.only_reference),
+            p_value(test.p),
+            p_value(test.p_holm),
         )
         for gain in gains
-        for pair in gain.runs
+        for test in gain.mcnemar
     ]
     caption = (
-        f"Exact McNemar test for each pair of runs, two-sided; corrected {_for_pairs(len(rows))}."
+        "Exact McNemar test of each pair of runs with the same seed: the number of videos on which "
+        "only one of the two runs is correct, and the two-sided p value, Holm-corrected over "
+        f"{count(len(rows), 'pair')} of runs. It accounts for the choice of videos, not of seeds."
     )
-    summary = "Run by run: the exact McNemar test"
-    return Table(header, tuple(rows), caption, num_names=3, summary=summary)
+    return Table(header, tuple(rows), caption, num_text_columns=3)

@@ -1,183 +1,102 @@
-"""The runs of a grid: where they are, whether they may go on, and training those that are missing.
+"""Check the runs of a grid, and train those that are not finished.
 
-Each run is trained by a process of its own, `motionaware train`, in a session of its own: Ctrl-C
-reaches this process alone, which then asks them to save and end.
+Each run is trained by a child process `motionaware train` in a new session. So Ctrl-C reaches only
+the parent process, which then asks the children to save their state and stop.
 """
 
 import json
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from tqdm import tqdm
 
-from motionaware.engine.config import Recipe
-from motionaware.engine.config_io import recipe_to_dict, recipe_to_yaml
+from motionaware.engine.config_io import recipe_to_yaml
 from motionaware.engine.dataset_factory import open_dataset
-from motionaware.engine.early_stopping import is_over
 from motionaware.engine.evaluate import check_classes
 from motionaware.engine.model import make_model
-from motionaware.engine.paths import with_absolute_paths
-from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.signals import stop_on_signal
 from motionaware.errors import TrainingInterrupted, UsageError
 from motionaware.files import write_atomically
-from motionaware.models.checkpoint import load
-from motionaware.models.recognizer import VideoRecognizer
-from motionaware.report.environment import present_facts
-from motionaware.temporal.own import names_own_code
+from motionaware.report.environment import describe_environment
+from motionaware.report.runs import Run, recipe_differences
 
-# Where a run computes and where its copy of the data lies: nothing of what it learns.
-_CIRCUMSTANCES = frozenset({"data.num_workers", "train.device", "train.num_threads"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One run of a comparison, trained or yet to be."""
-
-    backbone: str
-    temporal: str
-    seed: int
-    recipe: Recipe
-    folder: RunFolder
-
-    @property
-    def name(self) -> str:
-        """To a person."""
-        return f"{self.backbone}, {self.temporal}, seed {self.seed}"
-
-    def epochs_done(self) -> int:
-        """Whole epochs trained."""
-        return len(self.folder.read_log())
-
-    def is_finished(self) -> bool:
-        """Whether nothing is left to train."""
-        return is_over(self.folder.read_log(), self.recipe.train) and self.folder.last.is_file()
-
-    def load(self) -> VideoRecognizer:
-        """Its last model; an own module is the one that the run's recipe names.
-
-        Raises:
-            FileNotFoundError: There is no checkpoint.
-            ValueError: The checkpoint is damaged, or names code that the recipe does not name.
-        """
-        temporal = self.recipe.model.temporal
-        return load(self.folder.last, temporal=temporal if names_own_code(temporal) else None)
-
-    def beside(self, suffix: str) -> Path:
-        """A file beside the run's folder."""
-        return self.folder.path.with_name(self.folder.path.name + suffix)
-
-    def provenance(self) -> dict[str, str]:
-        """When, where and at which commit it was trained, if that was recorded."""
-        path = self.folder.path / "provenance.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def plan_runs(recipes: Mapping[tuple[str, str, int], Recipe], out: Path) -> list[Run]:
-    """Give every run of a grid its folder, `runs/BACKBONE/TEMPORAL/seedN` below `out`."""
-    runs = []
-    for (backbone, temporal, seed), recipe in recipes.items():
-        folder = out / "runs" / safe_name(backbone) / safe_name(temporal) / f"seed{seed}"
-        run = Run(
-            backbone=backbone,
-            temporal=temporal,
-            seed=seed,
-            recipe=with_cache(recipe, out),
-            folder=RunFolder(folder),
-        )
-        runs.append(run)
-    taken = {run.folder.path for run in runs}
-    if len(taken) < len(runs):
-        raise UsageError(
-            "two names of the grid make the same folder name; write them apart: "
-            + ", ".join(sorted({f"{backbone}/{temporal}" for backbone, temporal, _ in recipes}))
-        )
-    return runs
-
-
-def safe_name(name: str) -> str:
-    """A name that may stand in a path.
-
-    >>> safe_name("m2a(reduction=4)"), safe_name("m2a(reduction=4),tsm")
-    ('m2a_reduction=4', 'm2a_reduction=4_,tsm')
-    """
-    return re.sub(r"[^\w.@+,=-]+", "_", name).strip("_")
-
-
-def with_cache(recipe: Recipe, out: Path) -> Recipe:
-    """Let MotionPairs be drawn once for all runs, below `out`, where no other place is there."""
-    data = recipe.data
-    if data.kind != "motionpairs" or (data.root and Path(data.root).is_dir()):
-        return recipe
-    return replace(recipe, data=replace(data, root=str(out / "cache")))
-
-
-def different_keys(one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
-    """The dotted keys in which two recipes differ, with both values; circumstances do not count."""
-    plain, plain_other = (recipe_to_dict(with_absolute_paths(recipe)) for recipe in (one, other))
-    ignored = set(_CIRCUMSTANCES)
-    if one.data.kind == "motionpairs":
-        ignored.add("data.root")  # of its cache
-        ignored.add("clip.square_pixels")  # drawn frames have square pixels
-    return {
-        f"{group}.{key}": (value, plain_other[group][key])
-        for group, keys in plain.items()
-        for key, value in keys.items()
-        if value != plain_other[group][key] and f"{group}.{key}" not in ignored
-    }
+_POLL_SECONDS = 0.3
 
 
 def check_runs(runs: Sequence[Run], *, split: str, progress: bool) -> None:
-    """Refuse what would fail hours later: foreign runs, absent data, models that cannot be built.
+    """Check run folders, data sets and models before anything is trained.
+
+    Args:
+        runs: All runs of the grid.
+        split: Split on which the runs will be evaluated.
+        progress: Show progress bars on the error stream.
 
     Raises:
-        ValueError: Naming the run and what is wrong with it.
-        BlockingIOError: A run is being trained.
-        DataError: The data are not as the recipe says.
+        UsageError: A run was started with another recipe, or a model cannot be built.
+        BlockingIOError: Another process is training a run.
+        DataError: A data set is not as the recipe describes it.
     """
+    _check_folders(runs)
+    _check_data(runs, split=split, progress=progress)
+    _check_models(runs)
+
+
+def _check_folders(runs: Sequence[Run]) -> None:
     for run in runs:
-        if run.folder.holds_run():
-            if not run.is_finished():
-                with run.folder.alone():  # a compare that was killed leaves its runs at work
-                    pass
-            differing = different_keys(run.folder.recipe(), run.recipe)
-            for key, (there, wanted) in differing.items():
-                raise UsageError(
-                    f"{run.folder.path} was begun with another recipe: {key} is {there!r} there, "
-                    f"{wanted!r} in the grid; take another --out, or take that folder away"
-                )
-    seen = []
+        if not run.folder.holds_run():
+            continue
+        if not run.is_finished():
+            with run.folder.alone():  # fails while a child of a killed compare still trains it
+                pass
+        for key, (found, wanted) in recipe_differences(run.folder.recipe(), run.recipe).items():
+            raise UsageError(
+                f"{run.folder.path} was started with another recipe: {key} is {found!r} there and "
+                f"{wanted!r} in the grid; choose another --out, or move that folder away"
+            )
+
+
+def _check_data(runs: Sequence[Run], *, split: str, progress: bool) -> None:
+    checked = []
     for run in runs:
-        data = (run.recipe.data, run.recipe.clip)
-        if data not in seen:
-            seen.append(data)
-            opened = [
-                open_dataset(run.recipe.data, name, spec=run.recipe.clip, progress=progress)
-                for name in dict.fromkeys(("train", "val", split))
-            ]
-            for other in opened[1:]:
-                check_classes(opened[0].class_names, other.class_names)
-    built = []
+        if (run.recipe.data, run.recipe.clip) in checked:
+            continue
+        checked.append((run.recipe.data, run.recipe.clip))
+        train_set, *other_sets = [
+            open_dataset(run.recipe.data, name, spec=run.recipe.clip, progress=progress)
+            for name in dict.fromkeys(("train", "val", split))
+        ]
+        for other_set in other_sets:
+            check_classes(train_set.class_names, other_set.class_names)
+
+
+def _check_models(runs: Sequence[Run]) -> None:
+    checked = []
     for run in runs:
-        model = (run.recipe.model, run.recipe.clip)
-        if model not in built and not run.is_finished():
-            built.append(model)
-            make_model(run.recipe, ("one", "other"), fresh=False)
+        if (run.recipe.model, run.recipe.clip) not in checked and not run.is_finished():
+            checked.append((run.recipe.model, run.recipe.clip))
+            make_model(run.recipe, ("class 1", "class 2"), fresh=False)
 
 
 @dataclass
-class _Child:
+class _TrainingProcess:
+    """A child process that trains a run.
+
+    Attributes:
+        run: The run.
+        process: The child process.
+        slot: Number in [0, jobs); chooses the GPU.
+        environment: Environment when the process started.
+    """
+
     run: Run
     process: "subprocess.Popen[bytes]"
     slot: int
-    facts: dict[str, str]  # of its start
+    environment: dict[str, str]
 
 
 def train_missing(
@@ -187,26 +106,26 @@ def train_missing(
     progress: bool = False,
     log: Callable[[str], None] = lambda line: None,
 ) -> dict[str, str]:
-    """Train the runs that are not finished, several at a time; a run that fails stops no other.
+    """Train the runs that are not finished, several in parallel; a failed run stops no other.
 
     Args:
-        runs: All of them.
-        jobs: How many at a time.
-        progress: Show a bar on the error stream.
-        log: Is handed a line at the start, and when a run ends.
+        runs: All runs of the comparison.
+        jobs: Number of runs trained in parallel.
+        progress: Show a progress bar on the error stream.
+        log: Called with one line at the start and one line per completed run.
 
     Returns:
-        For each run that failed, by its name, why.
+        The reason of each failure, by the name of the run.
 
     Raises:
-        TrainingInterrupted: Asked to stop; the runs saved themselves.
+        TrainingInterrupted: A signal asked to stop; the runs saved their state.
     """
     waiting = [run for run in runs if not run.is_finished()]
-    finished = len(runs) - len(waiting)
+    num_done = len(runs) - len(waiting)
     failures: dict[str, str] = {}
-    active: list[_Child] = []
+    active: list[_TrainingProcess] = []
     if waiting:
-        log(f"{len(waiting)} of {len(runs)} runs to train, {jobs} at a time")
+        log(f"{len(waiting)} of {len(runs)} runs to train, {jobs} in parallel")
     num_epochs = sum(run.recipe.train.epochs for run in runs)
     with (
         stop_on_signal() as stop,
@@ -217,43 +136,44 @@ def train_missing(
                 while waiting and len(active) < jobs:
                     slot = min(set(range(jobs)) - {child.slot for child in active})
                     run = waiting.pop(0)
-                    process = _start(run, slot=slot, jobs=jobs)
-                    active.append(_Child(run, process, slot, present_facts()))
-                stop.wait(0.3)
+                    process = _start_training(run, slot=slot, jobs=jobs)
+                    active.append(_TrainingProcess(run, process, slot, describe_environment()))
+                stop.wait(_POLL_SECONDS)
                 for child in [one for one in active if one.process.poll() is not None]:
                     active.remove(child)
-                    finished += 1
-                    words = _record(child)
-                    if words is not None:
-                        failures[child.run.name] = words
-                    log(f"[{finished}/{len(runs)}] {child.run.name}: {_outcome(child.run, words)}")
-                _show(bar, runs, active)
+                    num_done += 1
+                    failure = _record_outcome(child)
+                    if failure is not None:
+                        failures[child.run.name] = failure
+                    outcome = _describe_outcome(child.run, failure)
+                    log(f"[{num_done}/{len(runs)}] {child.run.name}: {outcome}")
+                _update_bar(bar, runs, active)
         finally:
-            _end(active)
+            _stop_processes(active)
     if stop.is_set():
         raise TrainingInterrupted(
-            f"stopped; {finished} of {len(runs)} runs are done, and what the others did is saved. "
-            "Go on with the same command",
+            f"stopped; {num_done} of {len(runs)} runs are done, and the state of the others is "
+            "saved. Run the same command again to continue",
             stop.signal_number,
         )
     return failures
 
 
-def _start(run: Run, *, slot: int, jobs: int) -> "subprocess.Popen[bytes]":
-    words = ["--resume", str(run.folder.path)]
+def _start_training(run: Run, *, slot: int, jobs: int) -> "subprocess.Popen[bytes]":
+    arguments = ["--resume", str(run.folder.path)]
     if not run.folder.holds_run():
-        recipe = run.beside(".yaml")
+        recipe = run.sibling_path(".yaml")
         write_atomically(recipe, recipe_to_yaml(run.recipe, folder=recipe.parent).encode())
-        words = [str(recipe), "--run", str(run.folder.path)]
+        arguments = [str(recipe), "--run", str(run.folder.path)]
     environment = dict(os.environ)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     if torch.cuda.is_available():
         visible = environment.get("CUDA_VISIBLE_DEVICES")
         gpus = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-    with run.beside(".log").open("ab") as log:
+    with run.sibling_path(".log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "motionaware", "train", *words],
+            [sys.executable, "-m", "motionaware", "train", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -262,40 +182,42 @@ def _start(run: Run, *, slot: int, jobs: int) -> "subprocess.Popen[bytes]":
         )
 
 
-def _record(child: _Child) -> str | None:
-    """Note where a run was trained, or say why it failed."""
-    run, log = child.run, child.run.beside(".log")
+def _record_outcome(child: _TrainingProcess) -> str | None:
+    """Write `provenance.json` of a finished run, or return why the run failed."""
+    run, log = child.run, child.run.sibling_path(".log")
     if child.process.returncode == 0 and run.is_finished():
-        facts = child.facts | {"date": present_facts()["date"]}
-        write_atomically(run.folder.path / "provenance.json", json.dumps(facts).encode())
+        provenance = child.environment | {"date": describe_environment()["date"]}
+        write_atomically(run.folder.path / "provenance.json", json.dumps(provenance).encode())
         return None
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    said = [line for line in lines if line.strip()][-1:] or ["it said nothing"]
-    words = said[0].removeprefix("motionaware: ")
-    where = f"{log.parent.name}/{log.name}"  # no more: the report may be shown to others
-    return f"{words} (exit code {child.process.returncode}; see {where})"
+    last_line = next((line for line in reversed(lines) if line.strip()), "no output")
+    message = last_line.removeprefix("motionaware: ")
+    short_path = f"{log.parent.name}/{log.name}"  # a report may be shared: no full path
+    return f"{message} (exit code {child.process.returncode}; see {short_path})"
 
 
-def _outcome(run: Run, failure: str | None) -> str:
+def _describe_outcome(run: Run, failure: str | None) -> str:
     if failure is not None:
         return f"failed: {failure}"
     return f"validation top-1 {float(run.folder.read_log()[-1]['val_top1']):.1%}"
 
 
-def _show(bar: "tqdm[NoReturn]", runs: Sequence[Run], active: Sequence[_Child]) -> None:
-    """Show how far all runs have come, from their logs."""
+def _update_bar(
+    bar: "tqdm[NoReturn]", runs: Sequence[Run], active: Sequence[_TrainingProcess]
+) -> None:
     bar.set_postfix_str("; ".join(child.run.name for child in active), refresh=False)
-    done = (
-        run.recipe.train.epochs if run.is_finished() else run.epochs_done() for run in runs
-    )  # a run that stopped early has no more epochs to come
-    bar.update(sum(done) - bar.n)
+    # A run that stopped early counts with all its epochs.
+    num_epochs_done = sum(
+        run.recipe.train.epochs if run.is_finished() else run.num_epochs_done() for run in runs
+    )
+    bar.update(num_epochs_done - bar.n)
 
 
-def _end(active: Sequence[_Child]) -> None:
-    """Ask what still runs to save and end, and see to it; a second Ctrl-C ends it at once."""
+def _stop_processes(active: Sequence[_TrainingProcess]) -> None:
+    """Ask all processes to save and stop, and wait; kill them if a second Ctrl-C interrupts."""
     try:
         for child in active:
-            child.process.terminate()  # a run that has begun saves itself
+            child.process.terminate()
         for child in active:
             child.process.wait()
     finally:
