@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 from torch import Tensor
 
-from motionaware.apps.prepare_motionpairs import prepare
+from motionaware.apps.prepare_motionpairs import prepare_motionpairs
 from motionaware.clip import ClipSpec
 from motionaware.engine.config import (
     DataConfig,
@@ -52,7 +52,9 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 def video_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of MotionPairs as mp4 files of 6 frames, 12 in each split."""
     root = tmp_path_factory.mktemp("videos")
-    prepare(root, num_clips={"train": 12, "val": 12, "test": 12}, num_frames=6, image_size=32)
+    prepare_motionpairs(
+        root, num_clips={"train": 12, "val": 12, "test": 12}, num_frames=6, image_size=32
+    )
     return root
 
 

@@ -1,4 +1,4 @@
-"""The house of docs/architecture.md: each line knows its room."""
+"""Rules of docs/architecture.md: which files may contain which kind of code."""
 
 import ast
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def imports(name: str) -> set[str]:
 
 
 def calls(name: str) -> set[str]:
-    """Names of functions and methods that are called: `print`, `.view`."""
+    """Return the names of called functions and methods, such as `print` and `.view`."""
     found = set()
     for node in ast.walk(ast.parse((SOURCE / name).read_text())):
         if isinstance(node, ast.Call):
@@ -38,7 +38,7 @@ def calls(name: str) -> set[str]:
 
 
 def arguments(name: str) -> set[str]:
-    """String constants that are handed to a call, such as einops patterns."""
+    """Return string constants that are arguments of calls, such as einops patterns."""
     return {
         argument.value
         for node in ast.walk(ast.parse((SOURCE / name).read_text()))
@@ -58,66 +58,66 @@ def calling(*functions: str) -> Callable[[str], bool]:
     return lambda name: bool(calls(name) & set(functions))
 
 
-def saying(*words: str) -> Callable[[str], bool]:
-    return lambda name: any(word in one for one in arguments(name) for word in words)
+def with_argument(*texts: str) -> Callable[[str], bool]:
+    return lambda name: any(text in value for value in arguments(name) for text in texts)
 
 
-# What a line does -> the rooms in which it may.
-ROOMS = {
-    "time and batch share an axis": (saying("(b t)"), ["ops/layout.py"]),
-    "print, exit": (calling("print", "exit"), ["cli/", "__main__.py"]),
-    "timm": (importing("timm"), ["models/backbones.py"]),
-    "torchvision.models": (importing("torchvision.models"), ["models/backbones.py"]),
-    "decoders": (importing("av", "torchcodec"), ["data/video/"]),
-    "yaml": (importing("yaml", "jsonargparse"), ["engine/config_io.py"]),
-    "a change to someone's network": (
+# Kind of code -> how to detect it, and the paths that may contain it.
+RULES = {
+    "a joint axis of time and batch": (with_argument("(b t)"), ["ops/layout.py"]),
+    "print and exit": (calling("print", "exit"), ["cli/", "__main__.py"]),
+    "import of timm": (importing("timm"), ["models/backbones.py"]),
+    "import of torchvision.models": (importing("torchvision.models"), ["models/backbones.py"]),
+    "import of decoders": (importing("av", "torchcodec"), ["data/video/"]),
+    "import of yaml": (importing("yaml", "jsonargparse"), ["engine/config_io.py"]),
+    "a change to a user's network": (
         calling(".add_module", ".set_submodule", ".register_forward_pre_hook"),
         ["models/insertion.py", "models/site_hooks.py"],
     ),
-    "a hook that looks": (
+    "a forward hook": (
         calling(".register_forward_hook"),
         ["explain/activations.py", "models/insertion.py", "models/site_hooks.py"],
     ),
-    "pictures": (importing("matplotlib"), ["apps/", "explain/", "report/"]),
+    "import of matplotlib": (importing("matplotlib"), ["apps/", "explain/", "report/"]),
     "fake tensors": (importing("torch._subclasses"), ["models/fake_tensors.py"]),
-    "blind reshapes": (calling(".view", ".reshape"), []),
-    "draws of chance": (calling(".randint", ".rand", ".randperm", ".manual_seed"), ["data/"]),
+    "a reshape without axis names": (calling(".view", ".reshape"), []),
+    "a random draw": (calling(".randint", ".rand", ".randperm", ".manual_seed"), ["data/"]),
 }
 EXCEPTIONS = {
-    # Its witnesses stand in a copy of the network whose tensors are fake; the network has none.
-    ("a change to someone's network", "models/shape_tracing.py"),
-    ("a hook that looks", "models/shape_tracing.py"),
-    # It stops a copy of the network, which shares its parameters, at one layer.
-    ("a change to someone's network", "models/token_order.py"),
-    # A run's own seed: of initial weights and dropout.
-    ("draws of chance", "engine/train.py"),
+    # It changes and hooks a copy of the network, whose tensors are fake.
+    ("a change to a user's network", "models/shape_tracing.py"),
+    ("a forward hook", "models/shape_tracing.py"),
+    # It changes a copy of the network that shares its parameters.
+    ("a change to a user's network", "models/token_order.py"),
+    # It seeds initial weights and dropout.
+    ("a random draw", "engine/train.py"),
     # Reads a tensor's bytes for a checksum: .view(torch.uint8) changes the dtype, not the axes.
-    ("blind reshapes", "models/weights.py"),
+    ("a reshape without axis names", "models/weights.py"),
 }
 
 
-@pytest.mark.parametrize("what", ROOMS)
-def test_each_line_is_in_its_room(what):
-    does, rooms = ROOMS[what]
-    strays = [
+@pytest.mark.parametrize("kind", RULES)
+def test_each_kind_of_code_is_only_in_its_files(kind):
+    contains, allowed = RULES[kind]
+    misplaced = [
         name
         for name in NAMES
-        if does(name)
-        and not any(name.startswith(room) for room in rooms)
-        and (what, name) not in EXCEPTIONS
+        if contains(name)
+        and not any(name.startswith(path) for path in allowed)
+        and (kind, name) not in EXCEPTIONS
     ]
-    assert not strays
+    assert not misplaced
 
 
-@pytest.mark.parametrize("what", [what for what, (_, rooms) in ROOMS.items() if rooms])
-def test_the_rule_finds_what_it_looks_for(what):
-    does, _ = ROOMS[what]
-    assert any(does(name) for name in NAMES)
+@pytest.mark.parametrize("kind", [kind for kind, (_, allowed) in RULES.items() if allowed])
+def test_each_rule_detects_code_in_its_files(kind):
+    contains, _ = RULES[kind]
+    assert any(contains(name) for name in NAMES)
 
 
-def test_what_insert_s_example_calls_and_type_checkers_see_is_public():
+def test_public_names_can_be_imported_and_are_declared_for_type_checkers():
     assert motionaware.sites is sites
-    seen = {name for name in imports("__init__.py") if name.startswith("motionaware.")}
+    declared = {name for name in imports("__init__.py") if name.startswith("motionaware.")}
     for name in motionaware.__all__:
-        assert any(one.rpartition(".")[2] == name for one in seen), name
+        assert any(path.rpartition(".")[2] == name for path in declared), name
         getattr(motionaware, name)

@@ -1,6 +1,6 @@
 """All errors and warnings that are meant for users.
 
-    MotionAwareError                        base; says what came, what was wanted, what to do
+    MotionAwareError                        base; says what was found, expected, and what to do
     ├── UsageError (ValueError)             an argument, option, name or file cannot be used
     │   └── RecipeError                     a key or value of a recipe or grid
     ├── DataError (ValueError)              a data set does not have the layout of its kind
@@ -11,10 +11,11 @@
     ├── MissingPackage (ImportError)        an optional package is not installed
     ├── NonFiniteScores (ValueError)        a model's scores are infinite or NaN
     ├── TrainingDiverged (RuntimeError)     the loss became infinite or NaN
-    └── TrainingInterrupted (RuntimeError)  a signal stopped training; its state was saved
+    ├── TrainingInterrupted (RuntimeError)  a signal stopped training; its state was saved
+    └── WorkerCrashed (RuntimeError)        a process that motionaware started crashed
 
-Each is also the built-in class in brackets, so code that catches `ValueError` keeps working. An
-error of the operating system (OSError) is for users too. Any other exception is a fault of
+Each class also derives from the built-in class in brackets, so code that catches `ValueError` keeps
+working. OSError, an error of the operating system, is for users too. Any other exception is a bug in
 motionaware: the command line shows its traceback.
 """
 
@@ -77,6 +78,10 @@ class TrainingInterrupted(MotionAwareError, RuntimeError):
         self.signal_number = signal_number
 
 
+class WorkerCrashed(MotionAwareError, RuntimeError):
+    """A process that motionaware started crashed or was killed."""
+
+
 class MotionAwareWarning(UserWarning):
     """A fact that the user should know; the command line prints it as one line.
 
@@ -88,14 +93,13 @@ class MotionAwareWarning(UserWarning):
 
 
 def is_expected(error: Exception) -> bool:
-    """True if an error is meant for the user: ours, or the operating system's."""
+    """Return True if an error is meant for users: a MotionAwareError or an OSError."""
     return isinstance(error, (MotionAwareError, OSError))
 
 
 def one_line(error: Exception) -> str:
-    """An error on one line; of an error that crossed from a worker process, what it said there."""
+    """Return the message of an error on one line."""
     if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}"
-    words = str(error).strip() or type(error).__name__
-    return words.splitlines()[-1] if "Original Traceback" in words else " ".join(words.split())
+        file = f"{error.filename}: " if error.filename else ""
+        return f"{file}{error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__

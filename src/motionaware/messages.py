@@ -1,11 +1,11 @@
-"""Parts of messages to users: counted nouns, and the nearest known name."""
+"""Parts of messages to users: counted nouns and suggestions for misspelt names."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def count(number: int, noun: str) -> str:
-    """Return a number and the noun that it counts, in the plural where needed.
+    """Return a number with a noun in the singular or plural.
 
     >>> count(1, "class"), count(2, "class"), count(0, "video")
     ('1 class', '2 classes', '0 videos')
@@ -16,14 +16,14 @@ def count(number: int, noun: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str], *, num: int = 1) -> str:
-    """Return the hint of an error about an unknown name, or "" where no known name resembles it.
+    """Return a hint with the known names most similar to an unknown name, or "".
 
-    The hint ends with a space, so that the next sentence can follow it directly.
+    The hint ends with a space, so that a sentence can follow it directly.
 
     Args:
         name: The unknown name.
-        known: The names that exist. Those that begin with `name` come first.
-        num: At most this many are offered.
+        known: The names that exist. Names that begin with `name` are preferred.
+        num: Maximum number of names in the hint.
 
     >>> did_you_mean("m2b", ["m2a", "tsm"])
     "did you mean 'm2a'? "
@@ -31,6 +31,6 @@ def did_you_mean(name: str, known: Iterable[str], *, num: int = 1) -> str:
     ''
     """
     known = list(known)
-    longer = [one for one in known if name and one.startswith(name)]
-    near = (longer or difflib.get_close_matches(name, known, n=num))[:num]
-    return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    longer = [candidate for candidate in known if name and candidate.startswith(name)]
+    similar = (longer or difflib.get_close_matches(name, known, n=num))[:num]
+    return f"did you mean {' or '.join(map(repr, similar))}? " if similar else ""

@@ -35,7 +35,7 @@ def model() -> VideoRecognizer:
     return model
 
 
-def moving(num_frames: int) -> torch.Tensor:
+def random_frames(num_frames: int) -> torch.Tensor:
     return torch.randint(
         0,
         256,
@@ -48,11 +48,11 @@ def moving(num_frames: int) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("long") / "long.mp4"
-    write_video(path, moving(50), fps=2)  # 25 seconds
+    write_video(path, random_frames(50), fps=2)  # 25 seconds
     return path
 
 
-def test_a_video_is_named_as_the_model_scores_its_middle_frames(
+def test_a_prediction_is_the_softmax_of_the_scores_of_the_test_clip(
     model: VideoRecognizer, long_video: Path
 ):
     video = open_video(long_video)
@@ -65,7 +65,7 @@ def test_a_video_is_named_as_the_model_scores_its_middle_frames(
     assert found == pytest.approx(dict(zip(model.class_names, wanted.tolist(), strict=True)))
 
 
-def test_a_long_video_has_a_part_for_every_ten_seconds_begun(
+def test_a_long_video_has_one_part_per_ten_seconds_rounded_up(
     model: VideoRecognizer, long_video: Path
 ):
     parts = predict(model, long_video).parts
@@ -73,14 +73,14 @@ def test_a_long_video_has_a_part_for_every_ten_seconds_begun(
     assert bounds == [(0.0, 8.0), (8.0, 16.5), (16.5, 25.0)]
 
 
-def test_seconds_are_told_to_the_millisecond(model: VideoRecognizer, long_video: Path):
-    # Clocks tick in fractions, whose sums miss what is meant by the last digits of a float.
+def test_seconds_are_rounded_to_the_millisecond(model: VideoRecognizer, long_video: Path):
+    # Timestamps are fractions; their floats have rounding errors.
     video = replace(open_video(long_video), times_seconds=np.arange(50) / 3 - 1e-8)
     assert [seconds_at(video, frame) for frame in (1, 2, 3, 50)] == [0.333, 0.667, 1.0, 16.667]
 
 
-def test_the_whole_is_the_mean_over_the_parts(model: VideoRecognizer, long_video: Path):
-    prediction = predict(model, long_video, num_clips=9)  # more than are decoded at once
+def test_the_prediction_is_the_mean_over_the_parts(model: VideoRecognizer, long_video: Path):
+    prediction = predict(model, long_video, num_clips=9)  # more than one batch
     assert len(prediction.parts) == 9
     for name, probability in prediction.classes:
         mean = sum(dict(part.classes)[name] for part in prediction.parts) / 9
@@ -90,7 +90,7 @@ def test_the_whole_is_the_mean_over_the_parts(model: VideoRecognizer, long_video
     assert sum(probabilities) == pytest.approx(1.0)
 
 
-def test_a_checkpoint_names_as_its_model_does(
+def test_a_checkpoint_predicts_the_same_as_its_model(
     model: VideoRecognizer, long_video: Path, tmp_path: Path
 ):
     save(model, tmp_path / "model.safetensors")
@@ -98,8 +98,8 @@ def test_a_checkpoint_names_as_its_model_does(
     assert found == predict(model, long_video)
 
 
-def test_a_folder_of_frames_has_no_clock(model: VideoRecognizer, tmp_path: Path):
-    for number, frame in enumerate(moving(6)):
+def test_a_folder_of_frames_has_no_timestamps(model: VideoRecognizer, tmp_path: Path):
+    for number, frame in enumerate(random_frames(6)):
         picture = Image.fromarray(frame.permute(1, 2, 0).numpy())
         picture.save(tmp_path / f"frame_{number}.png")
     (part,) = predict(model, tmp_path).parts
@@ -110,7 +110,7 @@ def test_a_folder_of_frames_has_no_clock(model: VideoRecognizer, tmp_path: Path)
 def test_a_video_shorter_than_the_clip_repeats_frames(
     num_frames: int, model: VideoRecognizer, tmp_path: Path
 ):
-    write_video(tmp_path / "short.mp4", moving(num_frames), fps=10)
+    write_video(tmp_path / "short.mp4", random_frames(num_frames), fps=10)
     prediction = predict(model, tmp_path / "short.mp4", num_clips=5)
     assert len(prediction.parts) == min(num_frames, 5)
     assert len(prediction.classes) == 3
@@ -119,37 +119,37 @@ def test_a_video_shorter_than_the_clip_repeats_frames(
 @pytest.mark.parametrize(
     ("num_frames", "num_clips", "note"),
     [
-        (1, None, "the video has 1 frame, shown 4 times: nothing moves in it"),
-        (3, None, "the video has 3 frames, a clip 4: some are shown more than once"),
-        (4, 2, "a part has 2 frames, a clip 4: some are shown more than once"),
+        (1, None, "the video has 1 frame, which is repeated 4 times: there is no motion"),
+        (3, None, "the video has 3 frames, fewer than the 4 of a clip: some repeat"),
+        (4, 2, "a part has 2 frames, fewer than the 4 of a clip: some repeat"),
         (4, None, None),
     ],
 )
-def test_a_prediction_says_where_frames_are_shown_more_than_once(
+def test_the_note_of_a_prediction_says_if_frames_repeat(
     num_frames: int, num_clips: int | None, note: str | None, model: VideoRecognizer, tmp_path: Path
 ):
-    write_video(tmp_path / "short.mp4", moving(num_frames), fps=10)
+    write_video(tmp_path / "short.mp4", random_frames(num_frames), fps=10)
     prediction = predict(model, tmp_path / "short.mp4", num_clips=num_clips)
     assert prediction.note == note
     assert (prediction.table().splitlines()[-1] == f"  note: {note}") == (note is not None)
 
 
-def test_a_tensor_is_no_video_and_its_error_says_what_to_call(model: VideoRecognizer):
-    words = "video is a Tensor, wanted the path of a video file or of a folder .*: model\\(clips\\)"
+def test_the_error_for_a_tensor_names_the_call_for_tensors(model: VideoRecognizer):
+    message = "video is a Tensor, wanted the path of a video file .*: model\\(clips\\)"
     for call in (predict, visualize):
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             inspect.unwrap(call)(
                 model, torch.rand(1, 4, 3, 32, 32)
-            )  # without types that tests check
+            )  # without the type checks of the tests
 
 
-def test_no_more_classes_are_named_than_there_are(model: VideoRecognizer, long_video: Path):
+def test_top_k_is_limited_to_the_number_of_classes(model: VideoRecognizer, long_video: Path):
     assert len(predict(model, long_video, top_k=99).classes) == 3
     assert len(predict(model, long_video, top_k=2).classes) == 2
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_model_is_left_in_its_mode_though_the_video_is_broken(
+def test_the_mode_of_the_model_is_restored_even_if_the_video_is_broken(
     training: bool, model: VideoRecognizer, long_video: Path, tmp_path: Path
 ):
     model.train(training)
@@ -162,34 +162,34 @@ def test_the_model_is_left_in_its_mode_though_the_video_is_broken(
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [(b"", "is an empty file, wanted a video"), (b"some text", "text.mp4")],
     ids=["empty", "text"],
 )
-def test_a_file_that_is_no_video_is_named(
-    content: bytes, words: str, model: VideoRecognizer, tmp_path: Path
+def test_the_error_names_a_file_that_is_not_a_video(
+    content: bytes, message: str, model: VideoRecognizer, tmp_path: Path
 ):
     (tmp_path / "text.mp4").write_bytes(content)
-    with pytest.raises(VideoError, match=words):
+    with pytest.raises(VideoError, match=message):
         predict(model, tmp_path / "text.mp4")
 
 
-def test_nan_scores_are_an_error_that_names_the_video(model: VideoRecognizer, long_video: Path):
+def test_the_error_of_nan_scores_names_the_video(model: VideoRecognizer, long_video: Path):
     broken = copy.deepcopy(model)
     torch.nn.init.constant_(broken.head.weight, math.nan)
-    words = f"scores of {long_video} are infinite or not a number .*the first is head.weight"
-    with pytest.raises(NonFiniteScores, match=words):
+    message = f"scores of {long_video} are infinite or not a number .*the first is head.weight"
+    with pytest.raises(NonFiniteScores, match=message):
         predict(broken, long_video)
 
 
 def test_numbers_below_one_are_refused(model: VideoRecognizer, long_video: Path):
-    with pytest.raises(ValueError, match="top_k = 0; name at least 1 class"):
+    with pytest.raises(ValueError, match="top_k = 0; wanted at least 1 class"):
         predict(model, long_video, top_k=0)
-    with pytest.raises(ValueError, match="num_clips = 0; a prediction needs at least 1 clip"):
+    with pytest.raises(ValueError, match="num_clips = 0; wanted at least 1 clip"):
         predict(model, long_video, num_clips=0)
 
 
-def test_a_prediction_says_that_the_size_of_the_frames_changes(
+def test_the_note_of_a_prediction_says_if_the_frame_size_changes(
     model: VideoRecognizer, changing_video: Path
 ):
     prediction = predict(model, changing_video)
@@ -197,10 +197,10 @@ def test_a_prediction_says_that_the_size_of_the_frames_changes(
     assert f"  note: {prediction.note}" in prediction.table()
 
 
-def test_a_model_sees_square_pixels_or_stored_ones_as_its_clip_says(
+def test_a_video_is_opened_with_square_pixels_only_if_the_clip_spec_says_so(
     model: VideoRecognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    write_video(tmp_path / "a.mp4", moving(6), fps=10)
+    write_video(tmp_path / "a.mp4", random_frames(6), fps=10)
     seen = []
 
     def opened(path, *, square_pixels):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from motionaware.apps import prepare_shards as prepare_shards_module
 from motionaware.apps.doctor import doctor
 from motionaware.apps.prepare_shards import prepare_shards
 from motionaware.cli import main
@@ -16,11 +17,12 @@ from motionaware.data.annotations.split import SHARD_INDEX as INDEX
 from motionaware.data.annotations.table import read_lists
 from motionaware.data.shards import writer as shard_writer
 from motionaware.data.shards.layout import ShardedExamples, read_shard_index, read_shards
+from motionaware.data.shards.writer import Shard
 from motionaware.engine.config import DataConfig, Recipe
 from motionaware.engine.dataset_factory import check_splits, open_source
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.train import Trainer, train
-from motionaware.errors import DataError, TrainingInterrupted
+from motionaware.errors import DataError, TrainingInterrupted, WorkerCrashed
 from motionaware.models.checkpoint import load
 
 SMALL = 0.02
@@ -28,7 +30,7 @@ SMALL = 0.02
 
 @pytest.fixture(scope="module")
 def videos(video_folder, tmp_path_factory) -> Path:
-    """A copy that may be indexed."""
+    """Copy the videos, so that an index can be written."""
     return shutil.copytree(video_folder, tmp_path_factory.mktemp("videos") / "videos")
 
 
@@ -43,7 +45,7 @@ def sharded(root: Path, split: str = "train") -> ShardedExamples:
     return examples
 
 
-def test_every_video_stands_in_one_shard_and_the_index_says_where(videos, tmp_path):
+def test_each_video_is_in_one_shard_and_in_the_index(videos, tmp_path):
     counts = write(videos, tmp_path / "shards")
     for name in ("train", "val", "test"):
         examples = sharded(tmp_path / "shards", name)
@@ -55,8 +57,8 @@ def test_every_video_stands_in_one_shard_and_the_index_says_where(videos, tmp_pa
 
 def test_videos_in_two_splits_are_counted(trees, plant, tmp_path, capsys):
     root = plant(trees["ucf101-1"], tmp_path / "root", real=True)
-    words = ["prepare", "ucf101-1", "--root", str(root), "--shards", str(tmp_path / "shards")]
-    assert main([*words, "--workers", "0"]) == 0
+    out = ["--out", str(tmp_path / "shards"), "--workers", "0"]
+    assert main(["prepare", "shards", "ucf101-1", "--root", str(root), *out]) == 0
     assert "  shared       val and test both list 2 videos\n" in capsys.readouterr().out
     data = DataConfig(kind="shards", root=str(tmp_path / "shards"))
     assert check_splits(open_source(data)).num_val_in_test == 2
@@ -64,7 +66,7 @@ def test_videos_in_two_splits_are_counted(trees, plant, tmp_path, capsys):
     assert "  shared       val and test both list 2 videos\n" in capsys.readouterr().out
 
 
-def test_training_videos_that_are_judged_too_are_told_of_shards_as_well(videos, tmp_path, capsys):
+def test_videos_in_both_train_and_val_are_reported_for_shards(videos, tmp_path, capsys):
     root = shutil.copytree(videos, tmp_path / "root")
     paths = sorted(path.relative_to(root) for path in (root / "train").glob("*/*.mp4"))
     for split, some in (("train", paths), ("val", paths[:3])):
@@ -73,15 +75,15 @@ def test_training_videos_that_are_judged_too_are_told_of_shards_as_well(videos, 
     data = DataConfig(kind="shards", root=str(tmp_path / "shards"))
     assert check_splits(open_source(data)).num_in_train == {"val": 3}
     assert main(["doctor", str(tmp_path / "shards"), "--kind", "shards"]) == 1
-    said = capsys.readouterr().out
-    assert "! train and val both list 3 videos: accuracy on what was learnt is flattered" in said
+    printed = capsys.readouterr().out
+    assert "! train and val both list 3 videos: accuracy on val is too high; remove" in printed
     shard = tmp_path / "shards" / sharded(tmp_path / "shards").shards[0]
-    shard.write_bytes(b"\0" * shard.stat().st_size)  # one fault does not hide the other
+    shard.write_bytes(b"\0" * shard.stat().st_size)  # the second problem does not hide the first
     assert main(["doctor", str(tmp_path / "shards"), "--kind", "shards"]) == 1
     assert "! train and val both list 3 videos" in capsys.readouterr().out
 
 
-def test_shards_that_were_written_before_say_nothing_of_what_is_shared(videos, tmp_path):
+def test_shards_of_an_older_version_have_no_list_of_shared_videos(videos, tmp_path):
     write(videos, tmp_path / "shards")
     path = tmp_path / "shards" / "shards.json"
     index = json.loads(path.read_text())
@@ -91,30 +93,30 @@ def test_shards_that_were_written_before_say_nothing_of_what_is_shared(videos, t
     assert len(sharded(tmp_path / "shards")) == 12
 
 
-def test_training_videos_are_shuffled_before_they_are_shared_out(videos, tmp_path):
+def test_only_training_videos_are_shuffled_before_writing(videos, tmp_path):
     write(videos, tmp_path / "shards")
     for name, kept in (("train", False), ("val", True)):
         listed = [one.label for one in read_lists("folder", videos, name).examples]
         assert (sharded(tmp_path / "shards", name).labels.tolist() == listed) == kept
 
 
-def test_the_same_videos_make_the_same_bytes(videos, tmp_path):
+def test_the_same_videos_give_identical_shards(videos, tmp_path):
     write(videos, tmp_path / "one")
     write(videos, tmp_path / "other", num_workers=1)
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes()
 
 
-def test_broken_off_and_repeated_it_goes_on_where_it_was(videos, tmp_path, monkeypatch):
+def test_a_repeated_call_continues_after_an_interruption(videos, tmp_path, monkeypatch):
     write(videos, tmp_path / "whole")
     written = []
-    plain = shard_writer.write_shard
+    original = shard_writer.write_shard
 
     def failing(shard):
         if len(written) == 2:
             raise OSError(28, "No space left on device")
         written.append(shard.path)
-        return plain(shard)
+        return original(shard)
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
         patch.setattr("motionaware.apps.prepare_shards.write_shard", failing)
@@ -129,7 +131,7 @@ def test_broken_off_and_repeated_it_goes_on_where_it_was(videos, tmp_path, monke
         assert path.read_bytes() == (tmp_path / "shards" / path.name).read_bytes()
 
 
-def test_a_shard_whose_writing_ends_early_leaves_nothing(videos, tmp_path, monkeypatch):
+def test_a_shard_that_cannot_be_written_leaves_no_file(videos, tmp_path, monkeypatch):
     def gone(path):
         raise FileNotFoundError(2, "No such file or directory", str(path))
 
@@ -140,72 +142,68 @@ def test_a_shard_whose_writing_ends_early_leaves_nothing(videos, tmp_path, monke
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_whole_shards_only(videos, tmp_path):
-    words = ["prepare", "folder", "--root", str(videos), "--shards", str(tmp_path / "shards")]
-    command = [sys.executable, "-m", "motionaware", *words, "--shard-mib", "0.001"]
+def test_ctrl_c_leaves_only_complete_shards(videos, tmp_path):
+    out = ["--out", str(tmp_path / "shards"), "--shard-mib", "0.001"]
+    arguments = ["prepare", "shards", "folder", "--root", str(videos), *out]
+    command = [sys.executable, "-m", "motionaware", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not list((tmp_path).glob("shards/*.tar")):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode in (0, 130), said  # 0 where it was done before
-    assert main([*words, "--shard-mib", "0.001"]) == 0
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode in (0, 130), errors  # 0 if it finished before the signal
+    assert main(arguments) == 0
     assert not list((tmp_path / "shards").glob("*.part"))
     assert len(sharded(tmp_path / "shards")) == 12
 
 
-def test_videos_that_cannot_be_read_are_left_out_and_counted(videos, tmp_path, capsys):
+def test_unreadable_videos_are_left_out_and_counted(videos, tmp_path, capsys):
     root = shutil.copytree(videos, tmp_path / "root", ignore=shutil.ignore_patterns(".motionaware"))
     first = sorted(root.glob("train/*/*.mp4"))[0]
     first.write_bytes(first.read_bytes()[:700])
-    words = ["prepare", "folder", "--root", str(root), "--shards", str(tmp_path / "shards")]
-    assert main([*words, "--workers", "0"]) == 1
+    out = ["--out", str(tmp_path / "shards"), "--workers", "0"]
+    arguments = ["prepare", "shards", "folder", "--root", str(root), *out]
+    assert main(arguments) == 1
     captured = capsys.readouterr()
     assert "train        12 videos, 1 of them left out, 1 shard\n" in captured.out
-    assert "left out, absent or broken: 1" in captured.err
+    assert "missing or unreadable, left out: 1" in captured.err
     assert len(sharded(tmp_path / "shards")) == 11
-    assert main([*words, "--workers", "0", "--allow-broken"]) == 0
+    assert main([*arguments, "--allow-broken"]) == 0
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"shard_mib": 0}, "wanted the size of a shard in MiB, above 0"),
         ({"shard_mib": float("nan")}, "wanted the size of a shard in MiB, above 0"),
     ],
 )
-def test_a_size_that_is_none_is_refused(options, words, videos, tmp_path):
-    with pytest.raises(DataError, match=words):
+def test_a_shard_size_that_is_not_positive_is_refused(options, message, videos, tmp_path):
+    with pytest.raises(DataError, match=message):
         write(videos, tmp_path / "shards", **options)
 
 
-def test_shards_of_two_writings_do_not_mix(videos, tmp_path):
+def test_a_folder_with_other_files_is_refused(videos, tmp_path):
     write(videos, tmp_path / "shards")
-    with pytest.raises(DataError, match="holds shards of other videos, or of another size"):
+    with pytest.raises(DataError, match="holds shards of other videos or of another size"):
         write(videos, tmp_path / "shards", shard_mib=64)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.tex").touch()
-    with pytest.raises(DataError, match="holds something else already"):
-        write(videos, tmp_path / "mine")
-    with pytest.raises(DataError, match="which it would change"):
+    (tmp_path / "copied").mkdir()
+    (tmp_path / "copied" / "thesis.tex").touch()
+    with pytest.raises(DataError, match="copied is not empty"):
+        write(videos, tmp_path / "copied")
+    with pytest.raises(DataError, match="which must not change"):
         write(videos, videos / "shards")
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["folder", "--root", "x", "--shard-mib", "3"], "--shard-mib is of shards; give --shards"),
-        (
-            ["folder", "--root", "x", "--shards", "y", "--short-side", "8"],
-            "prepare with --frames-to first, and give that folder as --root",
-        ),
-        (["motionpairs", "--out", "x", "--shards", "y"], "prepare motionpairs has no --shards"),
-        (["shards", "--root", "x", "--shards", "y"], "data kind 'shards' has no lists to read"),
-    ],
-)
-def test_words_that_make_no_sense_are_refused(words, said, capsys):
-    assert main(["prepare", *words]) == 1
-    assert said in capsys.readouterr().err
+def test_shards_cannot_be_made_of_shards(capsys):
+    assert main(["prepare", "shards", "shards", "--root", "x", "--out", "y"]) == 1
+    assert "data kind 'shards' has no lists to read" in capsys.readouterr().err
+
+
+def test_a_worker_that_crashes_is_an_error_that_names_the_shard(videos, tmp_path):
+    shard = Shard(tmp_path / "train-000000.tar", (), 0, ())
+    with pytest.raises(WorkerCrashed, match=r"wrote .*train-000000\.tar crashed or was killed"):
+        prepare_shards_module._crashed(shard)
 
 
 # ---------------------------------------------------------------------------------- used in a run
@@ -224,20 +222,20 @@ def on_shards(recipe: Recipe, shards: Path, **data) -> Recipe:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_run_on_shards_that_was_stopped_ends_as_if_it_had_not(
+def test_a_stopped_run_on_shards_resumes_to_the_same_result(
     num_workers, shards, tiny_recipe, tmp_path, monkeypatch
 ):
     recipe = on_shards(tiny_recipe, shards, num_workers=num_workers)
     report = train(recipe, tmp_path / "whole")
-    plain, steps = Trainer._train_step, iter(range(1000))
+    original, steps = Trainer._train_step, iter(range(1000))
 
-    def pressed(run, group):
+    def stop(run, group):
         if next(steps) == 2:
             signal.raise_signal(signal.SIGTERM)
-        plain(run, group)
+        original(run, group)
 
     with monkeypatch.context() as patch, pytest.raises(TrainingInterrupted, match="epoch 2"):
-        patch.setattr(Trainer, "_train_step", pressed)
+        patch.setattr(Trainer, "_train_step", stop)
         train(recipe, tmp_path / "halves")
     assert train(recipe, tmp_path / "halves", resume=True) == report
     one, other = (load(tmp_path / name / "last.safetensors") for name in ("whole", "halves"))
@@ -247,43 +245,43 @@ def test_a_run_on_shards_that_was_stopped_ends_as_if_it_had_not(
     )
 
 
-def test_a_run_does_not_go_on_with_other_shards(shards, tiny_recipe, videos, tmp_path, monkeypatch):
-    mine = shutil.copytree(shards, tmp_path / "mine")
-    recipe = on_shards(tiny_recipe, mine)
+def test_a_run_cannot_resume_with_other_shards(shards, tiny_recipe, videos, tmp_path, monkeypatch):
+    copied = shutil.copytree(shards, tmp_path / "copied")
+    recipe = on_shards(tiny_recipe, copied)
 
-    def pressed(run, group):
+    def stop(run, group):
         signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch, pytest.raises(TrainingInterrupted):
-        patch.setattr(Trainer, "_train_step", pressed)
+        patch.setattr(Trainer, "_train_step", stop)
         train(recipe, tmp_path / "run")
-    shutil.rmtree(mine)
-    write(videos, mine, shard_mib=64)
+    shutil.rmtree(copied)
+    write(videos, copied, shard_mib=64)
     with pytest.raises(
         ValueError, match="the order of the training videos has changed since .*: the shards, or"
     ):
         train(recipe, tmp_path / "run", resume=True)
 
 
-def test_mixing_augmenting_and_skips_work_as_without_shards(shards, tiny_recipe, tmp_path):
-    mine = shutil.copytree(shards, tmp_path / "mine")
-    path = mine / sharded(mine).shards[0]
+def test_mixup_augmentation_and_skipping_work_with_shards(shards, tiny_recipe, tmp_path):
+    copied = shutil.copytree(shards, tmp_path / "copied")
+    path = copied / sharded(copied).shards[0]
     path.write_bytes(b"x" * path.stat().st_size)
-    recipe = on_shards(tiny_recipe, mine, on_error="skip", max_skipped_share=0.9, flip=True)
+    recipe = on_shards(tiny_recipe, copied, on_error="skip", max_skipped_share=0.9, flip=True)
     augment = replace(recipe.augment, color_jitter=0.2, mixup_alpha=0.5)
     train(replace(recipe, augment=augment), tmp_path / "run")
     lines = RunFolder(tmp_path / "run").skipped.read_text().splitlines()[1:]
-    assert len(lines) == len(sharded(mine).videos_in(0))
+    assert len(lines) == len(sharded(copied).videos_in(0))
     assert all("cannot be read as a tar file" in line for line in lines)
     assert lines[0].startswith("train,train-000000.tar/000000,")
 
 
-def test_from_the_command_line(shards, tmp_path, capsys):
+def test_train_evaluate_and_doctor_read_shards(shards, tmp_path, capsys):
     run = tmp_path / "run"
     recipe = Path(__file__).parents[2] / "recipes" / "folder.yaml"
-    words = ["--data.kind", "shards", "--data.root", str(shards), "--clip.image_size=32"]
-    words += ["--train.epochs=1", "--train.device=cpu", "--run", str(run)]
-    assert main(["train", str(recipe), *words]) == 0
+    options = ["--data.kind", "shards", "--data.root", str(shards), "--clip.image_size=32"]
+    options += ["--train.epochs=1", "--train.device=cpu", "--run", str(run)]
+    assert main(["train", str(recipe), *options]) == 0
     assert "12 classes, 12 training and 12 validation videos" in capsys.readouterr().out
     assert main(["evaluate", str(run / "best.safetensors"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["num_videos"] == 12
@@ -291,18 +289,18 @@ def test_from_the_command_line(shards, tmp_path, capsys):
     assert "12 videos, none broken" in capsys.readouterr().out
 
 
-def test_the_doctor_names_a_broken_shard_once(shards, tmp_path):
-    mine = shutil.copytree(shards, tmp_path / "mine")
-    path = mine / sharded(mine).shards[0]
+def test_doctor_reports_a_broken_shard_once(shards, tmp_path):
+    copied = shutil.copytree(shards, tmp_path / "copied")
+    path = copied / sharded(copied).shards[0]
     path.write_bytes(b"x" * path.stat().st_size)
-    (fault,) = doctor(mine, kind="shards").faults
-    assert f"shard {path} cannot be read as a tar file" in fault
+    (problem,) = doctor(copied, kind="shards").problems
+    assert f"shard {path} cannot be read as a tar file" in problem
     path.unlink()
-    (fault,) = doctor(mine, kind="shards").faults
-    assert f"shard {path} does not exist" in fault
+    (problem,) = doctor(copied, kind="shards").problems
+    assert f"shard {path} does not exist" in problem
 
 
-def test_a_launched_run_says_that_it_has_a_part_only(shards, tiny_recipe, tmp_path, monkeypatch):
+def test_each_rank_logs_its_share_of_the_videos(shards, tiny_recipe, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     lines: list[str] = []

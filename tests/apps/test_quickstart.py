@@ -15,7 +15,7 @@ from motionaware.engine.train import train
 
 
 @pytest.fixture(scope="module")
-def short(tiny_recipe: Recipe) -> Recipe:
+def short_recipe(tiny_recipe: Recipe) -> Recipe:
     return replace(
         RECIPE,
         clip=tiny_recipe.clip,
@@ -25,52 +25,52 @@ def short(tiny_recipe: Recipe) -> Recipe:
 
 
 @pytest.mark.slow
-def test_it_compares_predicts_draws_and_goes_on_where_it_was_interrupted(
-    short: Recipe, tmp_path: Path
+def test_quickstart_continues_an_interrupted_run_and_evaluates_predicts_and_draws(
+    short_recipe: Recipe, tmp_path: Path
 ):
-    # One of the two runs was finished when quickstart was interrupted.
-    data = replace(short.data, root=str(tmp_path / "cache"))
-    model = replace(short.model, temporal=BASELINE)
-    train(replace(short, data=data, model=model), tmp_path / "none")
+    # One of the two runs had finished before the interruption.
+    data = replace(short_recipe.data, root=str(tmp_path / "cache"))
+    model = replace(short_recipe.model, temporal=BASELINE)
+    train(replace(short_recipe, data=data, model=model), tmp_path / "none")
     baseline = (tmp_path / "none" / "last.safetensors").read_bytes()
 
-    found = quickstart(tmp_path, recipe=short)
+    result = quickstart(tmp_path, recipe=short_recipe)
     assert (tmp_path / "none" / "last.safetensors").read_bytes() == baseline
-    assert {name: report.num_videos for name, report in found.reports.items()} == {
+    assert {name: report.num_videos for name, report in result.reports.items()} == {
         BASELINE: 12,
         CHALLENGER: 12,
     }
-    assert found.right_class in CLASS_NAMES
-    assert found.picture.stat().st_size > 10_000
-    assert open_video(found.video).num_frames == 12
-    for temporal, checkpoint in found.checkpoints.items():
+    assert result.true_class in CLASS_NAMES
+    assert result.picture.stat().st_size > 10_000
+    assert open_video(result.video).num_frames == 12
+    for temporal, checkpoint in result.checkpoints.items():
         assert checkpoint.is_file()
         recipe = RunFolder(checkpoint.parent).recipe()
         assert recipe.model.temporal == temporal
         assert recipe.train.seed == 0
 
     with pytest.raises(ValueError, match="was begun with another recipe"):
-        quickstart(tmp_path, recipe=short, seed=1)
+        quickstart(tmp_path, recipe=short_recipe, seed=1)
 
 
-def test_both_models_are_trained_alike_but_for_the_temporal_module(
-    short: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_recipes_differ_only_in_the_temporal_module(
+    short_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    given: dict[str, Recipe] = {}
+    recipes_by_name: dict[str, Recipe] = {}
     monkeypatch.setattr(
         quickstart_module,
         "_train_side_by_side",
-        lambda recipes, folders, progress: given.update(recipes),
+        lambda recipes, folders, progress: recipes_by_name.update(recipes),
     )
-    with pytest.raises(FileNotFoundError):  # nothing was trained
-        quickstart(tmp_path, recipe=short, seed=5)
-    none, m2a = given[BASELINE], given[CHALLENGER]
+    with pytest.raises(FileNotFoundError):  # the training is replaced
+        quickstart(tmp_path, recipe=short_recipe, seed=5)
+    none, m2a = recipes_by_name[BASELINE], recipes_by_name[CHALLENGER]
     assert replace(none, model=m2a.model) == m2a
     assert replace(none.model, temporal=CHALLENGER) == m2a.model
     assert none.train.seed == 5
 
 
-def test_matplotlib_is_missed_before_anything_is_done(
+def test_a_missing_matplotlib_is_an_error_before_any_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
@@ -79,6 +79,6 @@ def test_matplotlib_is_missed_before_anything_is_done(
     assert not (tmp_path / "out").exists()
 
 
-def test_its_recipe_is_also_written_down_for_train():
+def test_recipes_motionpairs_yaml_is_the_recipe_of_quickstart():
     written = read_recipe(Path(__file__).parents[2] / "recipes" / "motionpairs.yaml")
     assert written == replace(RECIPE, model=replace(RECIPE.model, temporal=CHALLENGER))

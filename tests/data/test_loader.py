@@ -1,3 +1,4 @@
+import errno
 import gc
 import multiprocessing
 from collections import Counter
@@ -25,7 +26,7 @@ from motionaware.data.loader import (
     smallest_batch_size,
 )
 from motionaware.data.transforms.mixup import Mixing
-from motionaware.errors import VideoError
+from motionaware.errors import VideoError, one_line
 
 SPEC = ClipSpec(num_frames=4, image_size=16)
 
@@ -218,6 +219,23 @@ def test_workers_end_as_soon_as_the_error_of_a_broken_video_is_handled(broken):
         assert not multiprocessing.active_children()
     finally:
         gc.enable()
+
+
+class MissingFile(VideoDataset):
+    def __getitem__(self, request: Request) -> Sample | FailedSample:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "clips.npy")
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_missing_file_is_raised_with_its_type_and_is_never_skipped(split, num_workers, skip):
+    dataset = MissingFile(split, spec=SPEC)
+    batches = SequentialBatchSampler(3, batch_size=2)
+    loader = make_loader(dataset, batches, num_workers=num_workers, skip=skip)
+    with pytest.raises(FileNotFoundError) as raised:
+        list(iterate_batches(loader))
+    assert raised.value.filename == "clips.npy"
+    assert one_line(raised.value) == "clips.npy: No such file or directory"
 
 
 def test_a_broken_video_replaces_its_whole_batch_by_an_error(broken):

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from motionaware.apps.prepare_index import prepare_data
+from motionaware.apps.prepare_index import prepare_index
 from motionaware.apps.prepare_shards import prepare_shards
 from motionaware.clip import ClipSpec
 from motionaware.data.annotations import table as table_module
@@ -34,7 +34,7 @@ def roots(video_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     """The same videos as class folders, with an index, and as shards."""
     folder = tmp_path_factory.mktemp("sources")
     indexed = shutil.copytree(video_folder, folder / "indexed")
-    prepare_data("folder", indexed, num_workers=0)
+    prepare_index("folder", indexed, num_workers=0)
     prepare_shards("folder", indexed, folder / "shards", shard_mib=0.02, num_workers=0)
     return {"files": video_folder, "index": indexed, "shards": folder / "shards"}
 

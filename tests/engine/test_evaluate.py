@@ -155,9 +155,9 @@ def test_another_class_order_of_something_something_is_an_error(trees, plant, tm
 
 
 def test_a_report_counts_skipped_videos(model: VideoRecognizer, tmp_path: Path):
-    from motionaware.apps.prepare_motionpairs import prepare
+    from motionaware.apps.prepare_motionpairs import prepare_motionpairs
 
-    prepare(tmp_path, num_clips={"val": 24}, num_frames=4, image_size=32)
+    prepare_motionpairs(tmp_path, num_clips={"val": 24}, num_frames=4, image_size=32)
     broken, missing = sorted((tmp_path / "val").glob("*/*.mp4"))[:2]
     broken.write_text("no video")
     missing.unlink()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from motionaware.apps.prepare_index import prepare_data
+from motionaware.apps.prepare_index import prepare_index
 from motionaware.data.loader import Batch
 from motionaware.engine import progress as progress_module
 from motionaware.engine import run_folder as run_folder_module
@@ -762,7 +762,7 @@ def test_videos_shorter_than_a_clip_give_one_note(
     root = tmp_path / "videos"
     shutil.copytree(video_folder, root)
     if indexed:
-        prepare_data("folder", root)
+        prepare_index("folder", root)
     recipe = on_videos(tiny_recipe, root, num_workers=num_workers)
     lines: list[str] = []
     train(modify(recipe, clip={"num_frames": 7}), tmp_path / "short", log=lines.append)

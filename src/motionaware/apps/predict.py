@@ -1,4 +1,4 @@
-"""Predict: name what happens in a video."""
+"""Predict the classes of a video."""
 
 import math
 import os
@@ -7,6 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from motionaware.data.dataset import choose_frames
 from motionaware.data.transforms.crop_flip import crop_for_testing
@@ -17,15 +19,18 @@ from motionaware.errors import UsageError
 from motionaware.models.checkpoint import load
 from motionaware.models.recognizer import VideoRecognizer
 
-_SECONDS_A_CLIP = 10.0  # data sets of actions cut their videos to about this length
-_CLIPS_AT_ONCE = 8  # bounds the memory that the decoded frames of a long video take
+_SECONDS_PER_CLIP = 10.0  # about the length of the videos in action recognition data sets
+_CLIPS_PER_BATCH = 8  # limits the memory for decoded frames
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One consecutive part of a video and its classes, the likeliest first.
+    """One of the consecutive parts of a video, with its prediction.
 
-    `start_seconds` and `end_seconds` are None where the video has no clock (a folder of frames).
+    Attributes:
+        start_seconds: When the part begins; None for a folder of frames, which has no timestamps.
+        end_seconds: When it ends, or None.
+        classes: Class names and probabilities, the most probable first.
     """
 
     start_seconds: float | None
@@ -35,11 +40,13 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a model sees in a video: classes with their probabilities, the likeliest first.
+    """The predicted classes of a video.
 
-    `parts` holds the same for each part of the video that was a clip of its own; `note` says where
-    a part has fewer frames than a clip, so that some are shown more than once, and what was changed
-    in the video to read it.
+    Attributes:
+        video: Path of the video.
+        classes: Class names and probabilities, the most probable first; the mean over all parts.
+        parts: The prediction of each part; one clip was taken from each.
+        note: Says if a clip repeats frames, and what was changed to read the video; or None.
     """
 
     video: str
@@ -48,7 +55,7 @@ class Prediction:
     note: str | None = None
 
     def table(self) -> str:
-        """As lines to read: the classes, then the likeliest one of each part."""
+        """Format the classes, then the most probable class of each part, as text."""
         lines = [self.video]
         lines += [f"  {probability:6.1%}  {name}" for name, probability in self.classes]
         for part in self.parts if len(self.parts) > 1 else ():
@@ -69,26 +76,26 @@ def predict(
     num_clips: int | None = None,
     top_k: int = 5,
 ) -> Prediction:
-    """Name what happens in a video file or a folder of frames.
+    """Predict the classes of a video file or a folder of frames.
 
-    A long video is cut into equal consecutive parts, each a clip of its own; the probabilities of
-    the whole are the mean over its parts.
+    A long video is cut into equal consecutive parts, and one clip is taken from each. The
+    probabilities of the video are the mean over its parts.
 
     Args:
         model: A recognizer, or the path of its checkpoint.
-        video: The file, or the folder.
-        num_clips: Parts; None takes one for every ten seconds begun.
-        top_k: Classes to name.
+        video: Path of the video file or the folder.
+        num_clips: Number of parts; None takes one for every 10 s, rounded up.
+        top_k: Number of classes to return.
 
     Raises:
         VideoError: The video cannot be read.
         NonFiniteScores: The model's scores are infinite or NaN.
-        ValueError: `num_clips` or `top_k` is below 1, the checkpoint is damaged, or `video` is no
-            path.
+        UsageError: `num_clips` or `top_k` is below 1, the checkpoint is damaged, or `video` is not
+            a path.
         FileNotFoundError: The checkpoint does not exist.
     """
     if top_k < 1:
-        raise UsageError(f"{top_k = }; name at least 1 class")
+        raise UsageError(f"{top_k = }; wanted at least 1 class")
     check_path(video)
     if not isinstance(model, VideoRecognizer):
         model = load(model)
@@ -97,12 +104,12 @@ def predict(
     with evaluation_mode(model):
         probabilities = torch.cat(
             [
-                _judge(model, opened, bounds[first : first + _CLIPS_AT_ONCE])
-                for first in range(0, len(bounds), _CLIPS_AT_ONCE)
+                _score_clips(model, opened, bounds[first : first + _CLIPS_PER_BATCH])
+                for first in range(0, len(bounds), _CLIPS_PER_BATCH)
             ]
         )
 
-    def named(row: torch.Tensor) -> list[tuple[str, float]]:
+    def top_classes(row: torch.Tensor) -> list[tuple[str, float]]:
         values, places = row.topk(min(top_k, len(row)))
         return [
             (model.class_names[place], value)
@@ -113,24 +120,24 @@ def predict(
         Part(
             start_seconds=seconds_at(opened, start),
             end_seconds=seconds_at(opened, end),
-            classes=named(row),
+            classes=top_classes(row),
         )
         for (start, end), row in zip(bounds, probabilities, strict=True)
     ]
-    notes = [*_notes_of_length(bounds, model.clip.num_frames), *opened.notes]
+    notes = [*_notes_on_length(bounds, model.clip.num_frames), *opened.notes]
     return Prediction(
         video=str(video),
-        classes=named(probabilities.mean(dim=0)),
+        classes=top_classes(probabilities.mean(dim=0)),
         parts=parts,
         note="; ".join(notes) or None,
     )
 
 
 def check_path(video: object) -> None:
-    """Refuse what is no path before it comes to a file system.
+    """Check that `video` is a path.
 
     Raises:
-        ValueError: It is none.
+        UsageError: It is not.
     """
     if not isinstance(video, (str, os.PathLike)):
         raise UsageError(
@@ -139,34 +146,41 @@ def check_path(video: object) -> None:
         )
 
 
-def _notes_of_length(bounds: list[tuple[int, int]], num_frames: int) -> list[str]:
+def _notes_on_length(bounds: list[tuple[int, int]], num_frames: int) -> list[str]:
     shortest = min(end - start for start, end in bounds)
     if shortest >= num_frames:
         return []
     what = "the video" if len(bounds) == 1 else "a part"
     if shortest == 1:
-        return [f"{what} has 1 frame, shown {num_frames} times: nothing moves in it"]
-    return [f"{what} has {shortest} frames, a clip {num_frames}: some are shown more than once"]
+        return [f"{what} has 1 frame, which is repeated {num_frames} times: there is no motion"]
+    return [f"{what} has {shortest} frames, fewer than the {num_frames} of a clip: some repeat"]
 
 
 def part_bounds(video: Video, num_clips: int | None = None) -> list[tuple[int, int]]:
-    """First frame of each part that is a clip of its own, and the one after its last.
+    """Return the first frame of each part of a video and the frame after its last.
+
+    Args:
+        video: The video.
+        num_clips: Number of parts; None takes one for every 10 s, rounded up.
 
     Raises:
-        ValueError: `num_clips` is below 1.
+        UsageError: `num_clips` is below 1.
     """
     if num_clips is None:
         times = video.times_seconds
         seconds = 0.0 if times is None else float(times[-1])
-        num_clips = math.floor(seconds / _SECONDS_A_CLIP) + 1
+        num_clips = math.floor(seconds / _SECONDS_PER_CLIP) + 1
     if num_clips < 1:
-        raise UsageError(f"{num_clips = }; a prediction needs at least 1 clip")
+        raise UsageError(f"{num_clips = }; wanted at least 1 clip")
     num_clips = min(num_clips, video.num_frames)
     edges = [part * video.num_frames // num_clips for part in range(num_clips + 1)]
     return list(pairwise(edges))
 
 
-def _judge(model: VideoRecognizer, video: Video, bounds: list[tuple[int, int]]) -> torch.Tensor:
+def _score_clips(
+    model: VideoRecognizer, video: Video, bounds: list[tuple[int, int]]
+) -> Float[Tensor, "b k"]:
+    """Return the class probabilities of one clip from each part."""
     indices = [
         start + index for start, end in bounds for index in choose_frames(end - start, model.clip)
     ]
@@ -176,7 +190,10 @@ def _judge(model: VideoRecognizer, video: Video, bounds: list[tuple[int, int]]) 
 
 
 def seconds_at(video: Video, frame: int) -> float | None:
-    """When a frame begins to be shown; past the last one, when the video ends."""
+    """Return the time of a frame; for the frame after the last one, the end of the video.
+
+    Returns None if the video has no timestamps.
+    """
     times = video.times_seconds
     if times is None:
         return None
@@ -184,4 +201,4 @@ def seconds_at(video: Video, frame: int) -> float | None:
         seconds = float(times[frame])
     else:
         seconds = float(times[-1] + (times[-1] / (len(times) - 1) if len(times) > 1 else 0.0))
-    return round(seconds, 3)  # a millisecond: what is behind it is rounding of ours
+    return round(seconds, 3)  # digits below a millisecond are rounding errors

@@ -1,4 +1,4 @@
-"""Prepare data: check a download, write its frames where asked, and index it for quick starts."""
+"""Check every video of a data set, write an index, and optionally extract all frames."""
 
 import csv
 import io
@@ -31,21 +31,20 @@ from motionaware.errors import DataError, SplitAbsent, VideoError
 from motionaware.files import check_folder, write_atomically
 
 _COLUMNS = ("split", "video", "why")
-_SIGNATURE = ".motionaware/frames.json"
+_SETTINGS = ".motionaware/frames.json"
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What was found and written.
+class PreparedIndex:
+    """The result of `prepare_index`.
 
     Attributes:
-        root: The folder that is ready: the data set's own, or that of its frames.
-        counts: For each split that there is, its videos and how many of them are missing and
-            unreadable.
-        problems: Split, video and reason of each of those.
-        unlisted: Videos that lie among the listed ones, and that no list names.
-        shared: How many videos two splits both list, for each two that share some.
-        report: The file that lists the problems, if there are any.
+        root: The indexed folder: that of the data set, or that of its frames.
+        counts: Numbers of videos, missing videos and unreadable videos of each split.
+        problems: Split, path and reason of each missing or unreadable video.
+        unlisted: Videos in the same folders as listed ones that are in no list.
+        shared: Number of common videos of each two splits that share any.
+        report: The file that lists the problems; None if there are none.
     """
 
     root: Path
@@ -57,14 +56,14 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """How many frames a video has, or UNREADABLE or MISSING and why."""
+class _FrameCount:
+    """Number of frames of a video, or MISSING or UNREADABLE with the reason."""
 
     num_frames: int
-    why: str = ""
+    reason: str = ""
 
 
-def prepare_data(
+def prepare_index(
     kind: str,
     root: str | Path,
     *,
@@ -72,79 +71,75 @@ def prepare_data(
     short_side: int | None = None,
     num_workers: int | None = None,
     progress: bool = False,
-) -> Prepared:
-    """Open every video of a data set, and index what is there.
+) -> PreparedIndex:
+    """Open every video of a data set and write an index.
 
-    With `frames_to`, the frames of every video are written there as JPEG files, in a folder that
-    has the video's own name and place, beside a copy of the lists: that folder is then a root of
-    the same kind. Called again after an interruption, it continues. The frames of one video appear
-    whole or not at all.
+    With `frames_to`, write the frames of each video as JPEG files to a folder with the name and
+    relative path of the video, and copy the lists: `frames_to` is then a data set of the same kind.
+    An interrupted call can be repeated and continues. The frames of a video appear all at once.
 
     Args:
-        kind: The layout; see `motionaware.data.annotations.table`.
-        root: The folder of the data set. Nothing in it changes but `.motionaware`.
-        frames_to: Where frames go, if they are wanted as files.
-        short_side: Pixels of a frame's shorter side; smaller videos keep their size.
-        num_workers: Processes; 0 works in this one, and by default there is one a CPU.
-        progress: Show a bar on the error stream.
+        kind: Kind of the data set; see `motionaware.data.annotations.table`.
+        root: Folder of the data set. Only `.motionaware` in it is changed.
+        frames_to: Folder for frames; None writes none.
+        short_side: Height or width of a frame in pixels, whichever is smaller. Frames are scaled
+            down to it, never up. None keeps their size.
+        num_workers: Worker processes; 0 works in this process, None takes one per CPU.
+        progress: Show a progress bar on standard error.
 
     Raises:
-        DataError: The lists are not as the kind wants them, or `frames_to` cannot take the frames.
+        DataError: The lists are invalid, or `frames_to` cannot hold the frames.
         OSError: The index, the report or the frames cannot be written.
     """
     root = Path(root)
     if short_side is not None and (frames_to is None or short_side < 1):
-        raise DataError(f"{short_side = } is of frames; wanted 1 pixel or more, with frames_to")
-    splits = read_all(kind, root)
+        raise DataError(f"{short_side = }; wanted 1 pixel or more, together with frames_to")
+    splits = read_all_lists(kind, root)
     if frames_to is None:
-        target, work = root, _look
+        target, count_frames = root, _open_and_count
     else:
         target = Path(frames_to)
         check_folder(target)
         paths = (example.path for split in splits for example in split.examples)
-        _begin(kind, root, target, paths, short_side=short_side)
-        work = partial(_extract, root=root, target=target, short_side=short_side)
-    facts = {split.name: fingerprint_lists(kind, root, split) for split in splits}
-    seen = _see(splits, work, num_workers=num_workers, progress=progress)
+        _start_frames_folder(kind, root, target, paths, short_side=short_side)
+        count_frames = partial(_extract_and_count, root=root, target=target, short_side=short_side)
+    fingerprints = {split.name: fingerprint_lists(kind, root, split) for split in splits}
+    found = _count_all(splits, count_frames, num_workers=num_workers, progress=progress)
     problems = [
-        (split.name, str(example.path), one.why)
+        (split.name, str(example.path), result.reason)
         for split in splits
         for example in split.examples
-        if (one := seen[example.path]).why
+        if (result := found[example.path]).reason
     ]
-    report = _report(target, kind, problems)
+    report = _write_report(target, kind, problems)
     unlisted = unlisted_videos(splits)
-    counts = {split.name: _count(split, seen) for split in splits}
+    counts = {split.name: _summarize(split, found) for split in splits}
     shared = find_overlap(splits)
     if frames_to is not None:
-        moved = {_moved(path, root, target): one for path, one in seen.items()}
-        splits = read_all(kind, target)
-        facts = {split.name: fingerprint_lists(kind, target, split) for split in splits}
-        seen = {
-            example.path: moved.get(example.path, _Seen(MISSING))
-            for split in splits
-            for example in split.examples
-        }
+        found = {_frames_path(path, root, target): result for path, result in found.items()}
+        splits = read_all_lists(kind, target)
+        fingerprints = {split.name: fingerprint_lists(kind, target, split) for split in splits}
     for split in splits:
-        frames = [seen[example.path].num_frames for example in split.examples]
-        if frames_to is not None:  # what cannot be read has no frames there
+        missing = _FrameCount(MISSING)
+        frames = [found.get(example.path, missing).num_frames for example in split.examples]
+        if frames_to is not None:  # an unreadable video has no folder of frames
             frames = [number or MISSING for number in frames]
         write_index(
             kind,
             target,
             split,
             frames,
-            fingerprint=facts[split.name],
-            overlap=overlap_of(split.name, shared, facts),
+            fingerprint=fingerprints[split.name],
+            overlap=overlap_of(split.name, shared, fingerprints),
         )
-    return Prepared(target, counts, problems, unlisted, shared, report)
+    return PreparedIndex(target, counts, problems, unlisted, shared, report)
 
 
-def read_all(kind: str, root: Path) -> list[Split]:
-    """Every split that there is, from its lists.
+def read_all_lists(kind: str, root: Path) -> list[Split]:
+    """Read the lists of all splits that the data set has.
 
     Raises:
-        DataError: There is none, or one is not as the kind wants it.
+        DataError: There is no split, or a list is invalid.
     """
     splits, absent = [], None
     for name in SPLITS:
@@ -157,86 +152,95 @@ def read_all(kind: str, root: Path) -> list[Split]:
     return splits
 
 
-def _see(
-    splits: list[Split], work: Callable[[Path], _Seen], *, num_workers: int | None, progress: bool
-) -> dict[Path, _Seen]:
+def _count_all(
+    splits: list[Split],
+    count_frames: Callable[[Path], _FrameCount],
+    *,
+    num_workers: int | None,
+    progress: bool,
+) -> dict[Path, _FrameCount]:
+    """Apply `count_frames` to each video once, in worker processes."""
     paths = dict.fromkeys(example.path for split in splits for example in split.examples)
     workers = (os.cpu_count() or 1) if num_workers is None else num_workers
-    results = run_in_processes(work, paths, num_workers=workers, on_crash=_died)
-    seen = dict(tqdm(results, "prepare", total=len(paths), unit="video", disable=not progress))
-    return {path: seen[path] for path in paths}
+    results = run_in_processes(count_frames, paths, num_workers=workers, on_crash=_crashed)
+    found = dict(tqdm(results, "prepare", total=len(paths), unit="video", disable=not progress))
+    return {path: found[path] for path in paths}
 
 
-def _look(path: Path) -> _Seen:
+def _open_and_count(path: Path) -> _FrameCount:
     if not path.exists():
-        return _Seen(MISSING, "does not exist")
+        return _FrameCount(MISSING, "does not exist")
     try:
-        return _Seen(open_video(path).num_frames)
+        return _FrameCount(open_video(path).num_frames)
     except (VideoError, OSError) as error:
-        return _Seen(UNREADABLE, str(error))
+        return _FrameCount(UNREADABLE, str(error))
 
 
-def _extract(path: Path, *, root: Path, target: Path, short_side: int | None) -> _Seen:
+def _extract_and_count(
+    path: Path, *, root: Path, target: Path, short_side: int | None
+) -> _FrameCount:
     if not path.exists():
-        return _Seen(MISSING, "does not exist")
+        return _FrameCount(MISSING, "does not exist")
+    frames = _frames_path(path, root, target)
     try:
-        return _Seen(extract_frames(path, _moved(path, root, target), short_side=short_side))
-    except VideoError as error:  # a full disk is no fault of the video: that ends the work
-        return _Seen(UNREADABLE, str(error))
+        return _FrameCount(extract_frames(path, frames, short_side=short_side))
+    except VideoError as error:  # an OSError, such as a full disk, is no fault of the video
+        return _FrameCount(UNREADABLE, str(error))
 
 
-def _died(path: Path) -> _Seen:
-    return _Seen(UNREADABLE, f"{path} ends the process that reads it; {DAMAGED_FILE_HINT}")
+def _crashed(path: Path) -> _FrameCount:
+    return _FrameCount(UNREADABLE, f"{path} crashes the process that reads it; {DAMAGED_FILE_HINT}")
 
 
-def _moved(path: Path, root: Path, target: Path) -> Path:
+def _frames_path(path: Path, root: Path, target: Path) -> Path:
     return target / path.relative_to(root)
 
 
-def _begin(
+def _start_frames_folder(
     kind: str, root: Path, target: Path, paths: Iterable[Path], *, short_side: int | None
 ) -> None:
-    """Copy the lists to where the frames go, and note how they are made.
+    """Copy the lists to the folder of frames, and store how its frames are made.
 
     Raises:
-        DataError: The folder cannot take them.
+        DataError: The folder cannot hold the frames.
     """
     outside = next((path for path in paths if not path.is_relative_to(root)), None)
     if outside is not None:
         raise DataError(
-            f"{outside} does not lie in {root}, so its frames have no place in {target}; give the "
-            "folder that holds all videos as root, and paths in the lists that begin there"
+            f"{outside} is not inside {root}, so its frames have no place in {target}; give the "
+            "folder that holds all videos as root, and paths relative to it in the lists"
         )
     if target.resolve().is_relative_to(root.resolve()):
-        raise DataError(f"{target} lies in {root}, which it would change; choose another folder")
-    facts = {
+        raise DataError(f"{target} is inside {root}, which must not change; choose another folder")
+    settings = {
         "kind": kind,
         "short_side_pixels": short_side,
-        "square_pixels": True,  # folders without this fact have frames as their videos store them
+        "square_pixels": True,  # folders without this key have frames as their videos store them
         "from": str(root.resolve()),
     }
-    signature = target / _SIGNATURE
-    noted = json.loads(signature.read_text(encoding="utf-8")) if signature.is_file() else facts
-    if noted != facts:
+    file = target / _SETTINGS
+    existing = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else settings
+    if existing != settings:
         raise DataError(
-            f"{target} holds frames made with {noted}, not with {facts}; choose another folder, or "
-            "delete this one"
+            f"{target} holds frames made with {existing}, not with {settings}; choose another "
+            "folder, or delete this one"
         )
-    if target.is_dir() and any(target.iterdir()) and not signature.is_file():
-        raise DataError(f"{target} holds something else already; choose a new or empty folder")
-    write_atomically(signature, json.dumps(facts).encode())
+    if target.is_dir() and any(target.iterdir()) and not file.is_file():
+        raise DataError(f"{target} is not empty; choose a new or empty folder")
+    write_atomically(file, json.dumps(settings).encode())
     for path in list_files(root):
-        write_atomically(_moved(path, root, target), path.read_bytes())
+        write_atomically(_frames_path(path, root, target), path.read_bytes())
 
 
-def _count(split: Split, seen: dict[Path, _Seen]) -> Counter[str]:
-    numbers = [seen[example.path].num_frames for example in split.examples]
+def _summarize(split: Split, found: dict[Path, _FrameCount]) -> Counter[str]:
+    numbers = [found[example.path].num_frames for example in split.examples]
     return Counter(
         videos=len(numbers), missing=numbers.count(MISSING), unreadable=numbers.count(UNREADABLE)
     )
 
 
-def _report(root: Path, kind: str, problems: list[tuple[str, str, str]]) -> Path | None:
+def _write_report(root: Path, kind: str, problems: list[tuple[str, str, str]]) -> Path | None:
+    """Write the list of problems, even if it is empty: an earlier list may exist."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(_COLUMNS)

@@ -1,4 +1,4 @@
-"""Prepare: write the embedded data set as real video files."""
+"""Write the synthetic data set MotionPairs as video files."""
 
 import json
 from pathlib import Path
@@ -10,10 +10,11 @@ from motionaware.data.video.writer import write_video
 from motionaware.errors import UsageError
 from motionaware.files import check_folder, write_atomically
 
-_FRAMES_A_SECOND = 8
+_FRAMES_PER_SECOND = 8
+_SETTINGS = "motionpairs.json"
 
 
-def prepare(
+def prepare_motionpairs(
     out: str | Path,
     *,
     num_clips: dict[str, int],
@@ -24,24 +25,23 @@ def prepare(
 ) -> int:
     """Write MotionPairs as `OUT/SPLIT/CLASS/NUMBER.mp4`, which `data.kind: folder` reads.
 
-    Files that are there already are left as they are, so that it can be interrupted and repeated.
+    Existing files are kept, so an interrupted call can be repeated.
 
     Args:
         out: Folder to write to.
         num_clips: Number of clips of each split.
-        num_frames: Frames a clip.
+        num_frames: Frames per clip.
         image_size: Height and width in pixels.
-        seed: Of the data set.
-        progress: Show a bar on the error stream.
+        seed: Seed of the random draws.
+        progress: Show a progress bar on standard error.
 
     Returns:
-        How many files were written.
+        The number of files written.
 
     Raises:
-        ValueError: A split is unknown, a number out of range, or the folder holds a data set drawn
-            with other numbers.
-        OSError: A file could not be written.
-        OSError: A folder could not be made.
+        UsageError: A split is unknown, a number is out of range, or the folder holds a data set
+            with other settings.
+        OSError: A file or folder cannot be written.
     """
     unknown = set(num_clips) - set(SPLITS)
     if unknown:
@@ -54,30 +54,33 @@ def prepare(
         )
         for split, number in num_clips.items()
     }
-    facts = {"num_frames": num_frames, "image_size": image_size, "seed": seed}
-    _sign(out / "motionpairs.json", {"version": DATA_VERSION, **num_clips, **facts})
-    write_atomically(out / "classes.txt", "\n".join(CLASS_NAMES).encode())  # partners in a row
-    written = 0
+    settings = {"num_frames": num_frames, "image_size": image_size, "seed": seed}
+    _check_settings(out / _SETTINGS, {"version": DATA_VERSION, **num_clips, **settings})
+    write_atomically(out / "classes.txt", "\n".join(CLASS_NAMES).encode())  # keeps pairs adjacent
+    num_written = 0
     for split, clips in splits.items():
-        number = len(clips)
-        for index in tqdm(range(number), f"write {split}", disable=not progress):
+        for index in tqdm(range(len(clips)), f"write {split}", disable=not progress):
             label = index % len(clips.class_names)
             path = out / split / clips.class_names[label] / f"{index:06d}.mp4"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_video(path, clips[index][0], fps=_FRAMES_A_SECOND)
-                written += 1
-    return written
+                write_video(path, clips[index][0], fps=_FRAMES_PER_SECOND)
+                num_written += 1
+    return num_written
 
 
-def _sign(path: Path, facts: dict[str, int]) -> None:
-    """Note what is drawn here, so that two data sets do not mix in one folder."""
+def _check_settings(path: Path, settings: dict[str, int]) -> None:
+    """Write the settings to `path`, or check that the file there has the same ones.
+
+    Raises:
+        UsageError: The settings differ.
+    """
     if not path.exists():
-        write_atomically(path, json.dumps(facts).encode())
+        write_atomically(path, json.dumps(settings).encode())
         return
-    noted = json.loads(path.read_text(encoding="utf-8"))
-    if noted != facts:
+    existing = json.loads(path.read_text(encoding="utf-8"))
+    if existing != settings:
         raise UsageError(
-            f"{path.parent} holds videos drawn with {noted}, not with {facts}; choose another "
-            "folder, or delete this one"
+            f"{path.parent} holds videos with the settings {existing}, not {settings}; choose "
+            "another folder, or delete this one"
         )

@@ -1,8 +1,8 @@
-"""Profile: what a recognizer costs, beside the same one without its temporal modules.
+"""Measure the cost of a recognizer with and without its temporal modules.
 
-All is measured on two copies, and the given model stays as it is. The plain one is copied, all but
-its temporal modules, not built again from a plan: so both have the same weights, type, device and
-frozen parts, and a model of one's own, which has no plan, is served as well.
+Everything is measured on two copies; the given model is not changed. The plain model is a copy
+without the temporal modules, not a new model: both have the same weights, dtype, device and frozen
+parameters, and a user's own network works too.
 """
 
 import statistics
@@ -18,18 +18,18 @@ from motionaware.models.recognizer import VideoRecognizer
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """The cost of a model, beside that of the same model without temporal modules.
+    """The cost of a model with and without its temporal modules.
 
     Attributes:
-        model: As it was given.
-        plain: Without temporal modules.
-        latency_ratio: Model by plain: the median over pairs of runs, one right after the other, so
-            that a busy machine slows down both.
-        clip: The clips that were seen.
-        batch_size: Clips a batch.
-        num_threads: Threads of torch on the CPU.
-        num_repeats: Timed runs of each.
-        device: Where both ran.
+        model: Cost of the given model.
+        plain: Cost of the same model without temporal modules.
+        latency_ratio: Median of latency(model) / latency(plain) over pairs of successive runs; the
+            load of the machine affects both runs of a pair.
+        clip: Size of the clips.
+        batch_size: Clips per batch.
+        num_threads: CPU threads of torch.
+        num_repeats: Timed runs of each model.
+        device: Device of both models.
     """
 
     model: Cost
@@ -41,6 +41,34 @@ class Profile:
     num_repeats: int
     device: str
 
+    def table(self) -> str:
+        """Format the profile as a text table."""
+        size = self.clip.image_size
+        rows = [  # label, unit, digits, attribute, size of the unit
+            ("parameters", "M", 2, "num_parameters", 1e6),
+            ("multiply-adds a clip", "G", 2, "gmac", 1),
+            ("latency", "ms", 1, "latency_seconds", 1e-3),
+            ("held for backward", "MB", 1, "backward_bytes", 1e6),
+        ]
+        lines = [
+            f"{self.clip.num_frames} x {size} x {size}, batch size {self.batch_size}, "
+            f"device {self.device}, threads {self.num_threads}; "
+            f"latency: median of {self.num_repeats} alternating runs\n",
+            f"{'temporal modules':<24} {'without':>10} {'with':>10} {'more':>10}",
+        ]
+        for label, unit, digits, name, scale in rows:
+            plain, model = (getattr(cost, name) / scale for cost in (self.plain, self.model))
+            more = f"{model - plain:+.{digits}f}"
+            if name == "latency_seconds":
+                more = f"x {self.latency_ratio:.3f}"  # of pairs: less noise than the difference
+            numbers = f"{plain:>10.{digits}f} {model:>10.{digits}f} {more:>10}"
+            lines.append(f"{label:<21} {unit:<2} {numbers}")
+        lines.append(
+            "\nMultiply-adds are those of convolutions, linear layers and matrix products."
+            "\nElementwise operations (norms, activations, shifts, gates) affect only the latency."
+        )
+        return "\n".join(lines)
+
 
 def profile(
     model: VideoRecognizer,
@@ -49,21 +77,21 @@ def profile(
     num_threads: int | None = None,
     num_repeats: int = 10,
 ) -> Profile:
-    """Measure what a model costs, beside the same model without temporal modules.
+    """Measure the cost of a model with and without its temporal modules.
 
-    Clips are as long and large as `model.clip` says. The two are timed in turns, after one run of
-    each that is not timed.
+    Clips have the size of `model.clip`. The two models are timed in alternation, after one warm-up
+    run each.
 
     Args:
         model: Any recognizer, in any mode, on any device; it is not changed.
-        batch_size: Clips a batch.
-        num_threads: Threads of torch on the CPU while it is measured; as they are if None.
-        num_repeats: Timed runs of each.
+        batch_size: Clips per batch.
+        num_threads: CPU threads of torch during the measurement; None keeps their number.
+        num_repeats: Timed runs of each model.
 
     Raises:
-        ValueError: A number is below 1.
+        UsageError: A number is below 1.
     """
-    with torch.inference_mode(mode=False):  # the caller's would make copies without gradients
+    with torch.inference_mode(mode=False):  # tensors copied in inference mode have no gradients
         copies = [model, copy_without_modules(model)]
     costs, runs, num_threads = measure(
         copies, batch_size=batch_size, num_threads=num_threads, num_repeats=num_repeats
@@ -71,38 +99,10 @@ def profile(
     return Profile(
         model=costs[0],
         plain=costs[1],
-        latency_ratio=statistics.median(mine / plain for mine, plain in runs),
+        latency_ratio=statistics.median(model_s / plain_s for model_s, plain_s in runs),
         clip=model.clip,
         batch_size=batch_size,
         num_threads=num_threads,
         num_repeats=num_repeats,
         device=str(model.mean.device),
     )
-
-
-def profile_table(found: Profile) -> str:
-    """Write a profile as a table for people."""
-    size = found.clip.image_size
-    facts = [  # what, its unit, digits, attribute, the unit in the attribute's own
-        ("parameters", "M", 2, "num_parameters", 1e6),
-        ("multiply-adds a clip", "G", 2, "gmac", 1),
-        ("latency", "ms", 1, "latency_seconds", 1e-3),
-        ("held for backward", "MB", 1, "backward_bytes", 1e6),
-    ]
-    lines = [
-        f"{found.clip.num_frames} x {size} x {size}, batch size {found.batch_size}, "
-        f"device {found.device}, threads {found.num_threads}; "
-        f"latency: median of {found.num_repeats} runs, in turns\n",
-        f"{'temporal modules':<24} {'without':>10} {'with':>10} {'more':>10}",
-    ]
-    for what, unit, digits, name, scale in facts:
-        plain, model = (getattr(cost, name) / scale for cost in (found.plain, found.model))
-        more = f"{model - plain:+.{digits}f}"
-        if name == "latency_seconds":
-            more = f"x {found.latency_ratio:.3f}"  # pair by pair: steadier than the difference
-        lines.append(f"{what:<21} {unit:<2} {plain:>10.{digits}f} {model:>10.{digits}f} {more:>10}")
-    lines.append(
-        "\nMultiply-adds are those of convolutions, linear layers and matrix products; work element"
-        "\nby element (norms, activations, shifts, differences, gates) shows in the latency alone."
-    )
-    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Profile of sites: where a recognizer has temporal modules, and what comes to them."""
+"""List the sites of the temporal modules of a recognizer, and the input shapes there."""
 
 import copy
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ class Site:
     """A place in a network that has a temporal module.
 
     Attributes:
-        name: Of the layer before which the module acts.
-        layout: Of what that layer takes: `frames`, ...
-        channels: Of the clips that come to the module; None where none come.
-        num_frames: Of the same clips: fewer than the model's where the network shrinks time.
-        module: Its kind, with the kinds of its parts in brackets; torch's own are left out. `none`
-            where the plan has a site that got no module, since it sees one frame.
+        name: Name of the host, the layer before which the module acts.
+        layout: Layout of the host's input: `frames`, `maps`, `volumes` or `tokens`.
+        channels: Channels of the module's input; None if the module did not run.
+        num_frames: Frames of the module's input, after any temporal striding of the network.
+        module: Class names of the module and its parts, without those of torch; `none` if the site
+            has no module because only one frame is left there.
     """
 
     name: str
@@ -39,9 +39,9 @@ class Site:
 
 
 def profile_sites(model: VideoRecognizer) -> list[Site]:
-    """List where a model has temporal modules, and what comes to them, in the order of the network.
+    """List the sites of a model's temporal modules in network order, with their input shapes.
 
-    One clip runs through a copy whose modules are replaced by witnesses of its shape.
+    One clip runs through a copy of the model whose modules record the shape of their input.
     """
     found = [*_sites_with_modules(model), *_sites_of_one_frame(model)]
     order = [name for name, _ in model.backbone.named_modules()]
@@ -51,16 +51,17 @@ def profile_sites(model: VideoRecognizer) -> list[Site]:
 def _sites_with_modules(model: VideoRecognizer) -> list[Site]:
     hooks = dict(adapters(model))
     modules = {site: model.get_submodule(name) for site, name in temporal_modules(model).items()}
-    witnesses = {site: _Witness() for site in modules}
-    copied: dict[int, Any] = {id(modules[site]): witnesses[site] for site in modules}
+    recorders = {site: _ShapeRecorder() for site in modules}
+    # deepcopy takes the recorders for copies of the modules
+    replaced: dict[int, Any] = {id(modules[site]): recorders[site] for site in modules}
     with torch.inference_mode():
-        copy.deepcopy(model, copied).eval()(make_clips(model, batch_size=1))
+        copy.deepcopy(model, replaced).eval()(make_clips(model, batch_size=1))
     return [
         Site(
             name=name.removeprefix("backbone."),
             layout=hooks[name].host.layout,
-            channels=witnesses[name].channels,
-            num_frames=witnesses[name].num_frames,
+            channels=recorders[name].channels,
+            num_frames=recorders[name].num_frames,
             module=_describe(modules[name]) or type(modules[name]).__name__,
         )
         for name in modules
@@ -68,7 +69,7 @@ def _sites_with_modules(model: VideoRecognizer) -> list[Site]:
 
 
 def _sites_of_one_frame(model: VideoRecognizer) -> list[Site]:
-    """Sites of the model's plan that a 3-D network leaves a single frame to see."""
+    """Return the planned sites where a 3-D network has only one frame left."""
     plan, clip = model.plan, model.clip
     if plan is None or not model.takes_volumes or not sites(model):
         return []
@@ -92,22 +93,22 @@ def _sites_of_one_frame(model: VideoRecognizer) -> list[Site]:
 
 
 def sites_table(found: Sequence[Site]) -> str:
-    """Write sites as a table for people."""
+    """Format sites as a text table."""
     if not found:
-        return "no temporal modules: the scores of frames are averaged"
+        return "no temporal modules: the scores of all frames are averaged"
     rows = [("site", "layout", "channels", "frames", "module")]
-    for one in found:
-        channels, num_frames = one.channels or "none", one.num_frames or "none"
-        rows.append((one.name, one.layout, f"{channels}", f"{num_frames}", one.module))
+    for site in found:
+        channels, num_frames = site.channels or "none", site.num_frames or "none"
+        rows.append((site.name, site.layout, f"{channels}", f"{num_frames}", site.module))
     name, layout, *_ = (max(map(len, column)) for column in zip(*rows, strict=True))
     lines = [f"{a:<{name}}  {b:<{layout}}  {c:>8}  {d:>6}  {e}" for a, b, c, d, e in rows]
-    if any(one.module == NO_MODULE for one in found):
-        lines.append("\nThe network leaves sites without a module one frame, which has no motion.")
+    if any(site.module == NO_MODULE for site in found):
+        lines.append("\nSites without a module have only one frame left, which has no motion.")
     return "\n".join(lines)
 
 
-class _Witness(nn.Module):
-    """Stands in for a temporal module and notes which clips come to it."""
+class _ShapeRecorder(nn.Module):
+    """Replaces a temporal module and records the shape of its input."""
 
     channels: int | None = None
     num_frames: int | None = None
@@ -118,7 +119,7 @@ class _Witness(nn.Module):
 
 
 def _describe(module: nn.Module) -> str:
-    """`Gate(MotionAttention(TemporalDifference))`; of torch's own modules only the parts."""
+    """Return class names such as `Gate(MotionAttention(TemporalDifference))`, without torch's."""
     inner = ", ".join(filter(None, map(_describe, module.children())))
     if type(module).__module__.startswith("torch."):
         return inner

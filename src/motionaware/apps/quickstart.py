@@ -1,4 +1,4 @@
-"""Quickstart: frame averaging and M2A side by side, on the embedded data set, in minutes."""
+"""Train frame averaging and M2A side by side on MotionPairs, in minutes."""
 
 import multiprocessing
 import time
@@ -9,7 +9,6 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from motionaware.apps.curves import CurvesPicture
 from motionaware.apps.predict import Prediction, predict
 from motionaware.apps.visualize import visualize
 from motionaware.clip import ClipSpec
@@ -29,17 +28,18 @@ from motionaware.engine.metrics import Report
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.signals import ignore_interrupts, stop_on_signal
 from motionaware.engine.train import train
-from motionaware.errors import TrainingInterrupted
+from motionaware.errors import TrainingInterrupted, WorkerCrashed
 from motionaware.explain.drawing import import_figure_class
 from motionaware.files import check_folder
 from motionaware.models.checkpoint import load
+from motionaware.report.run_curves import CurvesPicture
 
 BASELINE = "none"
-CHALLENGER = "m2a(reduction=4)"  # the narrow backbone has few channels to spare
+CHALLENGER = "m2a(reduction=4)"  # the backbone is narrow: the default reduction is too strong
 ORDER_BLIND_CEILING = 0.5
 
 RECIPE = Recipe(
-    # With dropout so small a network often misses, within minutes, that motion tells classes apart.
+    # With dropout, such a small network often does not learn to use motion within minutes.
     model=ModelConfig(backbone="resnet18_quarter", temporal=BASELINE, dropout=0.0),
     clip=ClipSpec(num_frames=8, image_size=64, crop_fraction=1.0),
     data=DataConfig(kind="motionpairs", num_workers=0, num_train_clips=2400),
@@ -49,16 +49,26 @@ RECIPE = Recipe(
     ),
     eval=EvalConfig(batch_size=60),
 )
-"""What both models are trained with; only `model.temporal` differs."""
+"""Recipe of both models, which differ only in `model.temporal`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """What quickstart found: test reports by temporal name, and what it wrote."""
+class QuickstartResult:
+    """The result of `quickstart`.
+
+    Attributes:
+        reports: Evaluation on the test clips, by temporal module.
+        predictions: Prediction for `video`, by temporal module.
+        true_class: Class of `video`.
+        video: A clip that neither model was trained on.
+        picture: What M2A attends to in `video`.
+        checkpoints: Last checkpoint, by temporal module.
+        seconds: Duration of the whole call.
+    """
 
     reports: dict[str, Report]
     predictions: dict[str, Prediction]
-    right_class: str
+    true_class: str
     video: Path
     picture: Path
     checkpoints: dict[str, Path]
@@ -67,23 +77,25 @@ class Comparison:
 
 def quickstart(
     out: str | Path, *, recipe: Recipe = RECIPE, seed: int = 0, progress: bool = False
-) -> Comparison:
+) -> QuickstartResult:
     """Train the baseline and M2A with one recipe and seed, evaluate both, predict on a video.
 
-    Each training has a process and a thread of its own. Interrupted and called again, it goes on.
+    Each model is trained in a separate process with one thread. An interrupted call can be repeated
+    and continues.
 
     Args:
-        out: Folder for runs, video and picture.
-        recipe: What both models share.
-        seed: Of weights, order and dropout.
-        progress: Show a bar on the error stream.
+        out: Folder for the runs, the video and the picture.
+        recipe: Recipe of both models.
+        seed: Seed of weights, order and dropout.
+        progress: Show a progress bar on standard error.
 
     Raises:
-        ImportError: matplotlib, which draws the picture, is not installed.
-        TrainingInterrupted: Asked to stop.
+        MissingPackage: matplotlib is not installed.
+        TrainingInterrupted: A signal stopped the training.
+        WorkerCrashed: A training process crashed or was killed.
     """
-    began = time.monotonic()
-    import_figure_class()  # missed before minutes of training, not after
+    start = time.monotonic()
+    import_figure_class()  # raises before minutes of training, not after
     out = Path(out)
     check_folder(out)
     shared = replace(
@@ -95,7 +107,7 @@ def quickstart(
         temporal: replace(shared, model=replace(shared.model, temporal=temporal))
         for temporal in (BASELINE, CHALLENGER)
     }
-    for split in ("train", "val", "test"):  # drawn once, before two processes want them
+    for split in ("train", "val", "test"):  # synthesized once, before two processes need them
         open_dataset(shared.data, split, spec=shared.clip, progress=progress)
     folders = {BASELINE: RunFolder(out / "none"), CHALLENGER: RunFolder(out / "m2a")}
     _train_side_by_side(recipes, folders, progress=progress)
@@ -109,38 +121,40 @@ def quickstart(
         for temporal, model in models.items()
     }
     video, picture = out / "clip.mp4", out / "prediction.png"
-    right_class = _render_video(shared, video)
+    true_class = _render_video(shared, video)
     predictions = {temporal: predict(model, video) for temporal, model in models.items()}
     visualize(
         models[CHALLENGER],
         video,
         picture,
         sites="first",
-        title=f"{video.name}: {right_class}; predicted with {CHALLENGER}",
+        title=f"{video.name}: {true_class}; predicted with {CHALLENGER}",
     )
-    return Comparison(
+    return QuickstartResult(
         reports=reports,
         predictions=predictions,
-        right_class=right_class,
+        true_class=true_class,
         video=video,
         picture=picture,
         checkpoints=checkpoints,
-        seconds=time.monotonic() - began,
+        seconds=time.monotonic() - start,
     )
 
 
 def _train_side_by_side(
     recipes: dict[str, Recipe], folders: dict[str, RunFolder], *, progress: bool
 ) -> None:
-    # Spawned, not forked: torch's threads do not survive a fork.
+    # Spawn, not fork: threads of torch do not survive a fork.
     context = multiprocessing.get_context("spawn")
     errors = {name: context.SimpleQueue() for name in recipes}
     processes = {
-        name: context.Process(target=_train_alone, args=(recipe, folders[name].path, errors[name]))
+        name: context.Process(
+            target=_train_in_process, args=(recipe, folders[name].path, errors[name])
+        )
         for name, recipe in recipes.items()
     }
     with stop_on_signal() as stop:
-        with ignore_interrupts():  # while it is young; `train` listens by itself
+        with ignore_interrupts():  # until `train` in the process installs its own handlers
             for process in processes.values():
                 process.start()
         num_epochs = sum(recipe.train.epochs for recipe in recipes.values())
@@ -149,33 +163,36 @@ def _train_side_by_side(
                 stop.wait(0.5)
                 if stop.is_set() or not all(queue.empty() for queue in errors.values()):
                     for process in processes.values():
-                        process.terminate()  # a run that has begun saves itself
+                        process.terminate()  # `train` handles SIGTERM: it saves the run
                     for process in processes.values():
                         process.join()
-                _show(bar, folders)
+                _update(bar, folders)
     if stop.is_set():
-        words = "stopped; what was done is saved. Go on with the same command"
-        raise TrainingInterrupted(words, stop.signal_number)
-    for queue in errors.values():  # first: the other training was ended because of it
+        message = "stopped; both runs are saved. Repeat the command to continue"
+        raise TrainingInterrupted(message, stop.signal_number)
+    for queue in errors.values():  # before exit codes: an error of one run ends the other
         if not queue.empty():
             raise queue.get()
     for name, process in processes.items():
         if process.exitcode:
-            raise RuntimeError(f"the training of {name} ended with exit code {process.exitcode}")
+            raise WorkerCrashed(
+                f"the process that trained {name} ended with exit code {process.exitcode}; repeat "
+                "the command to continue"
+            )
 
 
-def _train_alone(recipe: Recipe, folder: Path, errors: "SimpleQueue[Exception]") -> None:
-    """The whole life of a process that trains one model."""
+def _train_in_process(recipe: Recipe, folder: Path, errors: "SimpleQueue[Exception]") -> None:
+    """Train one model; put an error into the queue, from which the main process raises it."""
     try:
         train(recipe, folder, resume=RunFolder(folder).holds_run())
     except (TrainingInterrupted, KeyboardInterrupt):
-        pass  # whoever asked for it knows
+        pass  # the main process asked for it
     except Exception as error:
         errors.put(error)
 
 
-def _show(bar: "tqdm[NoReturn]", folders: dict[str, RunFolder]) -> None:
-    """Show how far the runs have come, from their logs."""
+def _update(bar: "tqdm[NoReturn]", folders: dict[str, RunFolder]) -> None:
+    """Update the progress bar from the logs of the runs."""
     logs = {name: folder.read_log() for name, folder in folders.items()}
     latest = {name: log[-1]["val_top1"] for name, log in logs.items() if log}
     bar.set_postfix({name: f"{float(top1):.2f}" for name, top1 in latest.items()}, refresh=False)
@@ -183,7 +200,7 @@ def _show(bar: "tqdm[NoReturn]", folders: dict[str, RunFolder]) -> None:
 
 
 def _render_video(recipe: Recipe, path: Path) -> str:
-    """Write a clip that no model has seen as an mp4; return its class."""
+    """Write a clip that is in no split as a video; return its class."""
     clips = MotionPairs(
         split="test",
         num_clips=recipe.data.num_test_clips + 12,

@@ -1,73 +1,115 @@
-"""Words -> the functions of apps and engine. Only this package prints."""
+"""The command line: parses arguments and calls apps and engine. Only this package prints.
+
+Nothing heavy is imported here, so that `motionaware --help` is fast. Each command imports what it
+needs when it runs.
+"""
 
 import argparse
 import os
 import sys
-import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
 from itertools import islice
 
-from motionaware.cli.compare import run_compare
-from motionaware.cli.data import run_doctor, run_prepare
-from motionaware.cli.models import run_predict, run_profile, run_stream, run_visualize
-from motionaware.cli.say import plain_warnings, say_error
-from motionaware.cli.training import run_evaluate, run_quickstart, run_train
-from motionaware.cli.verbs import make_parser
-from motionaware.errors import TrainingInterrupted, UsageError, is_expected, one_line
+from motionaware.cli.compare import add_compare_parser
+from motionaware.cli.doctor import add_doctor_parser
+from motionaware.cli.models import (
+    add_predict_parser,
+    add_profile_parser,
+    add_stream_parser,
+    add_visualize_parser,
+)
+from motionaware.cli.output import OutputClosed, discard_output, one_line_warnings, print_error
+from motionaware.cli.prepare import add_prepare_parser, replaced_command
+from motionaware.cli.training import (
+    add_evaluate_parser,
+    add_quickstart_parser,
+    add_train_parser,
+    run_train,
+)
+from motionaware.errors import (
+    TrainingInterrupted,
+    UsageError,
+    is_expected,
+    one_line,
+)
 
-# Nothing heavy is imported here: `motionaware --help` answers at once. Each verb imports its own.
-
-INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
-NO_READER = 141  # and of one whose reader went away, as `head` does
-
-RUN = {
-    "quickstart": run_quickstart,
-    "train": run_train,
-    "evaluate": run_evaluate,
-    "compare": run_compare,
-    "predict": run_predict,
-    "visualize": run_visualize,
-    "stream": run_stream,
-    "profile": run_profile,
-    "prepare": run_prepare,
-    "doctor": run_doctor,
-}
+WRONG_ARGUMENTS = 2  # exit code of argparse
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+OUTPUT_CLOSED = 141  # 128 + SIGPIPE
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run one verb; return the process's exit code."""
-    # Two threads that spin on a busy machine can be slower than one; said before torch comes in.
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code of the process.
+
+    Args:
+        arguments: The command line without the name of the program; None takes `sys.argv`.
+    """
+    # OpenMP threads that spin while they wait slow down a busy machine. Set before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    given, overrides = _split_overrides(sys.argv[1:] if arguments is None else arguments)
+    if (message := replaced_command(given)) is not None:
+        print_error(message)
+        return WRONG_ARGUMENTS
     parser = make_parser()
-    words, overrides = _part_overrides(sys.argv[1:] if words is None else words)
-    args, rest = parser.parse_known_args(words)
-    args.overrides = overrides + rest
-    if args.overrides and args.verb != "train":
+    args, unknown = parser.parse_known_args(given)
+    args.overrides = overrides + unknown
+    if args.overrides and args.function is not run_train:
         parser.error(f"unrecognized arguments: {' '.join(args.overrides)}")
     try:
-        _check_nothing_is_empty(args)
-        with plain_warnings(of_libraries=args.traceback):
-            code = RUN[args.verb](args)
-        sys.stdout.flush()
-        return code
+        _check_no_argument_is_empty(args)
+        with one_line_warnings(show_library_warnings=args.traceback):
+            return args.function(args)
     except KeyboardInterrupt:
-        say_error("interrupted")
+        print_error("interrupted")
         return INTERRUPTED
+    except OutputClosed:
+        discard_output()
+        return OUTPUT_CLOSED
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _printed(error):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left
-            return NO_READER
         if args.traceback or not is_expected(error):
             raise
-        say_error(one_line(error))
+        print_error(one_line(error))
         return 128 + error.signal_number if isinstance(error, TrainingInterrupted) else 1
 
 
-def _check_nothing_is_empty(args: argparse.Namespace) -> None:
-    """Refuse an empty argument: as a path it would be the current folder.
+def make_parser() -> argparse.ArgumentParser:
+    """Build the parser of `motionaware COMMAND ...`; it sets `function`, which runs the command."""
+    parser = argparse.ArgumentParser(
+        prog="motionaware",
+        description="Make any image or video network motion-aware: train, evaluate, predict.",
+        epilog="Run motionaware COMMAND --help for the options of a command.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=version("motionaware"), help="print it and exit"
+    )
+    parser.add_argument(
+        "--traceback",
+        action="store_true",
+        help="show tracebacks of errors, and warnings of other libraries",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add_parser in (
+        add_quickstart_parser,
+        add_train_parser,
+        add_evaluate_parser,
+        add_compare_parser,
+        add_predict_parser,
+        add_visualize_parser,
+        add_stream_parser,
+        add_profile_parser,
+        add_prepare_parser,
+        add_doctor_parser,
+    ):
+        add_parser(commands)
+    return parser
+
+
+def _check_no_argument_is_empty(args: argparse.Namespace) -> None:
+    """Refuse an empty argument: as a path it would mean the current folder.
 
     Raises:
-        ValueError: It names the argument.
+        UsageError: The message names the argument.
     """
     for name, value in vars(args).items():
         if name != "title" and (value == "" or (isinstance(value, list) and "" in value)):
@@ -77,26 +119,20 @@ def _check_nothing_is_empty(args: argparse.Namespace) -> None:
             )
 
 
-def _printed(error: BrokenPipeError) -> bool:
-    """Whether it was our own printing that found nobody to read it."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals["__name__"].startswith("motionaware.cli")
+def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate overrides, `--group.key=value` or `--group.key value`, from the other arguments.
 
-
-def _part_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take out `--group.key=value` and `--group.key value`, wherever they stand.
-
-    >>> _part_overrides(["train", "--train.epochs", "5", "recipe.yaml", "--data.root=x"])
+    >>> _split_overrides(["train", "--train.epochs", "5", "recipe.yaml", "--data.root=x"])
     (['train', 'recipe.yaml'], ['--train.epochs', '5', '--data.root=x'])
     """
     others, overrides = [], []
-    remaining = iter(words)
-    for word in remaining:
-        key, equals, _ = word.partition("=")
+    remaining = iter(arguments)
+    for argument in remaining:
+        key, equals, _ = argument.partition("=")
         if not (key.startswith("--") and "." in key):
-            others.append(word)
+            others.append(argument)
         elif equals:
-            overrides.append(word)
+            overrides.append(argument)
         else:
-            overrides += [word, *islice(remaining, 1)]
+            overrides += [argument, *islice(remaining, 1)]
     return others, overrides

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from motionaware.data.processes import end_only_with_parent, stop_signals_blocked
 from motionaware.data.transforms.mixup import Mixing
-from motionaware.errors import UsageError, VideoError
+from motionaware.errors import MotionAwareError, UsageError, VideoError
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,12 @@ class Sample:
 class FailedSample:
     """An example that cannot be read, and the reason.
 
-    Workers return it as a value: a DataLoader wraps an exception of a worker in its traceback.
+    Workers return it as a value: of an exception that a worker raises, DataLoader keeps only the
+    text of its traceback.
     """
 
     index: int
-    error: VideoError
+    error: MotionAwareError | OSError
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,7 @@ def make_loader(
             False, the loader yields its error in place of the batch.
     """
     return DataLoader(
-        dataset,  # type: ignore[arg-type] - a protocol, not a subclass of Dataset
+        _ErrorsAsValues(dataset),  # type: ignore[arg-type] - a protocol, not a subclass of Dataset
         batch_sampler=batch_sampler,  # type: ignore[arg-type] - any iterable of lists works
         num_workers=num_workers,
         collate_fn=partial(_collate, mixing=mixing, skip=skip),
@@ -265,9 +266,10 @@ def iterate_batches(loader: Iterable[Batch | VideoError]) -> Iterator[Batch]:
 
     Raises:
         VideoError: A video cannot be read, and the loader does not skip such videos.
+        OSError: Another file cannot be read.
     """
     for batch in start_workers(loader):
-        if isinstance(batch, VideoError):
+        if isinstance(batch, Exception):
             try:
                 raise batch
             finally:
@@ -289,13 +291,30 @@ def collect_notes(batches: Iterable[Batch], notes: dict[str, None]) -> Iterator[
         yield batch
 
 
+class _ErrorsAsValues:
+    """A data set that returns errors for users as FailedSample instead of raising them."""
+
+    def __init__(self, dataset: ClipDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, request: Request) -> Sample | FailedSample:
+        try:
+            return self.dataset[request]
+        except (MotionAwareError, OSError) as error:
+            return FailedSample(request.index, error)
+
+
 def _collate(
     samples: Sequence[Sample | FailedSample], *, mixing: Mixing | None, skip: bool
-) -> Batch | VideoError:
-    """Stack samples into a batch, which is empty if all are skipped."""
+) -> Batch | MotionAwareError | OSError:
+    """Stack samples into a batch, which is empty if all are skipped; or return an error."""
     skipped = tuple(sample for sample in samples if isinstance(sample, FailedSample))
-    if skipped and not skip:
-        return skipped[0].error
+    for sample in skipped:
+        if not (skip and isinstance(sample.error, VideoError)):
+            return sample.error
     readable = [sample for sample in samples if isinstance(sample, Sample)]
     if not readable:
         empty = torch.zeros(0, dtype=torch.int64)

@@ -3,7 +3,7 @@
 recipe.yaml         all keys and values, defaults included
 log.csv             one row for each epoch
 tensorboard/        the same values as TensorBoard curves
-curves.png          the same values as a picture if matplotlib is installed; see apps/curves.py
+curves.png          the same as a picture if matplotlib is installed; see report/run_curves.py
 last.safetensors    the model after the last complete epoch
 best.safetensors    the model of the epoch with the highest validation top-1
 skipped.csv         videos that were left out, with the reason; absent if there are none

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from motionaware.apps.prepare_index import prepare_data
+from motionaware.apps.prepare_index import prepare_index
 from motionaware.data.annotations import overlap as overlap_module
 from motionaware.data.annotations.index import (
     IndexedExamples,
@@ -54,7 +54,7 @@ def test_the_overlap_of_lists_is_counted(root: Path):
 def test_the_overlap_of_indices_is_read_without_comparing_paths(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    prepare_data("csv", root, num_workers=0)
+    prepare_index("csv", root, num_workers=0)
 
     def refuse(*_: object) -> None:
         raise AssertionError("paths were compared")
@@ -88,13 +88,13 @@ def test_indices_that_disagree_are_not_trusted(root: Path):
 
 
 def test_after_videos_were_left_out_the_overlap_is_counted_again(root: Path):
-    prepare_data("csv", root, num_workers=0)
+    prepare_index("csv", root, num_workers=0)
     train, val, _ = read_all(root)
     assert find_overlap([without_examples(train, [1]), val]) == {}
 
 
 def test_a_changed_list_changes_the_overlap(root: Path):
-    prepare_data("csv", root, num_workers=0)
+    prepare_index("csv", root, num_workers=0)
     (root / "train.csv").write_text("a.mp4,x\nb.mp4,y\nsub/d.mp4,x\n")
     assert FileSource("csv", root).overlap() == {
         ("train", "val"): 2,
@@ -115,7 +115,7 @@ def test_each_index_stores_the_overlap_with_every_other_split():
 
 def test_duplicates_in_a_list_are_found_with_and_without_their_number(root: Path):
     (root / "train.csv").write_text("a.mp4,x\na.mp4,x\nb.mp4,y\n")
-    prepare_data("csv", root, num_workers=0)
+    prepare_index("csv", root, num_workers=0)
     train, val = (read_split("csv", root, name) for name in ("train", "val"))
     assert examples_of(train).has_duplicates()
     assert not examples_of(without_examples(train, [0])).has_duplicates()

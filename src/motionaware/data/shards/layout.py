@@ -38,7 +38,7 @@ from motionaware.data.shards.braces import expand_braces
 from motionaware.errors import DataError, SplitAbsent, UsageError
 
 VERSION = 1
-REMEDY = "write the shards again: motionaware prepare KIND --root ROOT --shards DIR"
+REMEDY = "write the shards again: motionaware prepare shards KIND --root ROOT --out DIR"
 READ_ERRORS = (tarfile.TarError, OSError, ValueError, EOFError, http.client.HTTPException)
 """What reading a damaged or unreachable file can raise."""
 

@@ -64,7 +64,7 @@ class ShardBatchSampler:
         if num_shards < world_size:
             raise DataError(
                 f"{num_shards} shards are too few for {world_size} processes; write smaller shards:"
-                " motionaware prepare KIND --root ROOT --shards DIR --shard-mib LESS"
+                " motionaware prepare shards KIND --root ROOT --out DIR --shard-mib LESS"
             )
         order = torch.arange(num_shards)
         if world_size > 1:

@@ -89,8 +89,8 @@ class Video(ABC):
             raise VideoError(
                 f"{self.path}: {len(indices)} frames of {self.height} x {self.width} pixels need "
                 f"{math.prod(shape) / 1e9:.1f} GB, more memory than is free; read fewer at once, "
-                "or make them smaller: motionaware prepare KIND --root ROOT --frames-to DIR "
-                "--short-side 256"
+                "or make them smaller: motionaware prepare index KIND --root ROOT "
+                "--frames-to DIR --short-side 256"
             ) from error
         for index, frame in zip(unique, self._read_checked(unique), strict=True):
             for position in positions[index]:

@@ -1,4 +1,4 @@
-"""Curves of a run: loss, accuracy and learning rate over its epochs, as `curves.png`."""
+"""Draw loss, accuracy and learning rate of a run over its epochs, as `curves.png`."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -10,64 +10,67 @@ from motionaware.explain.text_rendering import fonts_for, shorten
 
 NAME = "curves.png"
 _TRAINING, _VALIDATION, _RATE = "#4477aa", "#ee6677", "#228833"  # as in a comparison
-_SHARE_OF_TIME = 0.05  # that drawing may take of training
+_MAX_TIME_SHARE = 0.05  # of training, for drawing
 
 
 class CurvesPicture:
-    """Keeps the picture of a run's curves up to date while it trains.
+    """Draws the curves of a run again while it trains.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
+
+    Attributes:
+        path: The picture.
+        problem: Why the picture cannot be drawn, as a sentence; None if it can.
     """
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self.path = folder.path / NAME
         self.problem: str | None = None
-        """Why there is no picture, a sentence; None while there is nothing to say."""
-        self._drawn: list[dict[str, str]] = []
-        self._next = time.monotonic()
+        self._drawn_rows: list[dict[str, str]] = []
+        self._next_seconds = time.monotonic()
         try:
             import_figure_class()
         except ImportError as error:
             self.problem = f"{NAME} is not drawn: {error}"
 
     def update(self, *, last: bool = False) -> None:
-        """Draw the epochs that the log holds; does nothing where there are no new ones.
+        """Draw the curves if the log has new epochs.
 
         Args:
-            last: Draw in any case; else drawing may wait, so that it takes little of the time.
+            last: Draw now. Otherwise drawing may be postponed, to take at most 5 % of the time.
         """
-        if self.problem is not None or not (last or time.monotonic() >= self._next):
+        if self.problem is not None or not (last or time.monotonic() >= self._next_seconds):
             return
-        began = time.monotonic()
+        start = time.monotonic()
         try:
             rows = self.folder.read_log()
-            if not rows or rows == self._drawn:
+            if not rows or rows == self._drawn_rows:
                 return
             draw_run(rows, self.path, title=self.folder.path.name)
-        except OSError as error:  # training goes on without its picture
+        except OSError as error:  # training continues without the picture
             self.problem = f"{NAME} is not drawn: {error.strerror or error}"
             return
-        except (KeyError, ValueError) as error:  # someone edited the log
+        except (KeyError, ValueError) as error:  # the user edited the log
             self.problem = f"{NAME} is not drawn: {self.folder.path / 'log.csv'} lacks {error}"
             return
-        self._drawn = rows
-        ended = time.monotonic()
-        self._next = ended + (ended - began) / _SHARE_OF_TIME
+        self._drawn_rows = rows
+        end = time.monotonic()
+        self._next_seconds = end + (end - start) / _MAX_TIME_SHARE
 
 
 def draw_run(rows: Sequence[Mapping[str, str]], path: Path, *, title: str) -> None:
-    """Draw the log of a run as PNG, whole or not at all.
+    """Draw the log of a run as a PNG file, which is written atomically.
 
     Args:
-        rows: Of `log.csv`, one an epoch.
+        rows: Rows of `log.csv`, one per epoch.
         path: The picture.
-        title: Above it.
+        title: Title of the picture.
 
     Raises:
-        ImportError: matplotlib is not installed.
-        OSError: It cannot be written.
+        MissingPackage: matplotlib is not installed.
+        OSError: The picture cannot be written.
     """
     title = shorten(title, 80)
     with fonts_for([title]):
@@ -83,14 +86,14 @@ def _draw(rows: Sequence[Mapping[str, str]], path: Path, title: str) -> None:
     figure = import_figure_class()(figsize=(11.0, 3.4), layout="constrained")
     figure.suptitle(title, fontsize=10)
     loss, top1, rate = figure.subplots(1, 3)
-    mark = {"marker": "." if len(epochs) <= 60 else ""}  # a run of one epoch has no lines
+    mark = {"marker": "." if len(epochs) <= 60 else ""}  # a single epoch has no line
     loss.plot(epochs, values("train_loss"), color=_TRAINING, label="training", **mark)
     loss.plot(epochs, values("val_loss"), color=_VALIDATION, label="validation", **mark)
     loss.set(title="loss", ylim=(0, None))
     top1.plot(epochs, values("train_top1", 100.0), color=_TRAINING, label="training", **mark)
     accuracy = values("val_top1", 100.0)
     top1.plot(epochs, accuracy, color=_VALIDATION, label="validation", **mark)
-    best = accuracy.index(max(accuracy))  # the first of equal ones, as best.safetensors
+    best = accuracy.index(max(accuracy))  # the first of equal epochs, as for best.safetensors
     top1.plot(
         epochs[best],
         accuracy[best],
