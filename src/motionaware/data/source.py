@@ -46,10 +46,12 @@ class VideoSource(Protocol):
 
     Attributes:
         needs_folder: True if the data are files below a root folder, which must exist.
+        is_generated: True if clips are generated, not read; the root folder is then a cache.
         cache_refusal: Why a cache of decoded frames cannot be used; None if it can.
     """
 
     needs_folder: ClassVar[bool]
+    is_generated: ClassVar[bool]
     cache_refusal: ClassVar[str | None]
 
     def has_split(self, split: str) -> bool:
@@ -92,6 +94,7 @@ class FileSource:
     """
 
     needs_folder: ClassVar[bool] = True
+    is_generated: ClassVar[bool] = False
     cache_refusal: ClassVar[str | None] = None
 
     def __init__(self, kind: str, root: str | Path | None) -> None:
@@ -147,6 +150,7 @@ class ShardSource:
     """
 
     needs_folder: ClassVar[bool] = False
+    is_generated: ClassVar[bool] = False
     cache_refusal: ClassVar[str | None] = (
         "shards are streamed and not kept; leave cache_dir out, or name the data set that they "
         "were written from"
@@ -192,6 +196,7 @@ class MotionPairsSource:
     """
 
     needs_folder: ClassVar[bool] = False
+    is_generated: ClassVar[bool] = True
     cache_refusal: ClassVar[str | None] = None  # a cache is accepted, and stays empty
 
     def __init__(self, num_clips: Mapping[str, int], *, seed: int, cache_dir: Path | None) -> None:
