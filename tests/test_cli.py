@@ -458,7 +458,7 @@ def test_doctor_and_train_detect_the_lists_of_prepare_split(
     assert f"{tmp_path / 'v'}, kind csv" in capsys.readouterr().out
     arguments = ["train", recipe_file, "--data.kind=folder", f"--data.root={tmp_path / 'v'}"]
     message = error_line(capsys, arguments)
-    assert "it looks like data.kind csv (--data.kind csv; of doctor, evaluate and visual" in message
+    assert "it looks like data.kind csv (--data.kind csv; for doctor, evaluate and visu" in message
     assert "prepare split" not in message
 
 

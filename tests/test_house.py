@@ -1,6 +1,7 @@
 """Rules of docs/architecture.md: which files may contain which kind of code."""
 
 import ast
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,3 +122,9 @@ def test_public_names_can_be_imported_and_are_declared_for_type_checkers():
     for name in motionaware.__all__:
         assert any(path.rpartition(".")[2] == name for path in declared), name
         getattr(motionaware, name)
+
+
+def test_the_architecture_page_lists_every_file_with_its_first_line():
+    script = runpy.run_path(str(SOURCE.parents[1] / "scripts" / "architecture-page"))
+    page = script["PAGE"].read_text(encoding="utf-8")
+    assert page == script["updated_page"](), "run scripts/architecture-page"

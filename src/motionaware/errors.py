@@ -14,8 +14,8 @@
     ├── TrainingInterrupted (RuntimeError)  a signal stopped training; its state was saved
     └── WorkerCrashed (RuntimeError)        a process that motionaware started crashed
 
-Each class also derives from the built-in class in brackets, so code that catches `ValueError` keeps
-working. OSError, an error of the operating system, is for users too. Any other exception is a bug in
+Each class also derives from the built-in class in brackets: code that catches ValueError works.
+OSError, an error of the operating system, is for users too. Any other exception is a bug in
 motionaware: the command line shows its traceback.
 """
 

@@ -212,7 +212,7 @@ def test_count_works_under_no_grad():
 
 @pytest.mark.parametrize("name", ["batch_size", "num_threads", "num_repeats"])
 def test_numbers_below_one_are_refused(name: str):
-    with pytest.raises(ValueError, match=f"{name} = 0.*start at 1"):
+    with pytest.raises(ValueError, match=f"{name} = 0.*each must be at least 1"):
         profile(small("none"), **{name: 0})
 
 

@@ -219,7 +219,7 @@ def test_an_error_on_the_command_line_names_key_and_value(
     [
         ("train: {epochs: many}", "train.epochs is many, wanted int"),
         ("train: {epochs: 0}", "train.epochs is 0, wanted a number in"),
-        ("clip: {num_frames: 0}", "num_frames is 0; it counts and starts at 1"),
+        ("clip: {num_frames: 0}", "num_frames is 0; wanted 1 or more"),
     ],
 )
 def test_an_error_in_the_file_names_the_file_although_there_are_overrides(

@@ -28,7 +28,7 @@ def test_two_cells_with_the_same_folder_name_are_refused(tiny_recipe: Recipe, tm
 
 def test_recipes_that_differ_only_in_device_and_cache_have_no_differences(tiny_recipe: Recipe):
     data = replace(tiny_recipe.data, root="elsewhere", num_workers=3)
-    train = replace(tiny_recipe.train, device="cuda", num_threads=4)
+    train = replace(tiny_recipe.train, device="cuda", num_threads=4, keep_freed_memory=True)
     other = replace(tiny_recipe, data=data, train=train)
     assert recipe_differences(tiny_recipe, other) == {}
     other = replace(tiny_recipe, data=replace(data, seed=7), train=train)

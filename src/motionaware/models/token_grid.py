@@ -38,7 +38,7 @@ class MapSize:
         is_input: True to record the layer's input, False to record its output.
         axes: Axes of height and width; of frames, height and width for volumes.
 
-    Copies of a network share the record. Each thread reads the sizes of its own forward pass.
+    Copies of a network share the record. Each thread reads the sizes of the forward pass that it runs.
     """
 
     def __init__(self, source: str, *, is_input: bool, axes: tuple[int, ...]) -> None:

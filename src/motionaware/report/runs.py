@@ -19,7 +19,9 @@ from motionaware.models.recognizer import VideoRecognizer
 from motionaware.temporal.own import names_own_code
 
 # Keys that do not change what a run learns.
-_IRRELEVANT_KEYS = frozenset({"data.num_workers", "train.device", "train.num_threads"})
+_IRRELEVANT_KEYS = frozenset(
+    {"data.num_workers", "train.device", "train.num_threads", "train.keep_freed_memory"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)

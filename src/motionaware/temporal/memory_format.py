@@ -36,8 +36,8 @@ def _for_any_rank(fn: Change) -> Change:
     def changed(tensor: Tensor) -> Tensor:
         try:
             return fn(tensor)
-        except RuntimeError as error:
-            if tensor.ndim not in (4, 5) or "required rank" not in str(error):
+        except RuntimeError:  # the memory format of another rank; any other error is raised below
+            if tensor.ndim not in (4, 5):
                 raise
         if tensor.ndim == 4:
             return fn(tensor.unsqueeze(2)).squeeze(2)

@@ -52,7 +52,7 @@ class OfficialDifference(BidirectionalDifference):
     """`tdn@official`: TDN's excitation only, with a bug that TDN's authors have fixed since.
 
     Bug kept for parity: the full-size convolution of the backward direction gets the forward
-    direction's output instead of its own difference (issue 6 of https://github.com/MCG-NJU/TDN).
+    direction's output instead of the backward difference (issue 6 of https://github.com/MCG-NJU/TDN).
     """
 
     def __init__(self, *, channels: int) -> None:

@@ -1,8 +1,8 @@
 """Opens a container with FFmpeg (PyAV), decodes its packets, and detects truncated files.
 
 Most containers describe their streams in the header. FFmpeg decodes a few frames all the same, to
-check (it probes). `trust_headers` skips this and uses the header fields as they are; the timestamps
-of decoded frames are verified later, against the index.
+check (it probes). `trust_headers` skips this and uses the header fields; the timestamps of decoded
+frames are verified later, against the index.
 """
 
 import shlex
@@ -62,7 +62,7 @@ def open_source(
         path: Name of the source in error messages.
         remedy: What the error tells the user to do.
         format: Name of the container format in FFmpeg; None detects it.
-        trust_headers: Do not probe; use the header fields as they are.
+        trust_headers: Do not probe; use the header fields.
 
     Raises:
         VideoError: The source cannot be opened, or has no video stream that can be decoded.
