@@ -1,15 +1,20 @@
-"""How soon can a run start on a large data set? An index against the lists it was made from.
+"""Measure the start of a run on a large data set, with and without its index.
 
-    python benchmarks/index.py                    # 200 000 entries, about two minutes
-    python benchmarks/index.py --entries 20000
+    python benchmarks/index.py                    # 300,000 videos, some minutes
+    python benchmarks/index.py --videos 20000
 
-Videos are empty files and classes 174; the layout is that of Something-Something V2 (one flat
-folder) or of a CSV list. Each way to start has a process of its own, which opens the split as a run
-does (`read_split`, `check_videos_exist`), hands it to a forked worker, and lets the worker ask for
-every example once, in an order of chance, as an epoch does. Told are the seconds until the split is
-ready; the memory that this took in the main process; and how much memory the epoch made the
-worker's own, which is what each further worker adds. Pages of the mapped file are not counted: they
-belong to the cache of the system, once for all processes.
+Videos are empty files with 174 classes; 80 % are in train, 10 % in val and 10 % in test. The layout
+is that of Something-Something V2 (one flat folder) or of CSV lists. Each measurement runs in a new
+process, which does what a run does:
+
+    overlap       which splits share videos (`check_splits`)
+    open          the training split, and that its videos exist (`FileSource.open`)
+    duplicates    videos that the training list contains twice (`repeated_videos`)
+    first batch   the order of the first epoch
+
+Wall-clock and CPU seconds, both the median of several processes. Memory is that of the main
+process, and what one epoch of reading every example in random order adds in a forked worker. Pages
+of the mapped file are not counted: the system shares them between all processes.
 """
 
 import argparse
@@ -19,116 +24,160 @@ import os
 import random
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
+from motionaware.clip import ClipSpec
 from motionaware.data.annotations.index import fingerprint_lists, write_index
-from motionaware.data.annotations.split import Split
-from motionaware.data.annotations.table import check_videos_exist, read_lists, read_split
+from motionaware.data.annotations.overlap import find_overlap, overlap_of
+from motionaware.data.annotations.split import SPLITS, Split
+from motionaware.data.annotations.table import read_lists
+from motionaware.data.hints import repeated_videos
 from motionaware.data.loader import TrainingBatchSampler
+from motionaware.data.source import ClipOptions, FileSource
+from motionaware.engine.config import DataConfig
+from motionaware.engine.dataset_factory import check_splits, open_source
 
 NUM_CLASSES = 174
-LISTS = {"something-v2": "train.json", "csv": "train.csv"}
+KINDS = ("something-v2", "csv")
+SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
+_LIST_NAMES = {"train": "train", "val": "validation"}
+_FOLDER = "20bn-something-something-v2"
 
 
-def write_data(root: Path, kind: str, num_entries: int) -> None:
-    """Write empty videos and their lists."""
-    folder = root / "20bn-something-something-v2"
-    folder.mkdir(parents=True)
-    for number in range(num_entries):
-        (folder / f"{number}.webm").touch()
-    names = [f"Doing thing number {place} to something" for place in range(NUM_CLASSES)]
-    labels = [names[number % NUM_CLASSES] for number in range(num_entries)]
+def write_data(root: Path, kind: str, num_videos: int) -> None:
+    """Write empty videos and the lists of all splits."""
+    (root / _FOLDER).mkdir(parents=True)
+    for number in range(num_videos):
+        (root / _FOLDER / f"{number}.webm").touch()
+    class_names = [f"Doing thing number {index} to something" for index in range(NUM_CLASSES)]
+    if kind == "something-v2":
+        indices = {name: str(index) for index, name in enumerate(class_names)}
+        (root / "labels.json").write_text(json.dumps(indices))
+    first = 0
+    for split, share in SHARES.items():
+        last = first + int(share * num_videos)
+        rows = [(number, class_names[number % NUM_CLASSES]) for number in range(first, last)]
+        write_list(root, kind, split, rows)
+        first = last
+
+
+def write_list(root: Path, kind: str, split: str, rows: list[tuple[int, str]]) -> None:
+    """Write the list of one split: number and class of each video."""
     if kind == "csv":
-        lines = (f"{folder.name}/{i}.webm,{label}\n" for i, label in enumerate(labels))
-        (root / "train.csv").write_text("".join(lines))
+        lines = (f"{_FOLDER}/{number}.webm,{name}\n" for number, name in rows)
+        (root / f"{split}.csv").write_text("".join(lines))
+    elif split == "test":
+        lines = (f"{number};{name}\n" for number, name in rows)
+        (root / "test-answers.csv").write_text("".join(lines))
     else:
-        (root / "labels.json").write_text(
-            json.dumps({name: str(i) for i, name in enumerate(names)})
+        entries = [{"id": str(number), "template": name} for number, name in rows]
+        (root / f"{_LIST_NAMES[split]}.json").write_text(json.dumps(entries))
+
+
+def write_indices(root: Path, kind: str) -> float:
+    """Write the index of every split, as `prepare_data` does; return the size in MB."""
+    splits = [read_lists(kind, root, name) for name in SPLITS]
+    overlap = find_overlap(splits)
+    num_bytes = 0
+    for split in splits:
+        path = write_index(
+            kind,
+            root,
+            split,
+            [50] * len(split.examples),
+            fingerprint=fingerprint_lists(kind, root, split),
+            overlap=overlap_of(split.name, overlap, SPLITS),
         )
-        entries = [{"id": str(i), "template": label} for i, label in enumerate(labels)]
-        (root / "train.json").write_text(json.dumps(entries))
+        num_bytes += path.stat().st_size
+    return num_bytes / 1e6
 
 
 def memory_mb(key: str) -> float:
-    """Memory of this process: `Rss`, or `Private_Dirty`, written here and shared with no other."""
+    """Return memory of this process: `Rss`, or `Private_Dirty`, which no other process shares."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     return sum(int(line.split()[1]) for line in lines if line.startswith(key)) / 1e3
 
 
-def ask_for_all(split: Split, answer: Connection) -> None:
-    """What a worker does in an epoch, but for the videos."""
+def read_every_example(split: Split, result: Connection) -> None:
+    """Do what a worker does in an epoch, without opening videos; send the memory that this took."""
     before = memory_mb("Private_Dirty")
     order = list(range(len(split.examples)))
     random.Random(0).shuffle(order)
-    holding = memory_mb("Private_Dirty") - before  # the order is this script's
-    for place in order:
-        example = split.examples[place]
-        _ = example.label, os.fspath(example.path)  # as whoever opens it does
-    answer.send(memory_mb("Private_Dirty") - before - holding)
+    of_order = memory_mb("Private_Dirty") - before
+    for index in order:
+        example = split.examples[index]
+        _ = example.label, os.fspath(example.path)
+    result.send(memory_mb("Private_Dirty") - before - of_order)
 
 
-def start(kind: str, root: Path, use_index: bool, answer: Connection) -> None:
-    """Start as a run does; send what it took."""
-    before, began = memory_mb("Rss"), time.perf_counter()
-    split = (read_split if use_index else read_lists)(kind, root, "train")
-    listed = time.perf_counter()
-    check_videos_exist(split)
-    ready = time.perf_counter()
-    memory = memory_mb("Rss") - before
-    next(iter(TrainingBatchSampler(len(split.examples), batch_size=16, seed=0)))
-    first_batch = time.perf_counter()
-    asked, heard = multiprocessing.Pipe()
-    worker = multiprocessing.get_context("fork").Process(target=ask_for_all, args=(split, heard))
+def start(kind: str, root: Path, result: Connection) -> None:
+    """Start as a run does, and send seconds and memory."""
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(name: str) -> Iterator[None]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        seconds[f"{name} s"] = time.perf_counter() - wall
+        seconds[f"{name} CPU s"] = time.process_time() - cpu
+
+    before = memory_mb("Rss")
+    source = open_source(DataConfig(kind=kind, root=str(root)))
+    assert isinstance(source, FileSource)
+    with timed("overlap"):
+        check_splits(source)
+    with timed("open"):
+        source.open("train", ClipOptions(spec=ClipSpec()))
+    split = source.read("train")
+    with timed("duplicates"):
+        repeated_videos(split)
+    with timed("first batch"):
+        next(iter(TrainingBatchSampler(len(split.examples), batch_size=16, seed=0)))
+    seconds["main MB"] = memory_mb("Rss") - before
+    received, sent = multiprocessing.Pipe()
+    context = multiprocessing.get_context("fork")
+    worker = context.Process(target=read_every_example, args=(split, sent))
     worker.start()
-    answer.send(
-        {
-            "seconds to list": listed - began,
-            "seconds to check": ready - listed,
-            "seconds to order": first_batch - ready,
-            "main MB": memory,
-            "worker MB": asked.recv(),
-        }
-    )
+    seconds["worker MB"] = received.recv()
     worker.join()
+    result.send(seconds)
 
 
-def measure(kind: str, root: Path, use_index: bool) -> dict[str, Any]:
-    """Start in a new process."""
-    asked, heard = multiprocessing.Pipe()
+def measure(kind: str, root: Path) -> dict[str, float]:
+    """Measure a start in a new process."""
+    received, sent = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=start, args=(kind, root, use_index, heard))
+    process = context.Process(target=start, args=(kind, root, sent))
     process.start()
-    found = asked.recv()
+    found = received.recv()
     process.join()
     return found
 
 
 def main() -> None:
-    """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--entries", type=int, default=200_000)
-    parser.add_argument("--runs", type=int, default=3, help="the median of so many is told")
+    """Measure and print a line for each kind, with and without its index."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--videos", type=int, default=300_000, help="videos in all splits together")
+    parser.add_argument("--runs", type=int, default=3, help="processes; their median is printed")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="layouts")
     args = parser.parse_args()
-    print(f"{args.entries} entries, {os.cpu_count()} CPUs, median of {args.runs}")
-    for kind, listing in LISTS.items():
+    print(f"{args.videos} videos, {os.cpu_count()} CPUs, median of {args.runs}")
+    for kind in args.kinds:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
-            write_data(root, kind, args.entries)
-            for use_index in (False, True):
-                if use_index:
+            write_data(root, kind, args.videos)
+            for name in ("lists", "index"):
+                if name == "index":
                     began = time.perf_counter()
-                    split = read_lists(kind, root, "train")
-                    frames = [50] * len(split.examples)
-                    fingerprint = fingerprint_lists(kind, root, split)
-                    path = write_index(kind, root, split, frames, fingerprint=fingerprint)
-                    took, size = time.perf_counter() - began, path.stat().st_size / 1e6
-                    print(f"  {kind}: index written in {took:.1f} s, {size:.1f} MB")
-                runs = [measure(kind, root, use_index) for _ in range(args.runs)]
+                    size = write_indices(root, kind)
+                    print(f"  {kind}: wrote {size:.1f} MB in {time.perf_counter() - began:.1f} s")
+                runs = [measure(kind, root) for _ in range(args.runs)]
                 median = {key: sorted(run[key] for run in runs)[args.runs // 2] for key in runs[0]}
-                told = ", ".join(f"{key} {number:.3g}" for key, number in median.items())
-                print(f"  {kind} from {'its index' if use_index else listing}: {told}", flush=True)
+                numbers = ", ".join(f"{key} {number:.3g}" for key, number in median.items())
+                print(f"  {kind} from its {name}: {numbers}", flush=True)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,11 @@ PATTERN = re.compile(rf"\b({'|'.join(map(re.escape, PHRASES))})\b", re.IGNORECAS
 
 def files() -> list[Path]:
     found = [ROOT / "README.md"]
-    for folder, suffixes in (("src", (".py", ".html", ".jinja")), ("docs", (".md",)), ("recipes", ())):
+    for folder, suffixes in (
+        ("src", (".py", ".html", ".jinja")),
+        ("docs", (".md",)),
+        ("recipes", ()),
+    ):
         paths = sorted((ROOT / folder).rglob("*"))
         found += [path for path in paths if path.suffix in (suffixes or (".yaml", ".md"))]
     return [path for path in found if not path.relative_to(ROOT).match(GENERATED)]

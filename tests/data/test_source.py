@@ -186,11 +186,12 @@ def test_shards_that_cannot_be_read_have_no_overlap(tmp_path: Path):
     assert source.has_split("test")
 
 
-def test_only_files_need_a_folder_and_only_shards_refuse_a_cache(roots: dict[str, Path]):
+def test_only_files_need_a_folder_and_only_shards_refuse_a_cache():
     sources = (
         FileSource("folder", None),
         ShardSource(None),
         MotionPairsSource({}, seed=0, cache_dir=None),
     )
     assert [source.needs_folder for source in sources] == [True, False, False]
+    assert [source.is_generated for source in sources] == [False, False, True]
     assert [source.cache_refusal is None for source in sources] == [True, False, True]

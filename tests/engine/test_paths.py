@@ -1,4 +1,4 @@
-"""The paths in a recipe: absolute once training starts, and found after a move."""
+"""Paths in a recipe become absolute when training starts; moved data are found."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from motionaware.engine.paths import RUN_FOLDER, locate_data, with_absolute_path
 from motionaware.errors import DataError
 
 
-def test_relative_paths_begin_at_the_current_folder(
+def test_relative_paths_are_relative_to_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -27,12 +27,12 @@ def test_relative_paths_begin_at_the_current_folder(
 
 @pytest.mark.parametrize("root", [None, "/data/d", "https://example.org/shards"])
 @pytest.mark.parametrize("pretrained", [True, False, "package", "gone.safetensors"])
-def test_other_values_stay_as_they_are(root: str | None, pretrained: bool | str):
+def test_other_values_are_not_changed(root: str | None, pretrained: bool | str):
     recipe = Recipe(data=DataConfig(root=root), model=ModelConfig(pretrained=pretrained))
     assert with_absolute_paths(recipe) == recipe
 
 
-def test_data_that_are_where_they_were_are_taken_though_others_lie_beside_the_run(tmp_path: Path):
+def test_data_at_their_old_path_are_preferred_to_data_next_to_the_run(tmp_path: Path):
     old, new = tmp_path / "old", tmp_path / "new"
     for folder in (old / "d", new / "d"):
         folder.mkdir(parents=True)
@@ -50,14 +50,14 @@ def test_data_that_were_moved_with_their_run_are_found(tmp_path: Path):
     assert found == replace(data, root=str(new / "d"))
 
 
-def test_a_cache_that_is_not_there_is_left_out(tmp_path: Path):
+def test_a_missing_cache_is_left_out(tmp_path: Path):
     data = DataConfig(root=str(tmp_path), cache_dir=str(tmp_path / "gone"))
     found = locate_data(data, checkpoint=tmp_path / "best.safetensors", trained={})
     assert found == replace(data, cache_dir=None)
 
 
-def test_data_that_are_in_neither_place_are_one_error(tmp_path: Path):
+def test_data_at_neither_path_are_one_error(tmp_path: Path):
     data, trained = DataConfig(root="/gone/d"), {RUN_FOLDER: "/gone/r"}
-    words = rf"looked for /gone/d and {tmp_path}/d, found no folder there; .* with --root"
-    with pytest.raises(DataError, match=words):
+    message = rf"looked for /gone/d and {tmp_path}/d, found no folder there; .* with --root"
+    with pytest.raises(DataError, match=message):
         locate_data(data, checkpoint=tmp_path / "r" / "best.safetensors", trained=trained)

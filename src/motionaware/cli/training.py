@@ -299,13 +299,14 @@ def recipe_for_data(
         UsageError: The kind or the folder of the data set is unknown.
     """
     from motionaware.engine.config_io import recipe_from_dict
+    from motionaware.engine.dataset_factory import open_source
     from motionaware.engine.paths import locate_data
 
     keys = {key: value for key, value in recipe.items() if key != "trained"}
     stored = recipe_from_dict(keys, source=checkpoint)
     if not keys and not root:
         raise UsageError(f"{checkpoint} does not say what data it was trained on; give --root")
-    if root and not kind and stored.data.kind == "motionpairs":
+    if root and not kind and open_source(stored.data).is_generated:
         raise UsageError(
             f"{checkpoint} was trained on motionpairs, which is synthesized, not read; give the "
             f"kind of {root}, for example --kind folder or --kind csv"

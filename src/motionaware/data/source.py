@@ -44,13 +44,14 @@ class VideoSource(Protocol):
 
     Lists are read once: what was read for one method is kept for the others.
 
-
     Attributes:
         needs_folder: True if the data are files below a root folder, which must exist.
+        is_generated: True if clips are generated, not read; the root folder is then a cache.
         cache_refusal: Why a cache of decoded frames cannot be used; None if it can.
     """
 
     needs_folder: ClassVar[bool]
+    is_generated: ClassVar[bool]
     cache_refusal: ClassVar[str | None]
 
     def has_split(self, split: str) -> bool:
@@ -93,6 +94,7 @@ class FileSource:
     """
 
     needs_folder: ClassVar[bool] = True
+    is_generated: ClassVar[bool] = False
     cache_refusal: ClassVar[str | None] = None
 
     def __init__(self, kind: str, root: str | Path | None) -> None:
@@ -148,6 +150,7 @@ class ShardSource:
     """
 
     needs_folder: ClassVar[bool] = False
+    is_generated: ClassVar[bool] = False
     cache_refusal: ClassVar[str | None] = (
         "shards are streamed and not kept; leave cache_dir out, or name the data set that they "
         "were written from"
@@ -193,9 +196,8 @@ class MotionPairsSource:
     """
 
     needs_folder: ClassVar[bool] = False
-    cache_refusal: ClassVar[str | None] = (
-        None  # accepted for all kinds that are no shards; it stays empty
-    )
+    is_generated: ClassVar[bool] = True
+    cache_refusal: ClassVar[str | None] = None  # a cache is accepted, and stays empty
 
     def __init__(self, num_clips: Mapping[str, int], *, seed: int, cache_dir: Path | None) -> None:
         self.num_clips, self.seed, self.cache_dir = num_clips, seed, cache_dir

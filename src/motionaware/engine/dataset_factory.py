@@ -152,7 +152,7 @@ class SplitCheck:
 def check_splits(source: VideoSource) -> SplitCheck:
     """Return which splits exist and share videos. Damaged data are reported when opened, not here.
 
-    With a fresh index, the numbers are those that `motionaware prepare` stored in it.
+    With a fresh index, the numbers are those that `motionaware prepare index` stored in it.
     """
     overlap = source.overlap()
     return SplitCheck(

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from motionaware.engine.config import Recipe
+from motionaware.engine.dataset_factory import open_source
 from motionaware.engine.evaluate import pick_device, predict_split
 from motionaware.errors import UsageError
 from motionaware.files import write_atomically
@@ -89,7 +90,7 @@ def evaluate_run(run: Run, *, split: str, progress: bool = False) -> EvaluatedRu
 def data_identity(recipe: Recipe, split: str) -> dict[str, Any]:
     """Return the recipe's keys and values that identify its training data and a split."""
     data = recipe.data
-    if data.kind == "motionpairs":
+    if open_source(data).is_generated:
         sizes = {"train": data.num_train_clips, "val": data.num_val_clips}
         sizes["test"] = data.num_test_clips
         return {

@@ -9,6 +9,7 @@ from typing import Any
 
 from motionaware.engine.config import Recipe
 from motionaware.engine.config_io import recipe_to_dict
+from motionaware.engine.dataset_factory import open_source
 from motionaware.engine.early_stopping import is_over
 from motionaware.engine.paths import with_absolute_paths
 from motionaware.engine.run_folder import RunFolder
@@ -121,7 +122,7 @@ def with_shared_cache(recipe: Recipe, out: Path) -> Recipe:
     All runs of a comparison then share one copy of the rendered videos.
     """
     data = recipe.data
-    if data.kind != "motionpairs" or (data.root and Path(data.root).is_dir()):
+    if not open_source(data).is_generated or (data.root and Path(data.root).is_dir()):
         return recipe
     return replace(recipe, data=replace(data, root=str(out / "cache")))
 
@@ -135,7 +136,7 @@ def recipe_differences(first: Recipe, second: Recipe) -> dict[str, tuple[Any, An
         recipe_to_dict(with_absolute_paths(recipe)) for recipe in (first, second)
     )
     ignored = set(_IRRELEVANT_KEYS)
-    if first.data.kind == "motionpairs":
+    if open_source(first.data).is_generated:
         ignored.add("data.root")  # only the cache
         ignored.add("clip.square_pixels")  # rendered frames have square pixels
     return {

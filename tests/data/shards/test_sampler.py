@@ -29,10 +29,10 @@ def sampler(
     batch_size: int = 3,
     num_workers: int = 2,
     seed: int | None = 0,
-    **rank: int,
+    **ranks: int,
 ) -> ShardBatchSampler:
     return ShardBatchSampler(
-        examples(counts), batch_size=batch_size, num_workers=num_workers, seed=seed, **rank
+        examples(counts), batch_size=batch_size, num_workers=num_workers, seed=seed, **ranks
     )
 
 
@@ -47,38 +47,38 @@ def test_every_video_occurs_once_an_epoch_over_all_ranks_and_workers(world_size,
     for epoch in range(3):
         seen = []
         for rank in range(world_size):
-            one = sampler(num_workers=num_workers, seed=seed, rank=rank, world_size=world_size)
-            one.epoch = epoch
-            assert len(one.plan()) == len(one)
-            assert sum(len(batch) for _, batch in one.plan()) == one.num_examples
-            seen += videos(one)
+            batches = sampler(num_workers=num_workers, seed=seed, rank=rank, world_size=world_size)
+            batches.epoch = epoch
+            assert len(batches.plan()) == len(batches)
+            assert sum(len(batch) for _, batch in batches.plan()) == batches.num_examples
+            seen += videos(batches)
         assert sorted(seen) == list(range(sum(COUNTS)))
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 3, 9])
 def test_each_worker_requests_its_batches_of_the_plan(num_workers):
-    one = sampler(num_workers=num_workers)
-    requests = [one.requests([worker]) for worker in range(one.num_workers)]
-    for worker, batch in one.plan():
+    batches = sampler(num_workers=num_workers)
+    requests = [batches.requests([worker]) for worker in range(batches.num_workers)]
+    for worker, batch in batches.plan():
         assert [request.index for request in next(requests[worker])] == batch
-    assert [list(rest) for rest in requests] == [[]] * one.num_workers
+    assert [list(rest) for rest in requests] == [[]] * batches.num_workers
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_an_epoch_can_continue_at_any_batch(epoch):
-    one = sampler()
-    one.epoch = epoch
-    whole, number = one.plan(), len(one)
+    batches = sampler()
+    batches.epoch = epoch
+    whole, number = batches.plan(), len(batches)
     for start in range(number + 1):
-        one.start = start
-        assert one.plan() == whole[start:]
-        assert len(one) == number - start
+        batches.start = start
+        assert batches.plan() == whole[start:]
+        assert len(batches) == number - start
 
 
 def test_an_epoch_has_as_many_batches_as_without_shards():
     for num_workers in (1, 2, 3, 5):
-        one = sampler(num_workers=num_workers)
-        sizes = [len(batch) for _, batch in one.plan()]
+        batches = sampler(num_workers=num_workers)
+        sizes = [len(batch) for _, batch in batches.plan()]
         assert sizes == [3] * 6 + [2]
 
 
@@ -92,17 +92,14 @@ def test_the_order_depends_on_seed_and_epoch_only():
 
 
 def test_shards_are_shuffled_and_the_videos_of_two_shards_are_mixed():
-    one = sampler((20,) * 8, batch_size=20, num_workers=1)
-    batches = [batch for _, batch in one.plan()]
-    assert videos(one) != list(range(160))
-    for window in range(0, len(batches), NUM_MIXED_SHARDS):
-        shards = {
-            index // 20 for batch in batches[window : window + NUM_MIXED_SHARDS] for index in batch
-        }
-        assert len(shards) == NUM_MIXED_SHARDS  # at most this many are in memory
-        assert (
-            len({index // 20 for index in batches[window]}) == NUM_MIXED_SHARDS
-        )  # each batch has videos of both
+    batches = sampler((20,) * 8, batch_size=20, num_workers=1)
+    order = videos(batches)
+    assert order != list(range(160))
+    for begin in range(0, 160, 20 * NUM_MIXED_SHARDS):
+        mixed = order[begin : begin + 20 * NUM_MIXED_SHARDS]
+        in_memory = {index // 20 for index in mixed}
+        in_first_batch = {index // 20 for index in mixed[:20]}
+        assert len(in_memory) == len(in_first_batch) == NUM_MIXED_SHARDS
 
 
 def test_the_seed_of_a_clip_does_not_depend_on_its_worker():
@@ -115,15 +112,15 @@ def test_the_seed_of_a_clip_does_not_depend_on_its_worker():
 
 
 def test_without_a_seed_one_process_keeps_the_order_of_the_index():
-    one = sampler(num_workers=0, seed=None)
-    assert videos(one) == list(range(sum(COUNTS)))
-    assert {request.seed for batch in one for request in batch} == {None}
+    batches = sampler(num_workers=0, seed=None)
+    assert videos(batches) == list(range(sum(COUNTS)))
+    assert {request.seed for batch in batches for request in batch} == {None}
 
 
 def test_workers_read_different_shards_except_for_the_last_batches():
-    one = sampler((30, 30, 30, 30), batch_size=7, num_workers=2)
+    batches = sampler((30, 30, 30, 30), batch_size=7, num_workers=2)
     shards = [set(), set()]
-    for worker, batch in one.plan()[:16]:  # 8 whole batches of the 60 videos of each worker
+    for worker, batch in batches.plan()[:16]:  # 8 whole batches of the 60 videos of each worker
         shards[worker] |= {index // 30 for index in batch}
     assert [len(of_worker) for of_worker in shards] == [2, 2]
     assert not shards[0] & shards[1]
@@ -131,9 +128,9 @@ def test_workers_read_different_shards_except_for_the_last_batches():
 
 def test_a_rank_has_the_same_shards_in_every_epoch():
     def shards(epoch: int) -> set[int]:
-        one = sampler(rank=1, world_size=2)
-        one.epoch = epoch
-        return {one.examples.locate(index)[0] for index in videos(one)}
+        batches = sampler(rank=1, world_size=2)
+        batches.epoch = epoch
+        return {batches.examples.locate(index)[0] for index in videos(batches)}
 
     assert shards(0) == shards(1) == shards(2)
 
@@ -166,10 +163,10 @@ def test_an_example_is_named_by_its_shard_and_its_position():
 def test_with_merge_single_a_last_batch_of_one_is_appended(
     counts: tuple[int, ...], num_workers: int
 ):
-    one = sampler(counts, num_workers=num_workers)
-    separate = videos(one)
-    assert len(one.plan()[-1][1]) == 1
-    one.merge_single = True
-    assert videos(one) == separate
-    assert sorted(len(batch) for _, batch in one.plan()) == [3] * (len(one) - 1) + [4]
-    assert len(one) == len(one.plan()) == sum(counts) // 3
+    batches = sampler(counts, num_workers=num_workers)
+    separate = videos(batches)
+    assert len(batches.plan()[-1][1]) == 1
+    batches.merge_single = True
+    assert videos(batches) == separate
+    assert sorted(len(batch) for _, batch in batches.plan()) == [3] * (len(batches) - 1) + [4]
+    assert len(batches) == len(batches.plan()) == sum(counts) // 3

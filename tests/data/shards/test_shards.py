@@ -34,9 +34,7 @@ SMALL = 0.02  # MiB; a few videos of the fixture
 @pytest.fixture(scope="session")
 def written(video_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards") / "shards"
-    videos = shutil.copytree(
-        video_folder, folder.parent / "videos"
-    )  # a copy, because it is indexed
+    videos = shutil.copytree(video_folder, folder.parent / "videos")  # it will be indexed
     prepare_shards("folder", videos, folder, shard_mib=SMALL, num_workers=0)
     return folder
 

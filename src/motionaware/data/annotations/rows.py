@@ -186,7 +186,7 @@ def _extra_columns_problem(cells: list[str], root: Path) -> str:
     """Return, for an error, what is wrong with a row of three or more columns."""
     if not any(cells[2:]):
         return f"{len(cells)} columns; wanted two, path,label: delete the empty ones at the end"
-    # Cells are stripped, so a path with ", " is not found as written: try both spellings.
+    # Stripping the cells removed the blank after a comma: try the path with and without it.
     for comma in (",", ", "):
         name = comma.join(cells[:-1])
         if _exists(root, name) or (_has_video_suffix(name) and not _has_video_suffix(cells[0])):

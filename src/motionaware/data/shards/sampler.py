@@ -107,8 +107,8 @@ class ShardBatchSampler:
         ]
         plan = [
             (worker, batch)
-            for one_round in zip_longest(*whole_batches)
-            for worker, batch in enumerate(one_round)
+            for batches in zip_longest(*whole_batches)
+            for worker, batch in enumerate(batches)
             if batch is not None
         ]
         rest = [
