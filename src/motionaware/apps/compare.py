@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from motionaware.deprecation import renamed_keyword
 from motionaware.engine.grid import grid_recipes, read_grid
 from motionaware.errors import DataError, MissingPackage, NonFiniteScores, UsageError, VideoError
 from motionaware.explain.text_rendering import fonts_for
@@ -76,6 +77,7 @@ class _ReportOptions:
     progress: bool
 
 
+@renamed_keyword("tell", "log")
 def compare(
     grid: str | Path,
     out: str | Path,
