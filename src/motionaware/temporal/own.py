@@ -272,11 +272,11 @@ def _describe_with_line(error: BaseException, reference: str) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
     message = f"{type(error).__name__}: {error}"
-    if "relative import" in str(error):
-        message += "; name the module by its package, such as my_package.mix:Mix"
     source = str(_source_of(reference))
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename == source:
+            if isinstance(error, ImportError) and (frame.line or "").startswith("from ."):
+                message += "; name the module by its package, such as my_package.mix:Mix"
             return f"{source}, line {frame.lineno}: {message}"
     return f"{reference}: {message}"
 
