@@ -180,7 +180,7 @@ def test_the_error_for_a_wrong_layout_names_the_wanted_layout(model, shape, mess
         ),
         ("resnet18", {"clip": ClipSpec(num_frames=4)}, "but clip.num_frames is 4"),
         ("resnet18_quarter", {"pretrained": True}, "resnet18_quarter has no published weights"),
-        ("resnet18", {"pretrained": "package"}, "no package carries weights of 'resnet18'"),
+        ("resnet18", {"pretrained": "package"}, "no package has weights of 'resnet18'"),
     ],
 )
 def test_invalid_arguments_of_create_model_raise_an_error(name, options, message):
