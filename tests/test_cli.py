@@ -399,7 +399,7 @@ def test_an_old_checkpoint_with_a_relative_root_fails_with_the_folders_that_were
 def test_the_error_names_an_empty_argument(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ):
-    assert " is empty; is a variable of the shell not set?" in error_line(capsys, arguments)
+    assert " is empty; maybe a shell variable is not set." in error_line(capsys, arguments)
 
 
 @pytest.mark.parametrize("key", ["root", "cache_dir"])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from motionaware.models.checkpoint import load as load
     from motionaware.models.checkpoint import save as save
     from motionaware.models.insertion import insert as insert
-    from motionaware.models.official import load_official as load_official
+    from motionaware.models.official_checkpoints import load_official as load_official
     from motionaware.models.recognizer import VideoRecognizer as VideoRecognizer
     from motionaware.models.recognizer import create_model as create_model
     from motionaware.models.site_hooks import sites as sites
@@ -55,7 +55,7 @@ _MODULE_OF = {
     "evaluate": "engine.evaluate",
     "insert": "models.insertion",
     "load": "models.checkpoint",
-    "load_official": "models.official",
+    "load_official": "models.official_checkpoints",
     "open_video": "data.video.open",
     "predict": "apps.predict",
     "read_recipe": "engine.config_io",

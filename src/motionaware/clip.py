@@ -11,7 +11,7 @@ from motionaware.errors import UsageError
 class ClipSpec:
     """Number and size of the frames of a clip, and how they are chosen from a video.
 
-    The only place of these facts: data, model, export and applications read them from here.
+    These values are defined only here: data, model, export and applications read this class.
 
     Attributes:
         num_frames: Frames in a clip. A shorter video repeats some frames.
@@ -22,7 +22,7 @@ class ClipSpec:
         crop_fraction: Side of the centre crop at test time, as a fraction of the frame's short
             side, in (0, 1].
         square_pixels: Scale frames with non-square pixels (DV, DVD, HDV) to their display width
-            before they are cropped. It is false for models of early versions.
+            before they are cropped. False for checkpoints that were saved without this field.
     """
 
     num_frames: int = 8

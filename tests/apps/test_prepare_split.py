@@ -104,7 +104,7 @@ def test_class_folders_with_numbers_as_names_keep_their_names(tmp_path: Path):
         ({"test_share": -0.1}, r"test_share is -0\.1; wanted"),
         ({"val_share": 0.5, "test_share": 0.5}, "leaves no training videos"),
         ({"group": "("}, r"group \( is not a regular expression"),
-        ({"group": r"(q\d)"}, r"group \(q\\d\) matches no source in 'nod/p0_00\.mp4'"),
+        ({"group": r"(q\d)"}, r"expression \(q\\d\) \(--group\) does not match 'nod/p0_00\.mp4'"),
         ({"group": "p"}, "would have no video of nod, wave, twice; .*, another group, or an"),
     ],
 )

@@ -108,7 +108,7 @@ def test_the_parts_of_a_video_are_those_of_predict(video: Path, tmp_path: Path):
     assert second.start_seconds == 8.0
     assert second.end_seconds == 16.5
     assert all(16 <= frame < 33 for frame in second.frames)
-    with pytest.raises(ValueError, match=r"clip = 4; .*noise.mp4 has parts 1 to 3; give one"):
+    with pytest.raises(ValueError, match=r"clip is 4, but .*noise.mp4 has parts 1 to 3; choose"):
         visualize(model_with("none"), video, tmp_path / "sheet.png", clip=4)
 
 

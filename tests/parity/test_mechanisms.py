@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from motionaware.models.official import translate_gate
+from motionaware.models.official_checkpoints import translate_gate
 from motionaware.ops.layout import fold_time, unfold_time
 from motionaware.temporal.names import site_maker
 

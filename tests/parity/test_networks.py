@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from motionaware import create_model, load_official
-from motionaware.models.official import translate_gate
+from motionaware.models.official_checkpoints import translate_gate
 
 NUMBERS = Path(__file__).parent / "numbers"
 NETWORKS = json.loads((NUMBERS / "networks.json").read_text())

@@ -163,8 +163,8 @@ def _check_settings(folder: Path, settings: dict[str, str]) -> None:
     if path.is_file():
         if json.loads(path.read_text(encoding="utf-8")) != settings:
             raise DataError(
-                f"{folder} holds shards of other videos or of another size; choose another "
-                "folder, or delete this one"
+                f"{folder} holds shards of other videos or with another --shard-mib; choose "
+                "another folder, or delete this one"
             )
     elif folder.is_dir() and any(folder.iterdir()):
         raise DataError(f"{folder} is not empty; choose a new or empty folder")

@@ -175,6 +175,9 @@ def _group_by_source(videos: list[Video], group: str | None) -> list[list[Video]
         match = pattern.search(video[0])
         source = match and match[1 if pattern.groups else 0]
         if not source:
-            raise DataError(f"group {group} matches no source in {video[0]!r}; wanted one in each")
+            raise DataError(
+                f"the regular expression {group} (--group) does not match {video[0]!r}; it must "
+                "match the path of every video"
+            )
         sources.setdefault(source, []).append(video)
     return list(sources.values())

@@ -131,8 +131,8 @@ def visualize(
     bounds = part_bounds(opened)
     if not 1 <= clip <= len(bounds):
         last = len(bounds)
-        parts = f"parts 1 to {last}" if last > 1 else "part 1 only"
-        raise UsageError(f"{clip = }; {video} has {parts}; give one of them")
+        parts = f"parts 1 to {last}" if last > 1 else "only part 1"
+        raise UsageError(f"clip is {clip}, but {video} has {parts}; choose one of them")
     start, end = bounds[clip - 1]
     indices = [start + index for index in choose_frames(end - start, model.clip)]
     frames = crop_for_testing(opened.frames(indices), spec=model.clip)

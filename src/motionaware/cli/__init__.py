@@ -114,7 +114,7 @@ def _check_no_argument_is_empty(args: argparse.Namespace) -> None:
     for name, value in vars(args).items():
         if name != "title" and (value == "" or (isinstance(value, list) and "" in value)):
             raise UsageError(
-                f"argument {name.upper()} is empty; is a variable of the shell not set? Give a "
+                f"argument {name.upper()} is empty; maybe a shell variable is not set. Give a "
                 "value, or leave the argument out"
             )
 

@@ -194,7 +194,7 @@ def _train(
 
 def _finished(run: "RunFolder", recipe: "Recipe") -> str:
     """Return a sentence that a run is finished, and how to train for more epochs."""
-    from motionaware.engine.resuming import can_be_extended, new_run_command
+    from motionaware.engine.resume_check import can_be_extended, new_run_command
 
     epochs = recipe.train.epochs
     more = (

@@ -53,8 +53,8 @@ class Sample:
 class FailedSample:
     """An example that cannot be read, and the reason.
 
-    Workers return it as a value: of an exception that a worker raises, DataLoader keeps only the
-    text of its traceback.
+    A worker returns the error instead of raising it, because DataLoader keeps only the traceback
+    text of a raised exception.
     """
 
     index: int

@@ -1,5 +1,6 @@
-"""Leave out videos that are absent or cannot be read, and list them with the reason.
+"""Skip broken videos: remove missing ones from a split, record unreadable ones with the reason.
 
+Unreadable videos are left out of their batch where batches are made (`_collate` in loader.py).
 No other video replaces a skipped one. If the skipped share of a split exceeds `max_share`, the run
 ends with a DataError.
 """

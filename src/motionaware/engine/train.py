@@ -34,7 +34,7 @@ from motionaware.engine.optim import (
 )
 from motionaware.engine.paths import RUN_FOLDER, with_absolute_paths
 from motionaware.engine.progress import Progress
-from motionaware.engine.resuming import Changes, check_recipe_unchanged, describe_changes
+from motionaware.engine.resume_check import Changes, check_recipe_unchanged, describe_changes
 from motionaware.engine.run_folder import RunFolder
 from motionaware.engine.scores import shorten
 from motionaware.engine.signals import StopRequest, stop_on_signal
@@ -74,8 +74,8 @@ def train(
     the same numbers as a run that was not interrupted.
 
     Args:
-        recipe: The recipe. A resumed run needs the recipe that it began with; the keys that may
-            differ, such as a higher `train.epochs`, are in `motionaware.engine.resuming`. Relative
+        recipe: The recipe. A resumed run needs the recipe that it began with, except for the keys
+            that `motionaware.engine.resume_check` names, such as a higher `train.epochs`. Relative
             paths are relative to the working folder; the run folder stores absolute paths.
         run_folder: Folder of recipe, log and checkpoints; see `motionaware.engine.run_folder`.
         resume: Continue the run in that folder.

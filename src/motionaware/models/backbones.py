@@ -159,7 +159,8 @@ def _open_timm(name: str, download: bool, image_size: int | None) -> Backbone:
         raise UsageError(
             f"backbone {name!r} is unknown; {did_you_mean(name, known, num=3)}"
             f"Known: {', '.join(TORCHVISION)}, every name in timm.list_models() and "
-            f"torchvision.models.list_models(), and {INFLATED} before a ResNet or MobileNet"
+            f"torchvision.models.list_models(), and 3-D versions of ResNets and MobileNets such as "
+            f"{INFLATED}resnet50"
         )
     config: Any = timm.get_pretrained_cfg(name)
     options: dict[str, Any] = {}

@@ -166,7 +166,7 @@ def attach(network: nn.Module, hooks: Mapping[str, Adapter]) -> None:
 
 
 def site_hooks_of(module: nn.Module) -> list[object]:
-    """Return the hooks of a module that `attach` registered."""
+    """Return those hooks of a module that `attach` registered."""
     hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
     return [hook for hook in hooks if isinstance(hook, Adapter | SiteGuard | _AfterForward)]
 

@@ -58,8 +58,8 @@ def can_use_fast_paths() -> bool:
 def is_traced() -> bool:
     """Return True under torch.compile, an exporter, torch.func, torch.jit.trace or a FLOP counter.
 
-    These tools need plain operations, from which they derive their own kernels and gradients. True
-    also if this version of torch cannot say.
+    These tools need plain operations, from which they derive their own kernels and gradients. Also
+    True if the installed torch does not show this.
     """
     if torch.compiler.is_compiling():
         return True
@@ -100,8 +100,8 @@ def known_shape(tensor: Tensor) -> torch.Size:
 def runs_only_forward(module: nn.Module) -> bool:
     """Return True if a call of a module runs the `forward` of its class and nothing else.
 
-    False if the module has hooks, a replaced `forward` or a compiled call, if torch has hooks on
-    all modules, or if this version of torch cannot say.
+    Return False if the module has hooks, a replaced `forward` or a compiled call, if torch has
+    hooks on all modules, or if the installed torch does not show this.
     """
     if (nn.Module.__call__, getattr(nn.Module, "_call_impl", None)) != _MODULE_CALL:
         return False
@@ -172,7 +172,7 @@ def product_type(tensor: Tensor) -> torch.dtype:
 
 
 def is_in_backward_pass() -> bool:
-    """Return True while autograd runs a backward pass in this thread, or if torch cannot say."""
+    """Return True while autograd runs a backward pass in this thread, or if that is unknown."""
     try:
         return torch._C._current_graph_task_id() != -1
     except AttributeError:

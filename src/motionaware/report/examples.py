@@ -20,12 +20,14 @@ from motionaware.report.gains import Gain
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Example:
-    """A video that one cell classifies correctly with every shared seed, another with none.
+    """A video that one cell classifies correctly with every shared seed, another with no seed.
+
+    A cell is one backbone with one temporal module, over its seeds.
 
     Attributes:
         correct: The cell that is always correct.
         wrong: The cell that is never correct.
-        seed: Seed of the runs that are drawn.
+        seed: Seed of the runs that the figure shows.
         position: Position of the video among those that were evaluated.
     """
 

@@ -58,7 +58,7 @@ class PastDifference(nn.Module):
         return clips - self.previous(clips, None if self.last == "neg" else clips[:, :1])
 
     def shown_maps(self) -> dict[MapKind, ShownMap]:
-        """Declare the output as motion."""
+        """Return the maps that `visualize` can show: the output, as motion."""
         return output_as_motion(self)
 
     def extra_repr(self) -> str:

@@ -64,7 +64,7 @@ class TemporalDifference(nn.Module):
         return temporal_difference(clips, last=self.last)
 
     def shown_maps(self) -> dict[MapKind, ShownMap]:
-        """Declare the output as motion."""
+        """Return the maps that `visualize` can show: the output, as motion."""
         return output_as_motion(self)
 
     def extra_repr(self) -> str:
@@ -148,7 +148,7 @@ class MotionAttention(nn.Module):
         return self._weights(self.motion(normalize_frames(clips)))
 
     def shown_maps(self) -> dict[MapKind, ShownMap]:
-        """Declare the attention map."""
+        """Return the maps that `visualize` can show: the attention."""
         attention = ShownMap(
             module=self, read=lambda inputs, output: self.attention_map(inputs[0])[0]
         )

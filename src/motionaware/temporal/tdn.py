@@ -92,7 +92,7 @@ class BidirectionalDifference(nn.Module):
         return F.interpolate(self.coarse(_halve(frames)), size=frames.shape[-2:])
 
     def shown_maps(self) -> dict[MapKind, ShownMap]:
-        """Declare the output as motion."""
+        """Return the maps that `visualize` can show: the output, as motion."""
         return output_as_motion(self)
 
 
@@ -127,7 +127,7 @@ class LongTermDifference(AnyMemoryFormat):
         return torch.addcmul(clips, clips, self.motion(per_frame(self.squeeze, clips)))
 
     def shown_maps(self) -> dict[MapKind, ShownMap]:
-        """Declare the factor on the input."""
+        """Return the maps that `visualize` can show: the factor on the input, as gate."""
         factor = ShownMap(
             module=self.motion,
             read=lambda inputs, output: 1 + output[0],

@@ -53,7 +53,7 @@ class AlignedDifference(nn.Module):
         return aligned_difference(clips, per_frame(self.align, clips))
 
     def shown_maps(self) -> dict[MapKind, ShownMap]:
-        """Declare the output as motion."""
+        """Return the maps that `visualize` can show: the output, as motion."""
         return output_as_motion(self)
 
 

@@ -286,7 +286,7 @@ def fingerprint_lists(kind: str, root: Path, split: Split) -> dict[str, str]:
 
 
 def list_files(root: Path) -> list[Path]:
-    """Return every file in the root and its list folders that may be a list of the data set."""
+    """Return all .csv, .json and .txt files in the root and its list folders."""
     folders = (root / folder for folder in (*LIST_FOLDERS, *_MORE_LIST_FOLDERS))
     return [
         Path(entry.path)
