@@ -150,24 +150,44 @@ def test_help_states_the_defaults_of_the_functions_that_the_commands_call():
     [
         ([], "the following arguments are required: COMMAND"),
         (["prepare"], "the following arguments are required: COMMAND"),
-        (["prepare", "indx"], "invalid choice: 'indx'"),
+        (["prepare", "indx"], "command 'prepare indx' is unknown; did you mean 'index'?"),
         (["prepare", "index", "csv"], "the following arguments are required: --root"),
         (["prepare", "motionpairs"], "the following arguments are required: --out"),
         (["prepare", "index", "csv", "--root", "x", "--size", "6"], "unrecognized arguments: --s"),
         (["prepare", "split", "--root", "x", "--out", "y"], "unrecognized arguments: --out y"),
-        (["trian"], "invalid choice: 'trian'"),
+        (["trian"], "command 'trian' is unknown; did you mean 'train'?"),
         (["doctor", "--colour", "red"], "unrecognized arguments: --colour"),
         (["predict", "model.safetensors", "a.mp4", "--train.epochs=3"], "unrecognized arguments"),
         (["evaluate", "x", "--views", "two"], "invalid int value: 'two'"),
     ],
 )
-def test_wrong_arguments_end_with_exit_code_2(
+def test_wrong_arguments_are_one_line_and_end_with_exit_code_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ):
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    assert end.value.code == 2
-    assert message in capsys.readouterr().err
+    try:
+        code: object = main(arguments)
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--temporal", "tsm"), ("--size", "64"), ("--frames", "4"), ("--stages", "2")],
+)
+def test_profile_refuses_options_of_a_backbone_beside_a_checkpoint(
+    option: str, value: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+):
+    message = error_line(capsys, ["profile", checkpoint, option, value])
+    assert f"{option} cannot be used with a checkpoint" in message
+
+
+def test_an_empty_option_or_recipe_key_is_named(capsys: pytest.CaptureFixture[str]):
+    arguments = ["train", "recipe.yaml", "--run", "x", "--data.root", ""]
+    assert error_line(capsys, arguments).startswith("--data.root is empty; ")
+    assert error_line(capsys, ["evaluate", "x", "--root="]).startswith("--root is empty; ")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -76,7 +77,12 @@ class QuickstartResult:
 
 
 def quickstart(
-    out: str | Path, *, recipe: Recipe = RECIPE, seed: int = 0, progress: bool = False
+    out: str | Path,
+    *,
+    recipe: Recipe = RECIPE,
+    seed: int = 0,
+    progress: bool = False,
+    log: Callable[[str], None] | None = None,
 ) -> QuickstartResult:
     """Train the baseline and M2A with one recipe and seed, evaluate both, predict on a video.
 
@@ -88,6 +94,7 @@ def quickstart(
         recipe: Recipe of both models.
         seed: Seed of weights, order and dropout.
         progress: Show a progress bar on standard error.
+        log: Called with one line before the training starts.
 
     Raises:
         MissingPackage: matplotlib is not installed.
@@ -110,6 +117,8 @@ def quickstart(
     for split in ("train", "val", "test"):  # synthesized once, before two processes need them
         open_dataset(shared.data, split, spec=shared.clip, progress=progress)
     folders = {BASELINE: RunFolder(out / "none"), CHALLENGER: RunFolder(out / "m2a")}
+    if log is not None:
+        log(f"training two models for some minutes; each epoch adds a row to {out}/*/log.csv")
     _train_side_by_side(recipes, folders, progress=progress)
     for folder in folders.values():
         CurvesPicture(folder).update(last=True)

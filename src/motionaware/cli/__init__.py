@@ -9,7 +9,8 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from itertools import islice
+from itertools import islice, pairwise
+from typing import NoReturn
 
 from motionaware.cli.compare import add_compare_parser
 from motionaware.cli.doctor import add_doctor_parser
@@ -20,7 +21,7 @@ from motionaware.cli.models import (
     add_visualize_parser,
 )
 from motionaware.cli.output import OutputClosed, discard_output, one_line_warnings, print_error
-from motionaware.cli.prepare import add_prepare_parser, replaced_command
+from motionaware.cli.prepare import add_prepare_parser, wrong_subcommand
 from motionaware.cli.training import (
     add_evaluate_parser,
     add_quickstart_parser,
@@ -33,6 +34,20 @@ from motionaware.errors import (
     is_expected,
     one_line,
 )
+from motionaware.messages import did_you_mean
+
+COMMANDS = {
+    "quickstart": add_quickstart_parser,
+    "train": add_train_parser,
+    "evaluate": add_evaluate_parser,
+    "compare": add_compare_parser,
+    "predict": add_predict_parser,
+    "visualize": add_visualize_parser,
+    "stream": add_stream_parser,
+    "profile": add_profile_parser,
+    "prepare": add_prepare_parser,
+    "doctor": add_doctor_parser,
+}
 
 WRONG_ARGUMENTS = 2  # exit code of argparse
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -48,16 +63,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # OpenMP threads that spin while they wait slow down a busy machine. Set before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given, overrides = _split_overrides(sys.argv[1:] if arguments is None else arguments)
-    if (message := replaced_command(given)) is not None:
+    if (message := _unknown_command(given) or wrong_subcommand(given)) is not None:
         print_error(message)
         return WRONG_ARGUMENTS
     parser = make_parser()
     args, unknown = parser.parse_known_args(given)
     args.overrides = overrides + unknown
     if args.overrides and args.function is not run_train:
-        parser.error(f"unrecognized arguments: {' '.join(args.overrides)}")
+        print_error(
+            f"unrecognized arguments: {' '.join(args.overrides)}; "
+            f"see motionaware {args.command} --help"
+        )
+        raise SystemExit(WRONG_ARGUMENTS)
     try:
-        _check_no_argument_is_empty(args)
+        _check_no_argument_is_empty([*given, *overrides])
         with one_line_warnings(show_library_warnings=args.traceback):
             return args.function(args)
     except KeyboardInterrupt:
@@ -73,9 +92,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + error.signal_number if isinstance(error, TrainingInterrupted) else 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that prints an error as one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the error and exit."""
+        print_error(f"{message}; see {self.prog} --help")
+        raise SystemExit(WRONG_ARGUMENTS)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Build the parser of `motionaware COMMAND ...`; it sets `function`, which runs the command."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="motionaware",
         description="Make any image or video network motion-aware: train, evaluate, predict.",
         epilog="Run motionaware COMMAND --help for the options of a command.",
@@ -89,34 +117,38 @@ def make_parser() -> argparse.ArgumentParser:
         help="show tracebacks of errors, and warnings of other libraries",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add_parser in (
-        add_quickstart_parser,
-        add_train_parser,
-        add_evaluate_parser,
-        add_compare_parser,
-        add_predict_parser,
-        add_visualize_parser,
-        add_stream_parser,
-        add_profile_parser,
-        add_prepare_parser,
-        add_doctor_parser,
-    ):
+    for add_parser in COMMANDS.values():
         add_parser(commands)
     return parser
 
 
-def _check_no_argument_is_empty(args: argparse.Namespace) -> None:
+def _unknown_command(arguments: Sequence[str]) -> str | None:
+    """Return the error for a command that does not exist, or None.
+
+    >>> _unknown_command(["--traceback", "trian", "recipe.yaml"])
+    "command 'trian' is unknown; did you mean 'train'? See motionaware --help"
+    """
+    name = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if name is None or name in COMMANDS:
+        return None
+    return f"command {name!r} is unknown; {did_you_mean(name, COMMANDS)}See motionaware --help"
+
+
+def _check_no_argument_is_empty(arguments: Sequence[str]) -> None:
     """Refuse an empty argument: as a path it would mean the current folder.
 
     Raises:
-        UsageError: The message names the argument.
+        UsageError: The message names the option.
     """
-    for name, value in vars(args).items():
-        if name != "title" and (value == "" or (isinstance(value, list) and "" in value)):
-            raise UsageError(
-                f"argument {name.upper()} is empty; maybe a shell variable is not set. Give a "
-                "value, or leave the argument out"
-            )
+    for previous, argument in pairwise(["", *arguments]):
+        if argument == "":
+            name = previous if previous.startswith("--") else "an argument"
+        elif argument.startswith("--") and argument.endswith("=") and "." not in argument:
+            name = argument.removesuffix("=")  # a recipe checks its own keys
+        else:
+            continue
+        if name != "--title":
+            raise UsageError(f"{name} is empty; maybe a shell variable is not set. Give a value")
 
 
 def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

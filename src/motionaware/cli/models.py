@@ -245,19 +245,11 @@ def add_profile_parser(commands: Subparsers) -> None:
     parser.add_argument("--sites", action="store_true", help="list the sites instead of the cost")
     add_allow_code(parser)
     add_json(parser)
-    group = parser.add_argument_group("if MODEL is a backbone (a checkpoint stores these)")
+    group = parser.add_argument_group("only if MODEL is a backbone (a checkpoint stores these)")
+    group.add_argument("--temporal", help="temporal module to insert (default: m2a)")
+    group.add_argument("--frames", type=int, metavar="N", help="frames per clip (default: 8)")
     group.add_argument(
-        "--temporal", default="m2a", help="temporal module to insert (default: %(default)s)"
-    )
-    group.add_argument(
-        "--frames", type=int, default=8, metavar="N", help="frames per clip (default: %(default)s)"
-    )
-    group.add_argument(
-        "--size",
-        type=int,
-        default=224,
-        metavar="PIXELS",
-        help="height and width of a frame (default: %(default)s)",
+        "--size", type=int, metavar="PIXELS", help="height and width of a frame (default: 224)"
     )
     group.add_argument(
         "--where",
@@ -280,6 +272,23 @@ def add_profile_parser(commands: Subparsers) -> None:
     )
 
 
+_BACKBONE_OPTIONS = ("temporal", "frames", "size", "where", "stages", "every")
+
+
+def _check_options_fit_a_checkpoint(args: argparse.Namespace) -> None:
+    """Refuse options of a backbone beside a checkpoint.
+
+    Raises:
+        UsageError: The message names the options.
+    """
+    given = [f"--{name}" for name in _BACKBONE_OPTIONS if getattr(args, name) is not None]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)} cannot be used with a checkpoint: {args.model} stores its "
+            "temporal modules and clip size. Leave it out, or give the name of a backbone"
+        )
+
+
 def run_profile(args: argparse.Namespace) -> int:
     """Measure the cost of a model, or list its temporal modules."""
     from motionaware.apps.profile import profile
@@ -290,14 +299,17 @@ def run_profile(args: argparse.Namespace) -> int:
 
     path = Path(args.model)
     if path.is_file() or (path.is_dir() and any(path.glob("*.safetensors"))):
+        _check_options_fit_a_checkpoint(args)
         model = load(args.model, allow_code=args.allow_code)  # refuses a folder: names its files
     else:
-        clip = ClipSpec(num_frames=args.frames, image_size=args.size)
+        num_frames = 8 if args.frames is None else args.frames
+        image_size = 224 if args.size is None else args.size
+        clip = ClipSpec(num_frames=num_frames, image_size=image_size)
         model = create_model(
             args.model,
-            temporal=args.temporal,
+            temporal=args.temporal or "m2a",
             num_classes=174,
-            num_frames=args.frames,
+            num_frames=num_frames,
             clip=clip,
             where=args.where,
             stages=args.stages,

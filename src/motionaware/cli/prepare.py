@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from motionaware.cli.options import Subparsers, add_allow_broken, add_workers
 from motionaware.cli.output import print_error, print_line, show_progress
-from motionaware.messages import count
+from motionaware.messages import count, did_you_mean
 
 if TYPE_CHECKING:
     from motionaware.data.annotations.split import Overlap
@@ -30,12 +30,14 @@ def add_prepare_parser(commands: Subparsers) -> None:
         add_parser(subcommands)
 
 
-def replaced_command(arguments: Sequence[str]) -> str | None:
-    """Return the error for `prepare KIND ...`, the former spelling, or None.
+def wrong_subcommand(arguments: Sequence[str]) -> str | None:
+    """Return the error for `prepare KIND ...`, the former spelling, or an unknown one; else None.
 
-    >>> replaced_command(["prepare", "csv", "--root", "data", "--shards=out"])
+    >>> wrong_subcommand(["prepare", "csv", "--root", "data", "--shards=out"])
     '`prepare KIND` has been replaced; run: motionaware prepare shards csv --root data --out=out'
-    >>> replaced_command(["prepare", "index", "csv", "--root", "data"])
+    >>> wrong_subcommand(["prepare", "indx"])
+    "command 'prepare indx' is unknown; did you mean 'index'? See motionaware prepare --help"
+    >>> wrong_subcommand(["prepare", "index", "csv", "--root", "data"])
     """
     command, *rest = [argument for argument in arguments if argument != "--traceback"] or [""]
     if command != "prepare" or not rest or rest[0] in _SUBCOMMANDS:
@@ -44,7 +46,12 @@ def replaced_command(arguments: Sequence[str]) -> str | None:
 
     candidates = rest if rest[0].startswith("-") else rest[:1]  # options may precede the kind
     if not any(argument in KINDS for argument in candidates):
-        return None
+        if rest[0] in ("-h", "--help"):
+            return None
+        name = "" if rest[0].startswith("-") else rest[0]
+        problem = f"command 'prepare {name}' is unknown" if name else "prepare needs a sub-command"
+        hint = did_you_mean(name, [*_SUBCOMMANDS, *KINDS]) if name else ""
+        return f"{problem}; {hint}See motionaware prepare --help"
     renamed = [
         f"--out{argument.removeprefix('--shards')}"
         if argument.partition("=")[0] == "--shards"

@@ -52,7 +52,12 @@ def run_quickstart(args: argparse.Namespace) -> int:
     """Train frame averaging and M2A side by side."""
     from motionaware.apps.quickstart import BASELINE, CHALLENGER, ORDER_BLIND_CEILING, quickstart
 
-    result = quickstart(args.out, seed=args.seed, progress=show_progress())
+    result = quickstart(
+        args.out,
+        seed=args.seed,
+        progress=show_progress(),
+        log=None if show_progress() else print_line,
+    )
     rows = (
         (BASELINE, result.reports[BASELINE].top1, "frame averaging (TSN)"),
         ("", ORDER_BLIND_CEILING, "upper bound for a model that ignores frame order"),
@@ -180,7 +185,7 @@ def _train(
     except VideoError as error:
         raise VideoError(
             f"{error}. The run is saved: repair the video and continue with motionaware train "
-            f"--resume {run.path}; a run started with --data.on_error skip leaves it out"
+            f"--resume {run.path}, or add --data.on_error skip to leave it out"
         ) from error
     finally:  # also for a run that was stopped
         curves.update(last=True)

@@ -99,7 +99,10 @@ def _check_root(kind: str, root: str | Path | None, split: str) -> Path:
     if split not in SPLITS:
         raise DataError(f"split {split!r} is unknown; choose {', '.join(SPLITS)}")
     if root is None:
-        raise DataError(f"data of kind {kind!r} needs its folder; set data.root")
+        raise DataError(
+            f"data of kind {kind!r} needs its folder; set data.root "
+            "(--data.root FOLDER; in a grid under overrides)"
+        )
     if not Path(root).is_dir():
         where = "" if Path(root).is_absolute() else f" in {Path.cwd()}"
         raise DataError(

@@ -161,7 +161,10 @@ def read_shard_index(root: str | Path | None) -> ShardIndex:
         DataError: There is no index, it cannot be downloaded, or it is damaged.
     """
     if not root:
-        raise DataError("data of kind 'shards' needs its folder; set data.root")
+        raise DataError(
+            "data of kind 'shards' needs its folder; set data.root "
+            "(--data.root FOLDER; in a grid under overrides)"
+        )
     base, chosen = _split_pattern(str(root))
     where = f"{base}/{SHARD_INDEX}"
     if not is_address(base):
