@@ -24,7 +24,7 @@ import torch
 from einops import repeat
 from torch import Tensor, nn
 
-from motionaware.cli.training import recipe_on_data
+from motionaware.cli.training import recipe_for_data
 from motionaware.engine.evaluate import evaluate
 from motionaware.explain.saturation import attention_modules, saturation
 from motionaware.models.checkpoint import load
@@ -84,7 +84,7 @@ def main() -> None:
 def ablate(path: str, *, root: str | None = None, kind: str | None = None) -> dict[str, float]:
     """Return top-1 of a checkpoint, unchanged and with each replacement."""
     model = load(path)
-    recipe = recipe_on_data(model.recipe, path, kind=kind, root=root)
+    recipe = recipe_for_data(model.recipe, path, kind=kind, root=root)
     t = model.clip.num_frames
     sites = saturation(model, recipe.data, split="val", config=recipe.eval).sites
     without_last = torch.eye(t)

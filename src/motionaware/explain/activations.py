@@ -158,7 +158,7 @@ def check_known(name: str, known: Iterable[str], *, what: str) -> None:
     if not known:
         raise UsageError(f"{what} {name!r} was given, but the model has none; leave it out")
     listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-    raise UsageError(f"{what} {name!r} is unknown; {did_you_mean(name, known)}There are {listed}")
+    raise UsageError(f"{what} {name!r} is unknown; {did_you_mean(name, known)}Known: {listed}")
 
 
 # ------------------------------------------------------------------------------- maps of the sites

@@ -7,6 +7,7 @@ from motionaware.engine.dataset_factory import open_source
 from motionaware.engine.grid import check_pairs
 from motionaware.engine.run_folder import RunFolder
 from motionaware.errors import UsageError
+from motionaware.messages import did_you_mean
 from motionaware.report.runs import Run, recipe_differences, with_shared_cache
 from motionaware.temporal.own import names_own_code, short_name
 
@@ -99,13 +100,19 @@ def check_comparable(runs: Sequence[Run], pairs: Sequence[tuple[str, str]], base
     Raises:
         UsageError: The message names the baseline or the pair, and the modules with runs.
     """
-    check_pairs(pairs, baseline=baseline)
     cells = {(run.backbone, run.temporal) for run in runs}
     modules = {temporal for _, temporal in cells}
     if baseline not in ("none", *modules):
         raise UsageError(
             f"baseline {baseline!r} has no run; there are runs of {', '.join(sorted(modules))}"
         )
+    for module in dict.fromkeys(module for pair in pairs for module in pair):
+        if module not in modules:
+            raise UsageError(
+                f"pairs name {module!r}, which has no run; {did_you_mean(module, modules)}"
+                f"There are runs of {', '.join(sorted(modules))}"
+            )
+    check_pairs(pairs, baseline=baseline)
     for temporal, reference in pairs:
         if not any({(backbone, temporal), (backbone, reference)} <= cells for backbone, _ in cells):
             raise UsageError(
