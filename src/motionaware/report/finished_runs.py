@@ -110,7 +110,7 @@ def check_comparable(runs: Sequence[Run], pairs: Sequence[tuple[str, str]], base
         if module not in modules:
             raise UsageError(
                 f"pairs name {module!r}, which has no run; {did_you_mean(module, modules)}"
-                f"There are runs of {', '.join(sorted(modules))}"
+                f"there are runs of {', '.join(sorted(modules))}"
             )
     check_pairs(pairs, baseline=baseline)
     for temporal, reference in pairs:
