@@ -361,7 +361,9 @@ def test_an_unfinished_run_is_refused_with_the_command_that_finishes_it(copied_g
 
 def test_a_pair_without_runs_of_both_modules_is_refused(copied_grid: Path):
     folder = copied_grid.parent / "out/runs/resnet18_quarter/none/seed0"
-    with pytest.raises(UsageError, match="pairs name 'm2a', which has no run; there are runs of none"):
+    with pytest.raises(
+        UsageError, match="pairs name 'm2a', which has no run; there are runs of none"
+    ):
         compare_runs([folder], copied_grid.parent / "other", pairs=[("m2a", "tsm")])
 
 

@@ -29,5 +29,5 @@ def test_iterating_yields_all_frames_in_order(samples):
 def test_the_old_name_of_iter_frames_works_with_a_warning(samples):
     video = open_video(samples / "mpeg4.avi")
     with pytest.warns(DeprecationWarning, match=r"renamed: call Video\.iter_frames\(\)"):
-        frames = list(video.iter_frames())
+        frames = list(video.pictures())
     assert np.array_equal(np.stack(frames), np.stack(list(video.iter_frames())))
