@@ -107,7 +107,7 @@ def fake_tensors() -> list[object]:
 
 @pytest.fixture
 def new_fake_tensors() -> Callable[[], list[object]]:
-    """A function that lists the fake tensors made since; other tests of the process may keep some."""
+    """Return a function that lists the fake tensors made since; earlier tests may keep some."""
     earlier = fake_tensors()  # kept alive, so that no identity is used again
 
     def new() -> list[object]:
