@@ -1,3 +1,4 @@
+import importlib
 import inspect
 
 import pytest
@@ -30,6 +31,24 @@ def test_both_keywords_are_refused():
 def test_the_signature_and_the_docstring_of_the_function_are_kept():
     assert list(inspect.signature(work).parameters) == ["amount", "log"]
     assert work.__doc__ == "Return the arguments."
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "home"),
+    [
+        ("data.video", "open_video", "data.video.open"),
+        ("data.video", "VideoError", "errors"),
+        ("data.annotations", "read_split", "data.annotations.table"),
+        ("engine.config", "read_recipe", "engine.config_io"),
+        ("temporal", "site_maker", "temporal.names"),
+    ],
+)
+def test_a_name_is_found_at_its_old_place_with_a_warning(module: str, name: str, home: str):
+    old, new = (importlib.import_module(f"motionaware.{one}") for one in (module, home))
+    with pytest.warns(DeprecationWarning, match=f"{name} has moved to motionaware.{home}"):
+        assert getattr(old, name) is getattr(new, name)
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = old.nonsense
 
 
 def test_train_accepts_its_old_keyword(tmp_path):

@@ -1,9 +1,10 @@
-"""Accept the old name of a renamed keyword argument for one version."""
+"""Accept old names for one version: of keyword arguments, and of things that moved to a module."""
 
 import functools
+import importlib
 import warnings
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
@@ -45,3 +46,25 @@ def renamed_keyword(
         return wrapper
 
     return decorate
+
+
+def moved_names(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a module's `__getattr__` that finds names which moved, with a DeprecationWarning.
+
+    Args:
+        module: The module's `__name__`.
+        homes: The module that now defines each name, without `motionaware.`.
+    """
+
+    def find(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        home = f"motionaware.{homes[name]}"
+        warnings.warn(
+            f"{module}.{name} has moved to {home}; the old place will be removed",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return getattr(importlib.import_module(home), name)
+
+    return find

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from motionaware.clip import ClipSpec
+from motionaware.deprecation import moved_names
 from motionaware.engine.config_validation import check_fields
 from motionaware.errors import RecipeError
 
@@ -319,3 +320,8 @@ class Recipe:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+__getattr__ = moved_names(
+    __name__, {"read_recipe": "engine.config_io", "recipe_to_yaml": "engine.config_io"}
+)
