@@ -294,9 +294,7 @@ def test_train_prints_how_to_continue_after_a_broken_video(
     assert main(["train", str(video_recipe_file), "--run", str(run)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "does not open as a video" in line
-    assert (
-        f"continue with motionaware train --resume {run}; a run started with --data.on_er" in line
-    )
+    assert f"continue with motionaware train --resume {run}, or add --data.on_error skip" in line
 
 
 def test_train_warns_if_the_best_epoch_is_selected_on_test_videos(

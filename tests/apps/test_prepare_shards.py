@@ -185,7 +185,7 @@ def test_a_shard_size_that_is_not_positive_is_refused(options, message, videos, 
 
 def test_a_folder_with_other_files_is_refused(videos, tmp_path):
     write(videos, tmp_path / "shards")
-    with pytest.raises(DataError, match="holds shards of other videos or of another size"):
+    with pytest.raises(DataError, match="holds shards of other videos or with another --shard-mib"):
         write(videos, tmp_path / "shards", shard_mib=64)
     (tmp_path / "copied").mkdir()
     (tmp_path / "copied" / "thesis.tex").touch()

@@ -92,7 +92,8 @@ class Embedding(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         tokens = self.patches(images).flatten(2).transpose(1, 2)
-        return tokens + CACHES[self.kind](self.patches, tokens)
+        kinds = CACHES if self.kind == "all" else (self.kind,)
+        return tokens + sum(CACHES[kind](self.patches, tokens) for kind in kinds)
 
 
 def network(kind: str) -> nn.Module:
@@ -117,11 +118,10 @@ def new_fake_tensors() -> Callable[[], list[object]]:
     return new
 
 
-@pytest.mark.parametrize("kind", CACHES)
-def test_no_cache_of_a_library_keeps_a_fake_tensor(kind, new_fake_tensors):
-    insert(network(kind), "tsm", num_frames=2, image_size=32)
+def test_no_kind_of_cache_keeps_a_fake_tensor(new_fake_tensors):
+    insert(network("all"), "tsm", num_frames=2, image_size=32)
     assert not new_fake_tensors()
-    output = network(kind)(torch.rand(2, 3, 32, 32))
+    output = network("all")(torch.rand(2, 3, 32, 32))
     assert type(output) is Tensor
     assert output.isfinite().all()
 
