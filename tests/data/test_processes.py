@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from motionaware.data.processes import run_in_processes
+from motionaware.errors import UsageError
+
 PARENT = """
 import multiprocessing, sys, time
 from motionaware.data.processes import end_only_with_parent, stop_signals_blocked
@@ -76,3 +79,8 @@ def test_a_worker_ends_within_seconds_after_its_parent_was_killed(parent):
     while is_alive(worker):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_a_negative_number_of_workers_is_refused():
+    with pytest.raises(UsageError, match=r"-2 worker processes; wanted 0 or more"):
+        list(run_in_processes(str, [1], num_workers=-2, on_crash=str))

@@ -12,6 +12,8 @@ from itertools import islice
 from multiprocessing import get_context
 from typing import TypeVar
 
+from motionaware.errors import UsageError
+
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
@@ -35,7 +37,12 @@ def run_in_processes(
         tasks: Arguments of the function.
         num_workers: Number of worker processes; 0 runs the function in this process.
         on_crash: Returns the result of a task that ends its process, such as a crash in a decoder.
+
+    Raises:
+        UsageError: `num_workers` is negative.
     """
+    if num_workers < 0:
+        raise UsageError(f"{num_workers} worker processes; wanted 0 or more")
     if num_workers == 0:
         for task in tasks:
             yield task, function(task)
