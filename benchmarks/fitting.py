@@ -1,4 +1,4 @@
-"""A loop as short as can be, for benchmarks whose data or modules no recipe can name."""
+"""A short training loop, for benchmarks whose data or modules a recipe cannot name."""
 
 import torch
 import torch.nn.functional as F
@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import trange
 
-BATCH_SIZE, LEARNING_RATE = 16, 0.1  # of recipes/motionpairs.yaml, as are optimizer and schedule
+BATCH_SIZE, LEARNING_RATE = 16, 0.1  # as in recipes/motionpairs.yaml, also optimizer and schedule
 
 
 def fit(model: nn.Module, clips: Tensor, labels: Tensor, *, epochs: int, seed: int) -> None:
-    """Train on clips `b t 3 h w`, uint8, all in memory; what is left of a batch is left out."""
+    """Train on clips `b t 3 h w`, uint8, in memory; an incomplete last batch is dropped."""
     chance = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=0.9, weight_decay=5e-4)
     steps = len(clips) // BATCH_SIZE
@@ -29,6 +29,6 @@ def fit(model: nn.Module, clips: Tensor, labels: Tensor, *, epochs: int, seed: i
 
 @torch.inference_mode()
 def answers(model: nn.Module, clips: Tensor) -> Tensor:
-    """The likeliest class of each clip."""
+    """Return the most likely class of each clip."""
     model.eval()
     return torch.cat([model(some).argmax(dim=1) for some in clips.split(64)])

@@ -1,10 +1,10 @@
-"""How often the 95 % intervals of `motionaware compare` hold the true gain: a simulation.
+"""Simulate how often the 95 % intervals of `motionaware compare` contain the true gain.
 
     python benchmarks/interval_coverage.py
 
-Two columns with the same accuracy in truth, 60 % on videos of mixed difficulty. Each seed shifts a
-column's accuracy by chance (normal, of the spread given), each video is answered by chance. An
-interval should hold zero in 95 % of the trials.
+Two models have the same true accuracy, 60 % on videos of mixed difficulty. Each seed shifts the
+accuracy of a model at random (normal, with the given standard deviation), and each answer is
+random. An interval should contain zero in 95 % of the trials.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ SPREADS, SEEDS = (0.0, 0.01, 0.03, 0.07, 0.15, 0.2), (2, 3, 5, 10)
 
 
 def draw(rng: np.random.Generator, *, num_seeds: int, spread: float) -> Int[np.ndarray, "s n"]:
-    """Right answers of one column less those of the other, which is as good."""
+    """Return the correct answers of one model minus those of another with the same accuracy."""
     difficulty = rng.normal(0.6, 0.25, NUM_VIDEOS)
     shifts = rng.normal(0, spread, (2, num_seeds, 1))
     one, other = rng.random((2, num_seeds, NUM_VIDEOS)) < difficulty + shifts
@@ -25,7 +25,7 @@ def draw(rng: np.random.Generator, *, num_seeds: int, spread: float) -> Int[np.n
 
 
 def main() -> None:
-    """Print the share of intervals that hold the truth, by seeds and by their spread."""
+    """Print the share of intervals that contain zero, by number and spread of the seeds."""
     rng = np.random.default_rng(0)
     print(f"{NUM_TRIALS} trials, {NUM_VIDEOS} videos, {NUM_RESAMPLES} resamples each")
     print("| spread | seeds | bootstrap | t |\n|---|---|---|---|")
