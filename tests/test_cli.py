@@ -965,7 +965,7 @@ def test_visualize_saturation_prints_a_table_or_json_and_draws_with_out(
         (["--saturation", "--out", "a.gif"], "a.gif ends with '.gif'; the attention is drawn as"),
         (["none.mp4"], "none.mp4 does not exist"),
         (["a.mp4", "--class", "turning"], "class 'turning' is unknown; did you mean 'turning cl"),
-        (["a.mp4", "--sites", "layer9"], "site 'layer9' is unknown; Known: layer1.0.conv1, "),
+        (["a.mp4", "--sites", "layer9"], "site 'layer9' is unknown; known: layer1.0.conv1, "),
     ],
 )
 def test_errors_of_visualize_are_one_line(

@@ -149,7 +149,7 @@ def test_a_checkpoint_path_and_a_folder_of_frames_are_accepted(tmp_path: Path):
         ({"out": "sheet.jpg"}, r"sheet.jpg ends with '.jpg'; choose .png, .gif, .mp4"),
         ({"sites": ["layer1"]}, "site 'layer1' is unknown; did you mean 'layer1.0.conv1'?"),
         ({"layer": "layer9"}, r"layer 'layer9' is unknown; did you mean 'layer"),
-        ({"sites": ["nonsense"]}, "site 'nonsense' is unknown; Known: layer1.0.conv1, "),
+        ({"sites": ["nonsense"]}, "site 'nonsense' is unknown; known: layer1.0.conv1, "),
         ({"top_k": 0}, "top_k = 0, fps = 2.0; top_k is at least 1"),
         ({"fps": 0.0}, "fps is above 0"),
     ],

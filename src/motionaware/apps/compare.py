@@ -1,5 +1,6 @@
 """Compare: train the missing runs of a grid, evaluate all runs, write a report."""
 
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -192,9 +193,8 @@ def compare_runs(
 def _check_packages() -> None:
     """Raise MissingPackage before hours of training instead of after them."""
     try:
-        import jinja2  # noqa: F401
-        import matplotlib.figure  # noqa: F401
-        import scipy.stats  # noqa: F401
+        for package in ("jinja2", "matplotlib.figure", "scipy.stats"):
+            importlib.import_module(package)
     except ImportError as error:
         raise MissingPackage(
             f"compare needs matplotlib, jinja2 and scipy ({error}); run: "

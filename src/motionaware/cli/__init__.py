@@ -131,7 +131,8 @@ def _unknown_command(arguments: Sequence[str]) -> str | None:
     name = next((argument for argument in arguments if not argument.startswith("-")), None)
     if name is None or name in COMMANDS:
         return None
-    return f"command {name!r} is unknown; {did_you_mean(name, COMMANDS)}See motionaware --help"
+    hint = did_you_mean(name, COMMANDS, then="see motionaware --help")
+    return f"command {name!r} is unknown; {hint}"
 
 
 def _check_no_argument_is_empty(arguments: Sequence[str]) -> None:

@@ -50,8 +50,10 @@ def wrong_subcommand(arguments: Sequence[str]) -> str | None:
             return None
         name = "" if rest[0].startswith("-") else rest[0]
         problem = f"command 'prepare {name}' is unknown" if name else "prepare needs a sub-command"
-        hint = did_you_mean(name, [*_SUBCOMMANDS, *KINDS]) if name else ""
-        return f"{problem}; {hint}See motionaware prepare --help"
+        hint = did_you_mean(
+            name, [*_SUBCOMMANDS, *KINDS] if name else [], then="see motionaware prepare --help"
+        )
+        return f"{problem}; {hint}"
     renamed = [
         f"--out{argument.removeprefix('--shards')}"
         if argument.partition("=")[0] == "--shards"

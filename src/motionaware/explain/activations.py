@@ -158,7 +158,8 @@ def check_known(name: str, known: Iterable[str], *, what: str) -> None:
     if not known:
         raise UsageError(f"{what} {name!r} was given, but the model has none; leave it out")
     listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-    raise UsageError(f"{what} {name!r} is unknown; {did_you_mean(name, known)}Known: {listed}")
+    hint = did_you_mean(name, known, then=f"known: {listed}")
+    raise UsageError(f"{what} {name!r} is unknown; {hint}")
 
 
 # ------------------------------------------------------------------------------- maps of the sites

@@ -156,12 +156,13 @@ def _open_timm(name: str, download: bool, image_size: int | None) -> Backbone:
 
     if not timm.is_model(name):
         known = list(dict.fromkeys([*TORCHVISION, *timm.list_models(), *_torchvision_names()]))
-        raise UsageError(
-            f"backbone {name!r} is unknown; {did_you_mean(name, known, num=3)}"
-            f"Known: {', '.join(TORCHVISION)}, every name in timm.list_models() and "
-            f"torchvision.models.list_models(), and 3-D versions of ResNets and MobileNets such as "
+        listed = (
+            f"known: {', '.join(TORCHVISION)}, every name in timm.list_models() and "
+            "torchvision.models.list_models(), and 3-D versions of ResNets and MobileNets such as "
             f"{INFLATED}resnet50"
         )
+        hint = did_you_mean(name, known, num=3, then=listed)
+        raise UsageError(f"backbone {name!r} is unknown; {hint}")
     config: Any = timm.get_pretrained_cfg(name)
     options: dict[str, Any] = {}
     if image_size and config and config.fixed_input_size and image_size != config.input_size[-1]:

@@ -109,8 +109,10 @@ def check_comparable(runs: Sequence[Run], pairs: Sequence[tuple[str, str]], base
     for module in dict.fromkeys(module for pair in pairs for module in pair):
         if module not in modules:
             raise UsageError(
-                f"pairs name {module!r}, which has no run; {did_you_mean(module, modules)}"
-                f"there are runs of {', '.join(sorted(modules))}"
+                f"pairs name {module!r}, which has no run; "
+                + did_you_mean(
+                    module, modules, then=f"there are runs of {', '.join(sorted(modules))}"
+                )
             )
     check_pairs(pairs, baseline=baseline)
     for temporal, reference in pairs:

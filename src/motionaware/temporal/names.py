@@ -251,11 +251,12 @@ def _look_up(name: str, *, term: str, causal: bool) -> tuple[Mechanism, ...]:
     if name == "none":
         raise UsageError("temporal 'none' cannot be joined with other modules; leave it out")
     if entry is None:
-        hint = did_you_mean(name, [*TEMPORAL, "none"])
+        listed = f"known: {', '.join(sorted(TEMPORAL))}, none"
+        hint = did_you_mean(name, [*TEMPORAL, "none"], then=listed)
         inside = "" if name == term else f" in {term!r}"
         raise UsageError(
-            f"temporal {name!r}{inside} is unknown; {hint}Known: {', '.join(sorted(TEMPORAL))}, "
-            "none; join with '+' (motion feeds attention) and ',' (one after the other)"
+            f"temporal {name!r}{inside} is unknown; {hint}; "
+            "join with '+' (motion feeds attention) and ',' (one after the other)"
         )
     if isinstance(entry, str):
         parts = entry.split("+")

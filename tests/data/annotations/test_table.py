@@ -252,7 +252,7 @@ def test_with_classes_txt_no_training_list_is_needed(tmp_path):
         ),
         (
             {"train": PLAIN, "val": "d.mp4,jump\n"},
-            r"line 1: label 'jump' is not in the class list; The 2 classes are nod, wave",
+            r"line 1: label 'jump' is not in the class list; the 2 classes are nod, wave",
         ),
         ({"train": PLAIN}, r"val\.csv does not exist; wanted lines path,label; .* holds train"),
         ({"val": PLAIN}, r"train\.csv does not exist"),
@@ -283,7 +283,7 @@ def test_a_csv_list_with_a_mistake_is_refused(tmp_path, files, message):
 
 def test_an_error_shows_the_first_12_classes(tmp_path):
     write(tmp_path, train="".join(f"{i}.mp4,class{i:03d}\n" for i in range(174)), val="a,b\n")
-    with pytest.raises(DataError, match=r"The 174 classes are class000, .*, class011 \.\.\.;"):
+    with pytest.raises(DataError, match=r"the 174 classes are class000, .*, class011 \.\.\.;"):
         read_split("csv", tmp_path, "val")
 
 

@@ -139,7 +139,8 @@ def class_hint(name: str, class_names: Sequence[str]) -> str:
     """Return the class nearest to an unknown name, and the first classes, for an error."""
     more = " ..." if len(class_names) > _NUM_SHOWN_CLASSES else ""
     shown = ", ".join(class_names[:_NUM_SHOWN_CLASSES]) + more
-    return f"{did_you_mean(name, class_names)}The {len(class_names)} classes are {shown}"
+    listed = f"the {len(class_names)} classes are {shown}"
+    return did_you_mean(name, class_names, then=listed)
 
 
 # --------------------------------------------------------------------------- classes, lists, videos

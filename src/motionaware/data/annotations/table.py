@@ -92,10 +92,9 @@ def _check_root(kind: str, root: str | Path | None, split: str) -> Path:
             f"own index; choose {', '.join(KINDS)}"
         )
     if kind not in KINDS:
-        raise DataError(
-            f"data kind {kind!r} is unknown; {did_you_mean(kind, [*KINDS, *_KINDS_WITHOUT_LISTS])}"
-            f"Choose {', '.join(KINDS)}, or in a recipe motionpairs or shards"
-        )
+        choices = f"choose {', '.join(KINDS)}, or in a recipe motionpairs or shards"
+        hint = did_you_mean(kind, [*KINDS, *_KINDS_WITHOUT_LISTS], then=choices)
+        raise DataError(f"data kind {kind!r} is unknown; {hint}")
     if split not in SPLITS:
         raise DataError(f"split {split!r} is unknown; choose {', '.join(SPLITS)}")
     if root is None:
