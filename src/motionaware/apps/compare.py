@@ -193,7 +193,7 @@ def compare_runs(
 def _check_packages() -> None:
     """Raise MissingPackage before hours of training instead of after them."""
     try:
-        for package in ("jinja2", "matplotlib.figure", "scipy.stats"):
+        for package in ("jinja2", "matplotlib.figure", "scipy"):
             importlib.import_module(package)
     except ImportError as error:
         raise MissingPackage(
